@@ -1,0 +1,125 @@
+//! A batch: Arrow columns with their event time and where they came from.
+
+use std::ops::Range;
+
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{FilterBuilder, FilterPredicate};
+
+use crate::error::Result;
+
+/// One input of a source that has an order of its own: a connection, a file, a broker's partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct PartitionId(pub u32);
+
+/// A run of neighbouring rows of a batch that come from one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Segment {
+    /// Where the rows come from.
+    pub partition: PartitionId,
+    /// How many rows.
+    pub rows: usize,
+    /// The partition's offset of the first row: a byte position in files and connections, a row number elsewhere.
+    pub offset: u64,
+}
+
+/// Event times of a batch, one per row, and what the watermark was before each.
+#[derive(Debug, Clone)]
+pub struct EventTime {
+    /// Event time of each row in the stream's unit.
+    pub times: ScalarBuffer<i64>,
+    /// For each row the watermark of its partition before that row was seen. `None` when no row of the
+    /// batch lies at or behind it, so that no row can be late.
+    pub watermarks: Option<ScalarBuffer<i64>>,
+}
+
+/// Columns, their event time once the watermark stage has seen them, and their origin.
+#[derive(Debug, Clone)]
+pub struct Batch {
+    /// The columns.
+    pub records: RecordBatch,
+    /// Set by the watermark stage for streams with event time.
+    pub time: Option<EventTime>,
+    /// Runs of rows by partition, in row order; their row counts add up to the batch's.
+    pub segments: Vec<Segment>,
+    /// When the first byte of the oldest row arrived, in the clock's monotonic nanoseconds.
+    pub received: u64,
+}
+
+impl Batch {
+    /// A batch whose rows all come from partition 0, starting at row number `offset`.
+    pub fn new(records: RecordBatch, offset: u64, received: u64) -> Batch {
+        let rows = records.num_rows();
+        Batch { records, time: None, segments: vec![Segment { partition: PartitionId(0), rows, offset }], received }
+    }
+
+    /// How many rows.
+    pub fn rows(&self) -> usize {
+        self.records.num_rows()
+    }
+
+    /// The same rows with other columns.
+    pub fn with_records(self, records: RecordBatch) -> Batch {
+        debug_assert_eq!(records.num_rows(), self.records.num_rows());
+        Batch { records, ..self }
+    }
+
+    /// The rows where `mask` is true (null counts as false), in order.
+    ///
+    /// # Errors
+    /// If the mask has another length than the batch.
+    pub fn filter(self, mask: &BooleanArray) -> Result<Batch> {
+        let predicate = FilterBuilder::new(mask).optimize().build();
+        if predicate.count() == self.rows() {
+            return Ok(self);
+        }
+        let records = predicate.filter_record_batch(&self.records)?;
+        let time = self.time.map(|time| time.filter(&predicate)).transpose()?;
+        let mut start = 0;
+        let segments = self
+            .segments
+            .iter()
+            .map(|segment| {
+                let kept = mask.slice(start, segment.rows).true_count();
+                start += segment.rows;
+                Segment { rows: kept, ..*segment }
+            })
+            .filter(|segment| segment.rows > 0)
+            .collect();
+        Ok(Batch { records, time, segments, received: self.received })
+    }
+
+    /// The rows in `range`, without a copy.
+    pub fn slice(&self, range: Range<usize>) -> Batch {
+        let length = range.len();
+        let mut start = 0;
+        let mut segments = Vec::with_capacity(1);
+        for segment in &self.segments {
+            let (low, high) = (range.start.max(start), range.end.min(start + segment.rows));
+            if low < high {
+                segments.push(Segment { rows: high - low, offset: segment.offset, ..*segment });
+            }
+            start += segment.rows;
+        }
+        Batch {
+            records: self.records.slice(range.start, length),
+            time: self.time.as_ref().map(|time| time.slice(range.start, length)),
+            segments,
+            received: self.received,
+        }
+    }
+}
+
+impl EventTime {
+    fn filter(self, predicate: &FilterPredicate) -> Result<EventTime> {
+        let keep = |values: ScalarBuffer<i64>| -> Result<ScalarBuffer<i64>> {
+            let kept = predicate.filter(&Int64Array::new(values, None))?;
+            Ok(kept.to_data().buffers()[0].clone().into())
+        };
+        Ok(EventTime { times: keep(self.times)?, watermarks: self.watermarks.map(keep).transpose()? })
+    }
+
+    fn slice(&self, offset: usize, length: usize) -> EventTime {
+        EventTime { times: self.times.slice(offset, length), watermarks: self.watermarks.as_ref().map(|marks| marks.slice(offset, length)) }
+    }
+}

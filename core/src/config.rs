@@ -1,0 +1,173 @@
+//! Every limit and knob of the engine, with its reason. Relations between them are asserted at compile time.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+/// Rows after which a batch is handed on. Large enough that the cost of a batch (dynamic calls, allocations)
+/// is below 1% of the cost of its rows; small enough that slots, times and values of a batch stay in the L2 cache.
+pub const BATCH_ROWS: usize = 16_384;
+
+/// The longest that a row waits for its batch to fill, by default.
+pub const LINGER: Duration = Duration::from_millis(1);
+
+/// Clients that may be connected to one listener at once. Each costs a file descriptor and a straddle buffer.
+pub const MAX_CONNECTIONS: usize = 1_024;
+
+/// Bytes in one line (frame). A longer one goes to quarantine, cut to [`MAX_QUARANTINED_BYTES`]; its client goes on.
+pub const MAX_LINE_BYTES: usize = 1 << 20;
+
+/// Bytes kept of a quarantined frame.
+pub const MAX_QUARANTINED_BYTES: usize = 4_096;
+
+/// Quarantined rows that a run keeps in memory when nobody takes them; the rest is counted only.
+pub const MAX_QUARANTINED_ROWS: usize = 10_000;
+
+/// Late rows that a run keeps in memory when nobody takes them; the rest is counted only.
+pub const MAX_LATE_ROWS: usize = 10_000;
+
+/// A client that sends nothing for this long is disconnected.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(300);
+
+/// A source partition without rows for this long does not hold the watermark back.
+pub const PARTITION_IDLE: Duration = Duration::from_secs(5);
+
+/// Bytes of one receive buffer: a loopback socket hands over up to 64 KiB at once.
+pub const RECV_BUFFER_BYTES: usize = 1 << 16;
+
+/// Receive buffers registered with the kernel per source: 4 MiB, in which a full ring is backpressure.
+pub const RECV_BUFFERS: u16 = 64;
+
+/// Bytes of one file read. Long enough to amortise the call, short enough to stay in the L2 cache for the decoder.
+pub const READ_BUFFER_BYTES: usize = 1 << 18;
+
+/// File reads in flight per file.
+pub const READ_DEPTH: usize = 4;
+
+/// Batches that may wait between a source thread and its worker.
+pub const BATCH_RING: usize = 8;
+
+/// Keys that one operator may hold at once: state per key is at most some hundred bytes, so this bounds
+/// an operator to a few GiB. More is an error of kind `state`.
+pub const MAX_KEYS: usize = 1 << 24;
+
+/// Panes that one window operator may hold open at once; reached only when event times lie far apart.
+pub const MAX_OPEN_PANES: usize = 1 << 14;
+
+const _: () = assert!(RECV_BUFFERS.is_power_of_two(), "a provided-buffer ring has a power of two entries");
+const _: () = assert!(MAX_LINE_BYTES >= RECV_BUFFER_BYTES, "a line may be longer than a receive buffer");
+const _: () = assert!(MAX_QUARANTINED_BYTES <= MAX_LINE_BYTES);
+const _: () = assert!(BATCH_RING.is_power_of_two());
+
+/// Which way bytes come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum IoBackend {
+    /// io_uring where the kernel allows it, else epoll and blocking reads; the choice is logged.
+    #[default]
+    Auto,
+    /// io_uring or an error.
+    Uring,
+    /// epoll and blocking reads.
+    Portable,
+}
+
+/// What a thread does while a ring is empty or full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitStrategy {
+    /// Burns the core: the lowest latency.
+    Spin,
+    /// Gives the core away between looks.
+    Yield,
+    /// Spins briefly, yields briefly, then sleeps until woken: right when cores are shared.
+    #[default]
+    Park,
+}
+
+/// The knobs of one pipeline. [`Config::default`] suits most; [`Config::from_env`] lets an operator override it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Which way bytes come in.
+    pub io: IoBackend,
+    /// Rows after which a batch is handed on.
+    pub batch_rows: usize,
+    /// The longest that a row waits for its batch to fill.
+    pub linger: Duration,
+    /// When set, the linger adapts so that the time from a row's arrival to its results stays under this.
+    pub latency_target: Option<Duration>,
+    /// Clients that may be connected at once.
+    pub max_connections: usize,
+    /// Bytes in one line.
+    pub max_line_bytes: usize,
+    /// A client that sends nothing for this long is disconnected.
+    pub connection_idle: Duration,
+    /// Reads and decodes on a thread of its own, handing batches to the worker through a ring.
+    pub source_thread: bool,
+    /// What a thread does while a ring is empty or full.
+    pub wait: WaitStrategy,
+    /// Keys that one operator may hold at once.
+    pub max_keys: usize,
+    /// Opens files with `O_DIRECT`, past the page cache: for files larger than memory on fast disks.
+    pub direct_io: bool,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            io: IoBackend::Auto,
+            batch_rows: BATCH_ROWS,
+            linger: LINGER,
+            latency_target: None,
+            max_connections: MAX_CONNECTIONS,
+            max_line_bytes: MAX_LINE_BYTES,
+            connection_idle: CONNECTION_IDLE,
+            source_thread: false,
+            wait: WaitStrategy::Park,
+            max_keys: MAX_KEYS,
+            direct_io: false,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, with `THALWEG_IO` (`auto`, `uring`, `portable`) applied where it is set.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if the variable holds anything else.
+    pub fn from_env() -> Result<Config> {
+        let io = match std::env::var("THALWEG_IO").as_deref() {
+            Err(_) | Ok("" | "auto") => IoBackend::Auto,
+            Ok("uring") => IoBackend::Uring,
+            Ok("portable") => IoBackend::Portable,
+            Ok(other) => return Err(Error::config(format!("THALWEG_IO is `{other}`; it may be auto, uring or portable"))),
+        };
+        Ok(Config { io, ..Config::default() })
+    }
+
+    /// Checks every knob's range.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config), naming the knob, its value and its range.
+    pub fn validate(&self) -> Result<()> {
+        let in_range = |name: &str, value: usize, low: usize, high: usize| match (low..=high).contains(&value) {
+            true => Ok(()),
+            false => Err(Error::config(format!("`{name}` is {value}; it may be {low} to {high}"))),
+        };
+        in_range("batch_rows", self.batch_rows, 1, 1 << 24)?;
+        in_range("max_connections", self.max_connections, 1, 1 << 20)?;
+        in_range("max_line_bytes", self.max_line_bytes, 64, 1 << 30)?;
+        in_range("max_keys", self.max_keys, 1, 1 << 30)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_knob_out_of_range_is_named() {
+        let config = Config { batch_rows: 0, ..Config::default() };
+        assert_eq!(config.validate().unwrap_err().to_string(), "`batch_rows` is 0; it may be 1 to 16777216");
+        assert!(Config::default().validate().is_ok());
+    }
+}

@@ -1,0 +1,37 @@
+//! Operators: plain values that take batches and watermarks and put out batches.
+
+use crate::batch::Batch;
+use crate::error::Result;
+
+/// What an operator puts out in one call.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Results, in order.
+    pub batches: Vec<Batch>,
+    /// Rows that came after their window had fired, with the columns they came in with.
+    pub late: Vec<Batch>,
+}
+
+/// One step of a pipeline. It owns no thread, reads no clock and opens no file.
+pub trait Operator: Send {
+    /// Takes one batch.
+    ///
+    /// # Errors
+    /// If an expression fails on the batch or the state is over its bound.
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()>;
+
+    /// Event time has reached `watermark`: no row at or before it will come, except late ones. At the end of
+    /// the input it is `i64::MAX`.
+    ///
+    /// # Errors
+    /// As [`Operator::on_batch`].
+    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
+        let _ = (watermark, out);
+        Ok(())
+    }
+
+    /// Bytes of state held now.
+    fn state_bytes(&self) -> usize {
+        0
+    }
+}
