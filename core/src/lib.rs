@@ -9,3 +9,5 @@ pub mod quality;
 pub mod sink;
 pub mod source;
 pub mod time;
+pub mod watermark;
+pub mod window;

@@ -1,0 +1,279 @@
+//! Aggregates: what is asked for, over which column, and how an accumulator becomes a result.
+//!
+//! Nulls are skipped, as in SQL; `count()` counts rows, `count_of(column)` the rows where it is not null. The
+//! other aggregates of a group without values are null. NaN counts as a value: sums and means with one are NaN,
+//! and in min and max it is larger than every number. Sums and means of floats are within 10⁻¹² of the exact
+//! sum, relative to the sum of magnitudes; sums of integers are exact and it is an error if one leaves `int64`.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, RecordBatch};
+use arrow::buffer::NullBuffer;
+use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
+use thalweg_kernels::aggregate::{Cell, Want};
+
+use crate::error::{Error, Result};
+use crate::operator::keys::column_index;
+
+/// An aggregate function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Function {
+    /// How many rows, or how many non-null values.
+    Count,
+    /// The sum of the values.
+    Sum,
+    /// The mean of the values.
+    Mean,
+    /// The least value.
+    Min,
+    /// The greatest value.
+    Max,
+}
+
+impl Function {
+    fn name(self) -> &'static str {
+        match self {
+            Function::Count => "count",
+            Function::Sum => "sum",
+            Function::Mean => "mean",
+            Function::Min => "min",
+            Function::Max => "max",
+        }
+    }
+}
+
+/// One aggregate of a window: a function, its column and the name of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aggregate {
+    function: Function,
+    column: Option<String>,
+    alias: Option<String>,
+}
+
+/// The number of rows.
+pub fn count() -> Aggregate {
+    Aggregate { function: Function::Count, column: None, alias: None }
+}
+
+/// The number of rows where `column` is not null.
+pub fn count_of(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Count, column)
+}
+
+/// The sum of `column`: `float64` for floats, `int64` for integers.
+pub fn sum(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Sum, column)
+}
+
+/// The mean of `column` as `float64`.
+pub fn mean(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Mean, column)
+}
+
+/// The least value of `column`, in its own type.
+pub fn min(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Min, column)
+}
+
+/// The greatest value of `column`, in its own type.
+pub fn max(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Max, column)
+}
+
+impl Aggregate {
+    fn over(function: Function, column: impl Into<String>) -> Aggregate {
+        Aggregate { function, column: Some(column.into()), alias: None }
+    }
+
+    /// The same aggregate with its result named `name`.
+    pub fn alias(mut self, name: impl Into<String>) -> Aggregate {
+        self.alias = Some(name.into());
+        self
+    }
+
+    /// The name of the result: the alias, else function and column joined by `_`.
+    pub fn name(&self) -> String {
+        match (&self.alias, &self.column) {
+            (Some(alias), _) => alias.clone(),
+            (None, Some(column)) => format!("{}_{column}", self.function.name()),
+            (None, None) => self.function.name().to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for Aggregate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}({}) AS {}", self.function.name(), self.column.as_deref().unwrap_or("*"), self.name())
+    }
+}
+
+/// How the values of a column are accumulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    /// As `f64`.
+    Float,
+    /// As `i64`.
+    Int,
+}
+
+/// A column that at least one aggregate reads.
+#[derive(Debug, Clone)]
+pub(crate) struct ValueColumn {
+    pub index: usize,
+    pub lane: Lane,
+    pub want: Want,
+    data_type: DataType,
+}
+
+/// The aggregates of one window operator, resolved against a schema.
+#[derive(Debug)]
+pub(crate) struct Aggregates {
+    pub columns: Vec<ValueColumn>,
+    results: Vec<ResultColumn>,
+}
+
+/// One result: a function over the accumulator of `column`, or the row count.
+#[derive(Debug)]
+struct ResultColumn {
+    function: Function,
+    column: Option<usize>,
+    field: Field,
+}
+
+impl Aggregates {
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or its type does not fit the function.
+    pub fn new(aggregates: &[Aggregate], schema: &Schema) -> Result<Aggregates> {
+        let mut resolved = Aggregates { columns: Vec::new(), results: Vec::new() };
+        for aggregate in aggregates {
+            let column = aggregate.column.as_ref().map(|name| resolved.column(aggregate, column_index(schema, name)?, schema)).transpose()?;
+            let data_type = match (aggregate.function, column.map(|column| &resolved.columns[column])) {
+                (Function::Count, _) | (_, None) => DataType::Int64,
+                (Function::Mean, _) => DataType::Float64,
+                (Function::Sum, Some(ValueColumn { lane: Lane::Float, .. })) => DataType::Float64,
+                (Function::Sum, Some(_)) => DataType::Int64,
+                (Function::Min | Function::Max, Some(column)) => column.data_type.clone(),
+            };
+            let field = Field::new(aggregate.name(), data_type, aggregate.function != Function::Count);
+            resolved.results.push(ResultColumn { function: aggregate.function, column, field });
+        }
+        Ok(resolved)
+    }
+
+    /// The accumulated column for schema column `index`, made on first use.
+    fn column(&mut self, aggregate: &Aggregate, index: usize, schema: &Schema) -> Result<usize> {
+        let function = aggregate.function;
+        let data_type = schema.field(index).data_type();
+        let lane = match lane(data_type) {
+            Some(lane) if !matches!(function, Function::Sum | Function::Mean) || data_type.is_numeric() => lane,
+            None if function == Function::Count => Lane::Int,
+            _ => return Err(Error::schema(format!("{aggregate}: {} does not take a column of type {data_type}; cast it first", function.name()))),
+        };
+        let position = self.columns.iter().position(|column| column.index == index).unwrap_or_else(|| {
+            self.columns.push(ValueColumn { index, lane, want: Want { sum: false, order: false }, data_type: data_type.clone() });
+            self.columns.len() - 1
+        });
+        let want = &mut self.columns[position].want;
+        want.sum |= matches!(function, Function::Sum | Function::Mean);
+        want.order |= matches!(function, Function::Min | Function::Max);
+        Ok(position)
+    }
+
+    /// The fields of the results, in order.
+    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
+        self.results.iter().map(|result| result.field.clone())
+    }
+
+    /// The results of the groups in `slots`, one row each: `cells[c]` are the accumulators of column `c`, `rows`
+    /// gives the row count of a slot.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a sum of integers does not fit `int64`.
+    pub fn finish(&self, slots: &[u32], cells: &[&[Cell]], rows: &[i64]) -> Result<Vec<ArrayRef>> {
+        self.results.iter().map(|result| result.finish(slots, cells, rows, &self.columns)).collect()
+    }
+}
+
+impl ResultColumn {
+    fn finish(&self, slots: &[u32], cells: &[&[Cell]], rows: &[i64], columns: &[ValueColumn]) -> Result<ArrayRef> {
+        let Some(position) = self.column else {
+            return Ok(Arc::new(Int64Array::from(rows.to_vec())));
+        };
+        let cells = cells[position];
+        let column = &columns[position];
+        let array: ArrayRef = match (self.function, column.lane) {
+            (Function::Count, _) => Arc::new(Int64Array::from_iter_values(slots.iter().map(|&slot| cells[slot as usize].count as i64))),
+            (Function::Sum, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_sum()),
+            (Function::Sum, Lane::Int) => self.integer_sums(slots, cells)?,
+            (Function::Mean, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_sum() / cell.count as f64),
+            (Function::Mean, Lane::Int) => collect::<Float64Type>(slots, cells, |cell| cell.int_sum() as f64 / cell.count as f64),
+            (Function::Min, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_min()),
+            (Function::Max, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_max()),
+            (Function::Min, Lane::Int) => collect::<Int64Type>(slots, cells, |cell| cell.int_min()),
+            (Function::Max, Lane::Int) => collect::<Int64Type>(slots, cells, |cell| cell.int_max()),
+        };
+        Ok(if array.data_type() == self.field.data_type() { array } else { cast(&array, self.field.data_type())? })
+    }
+
+    fn integer_sums(&self, slots: &[u32], cells: &[Cell]) -> Result<ArrayRef> {
+        let overflow = slots.iter().map(|&slot| cells[slot as usize].int_sum()).find(|&sum| i64::try_from(sum).is_err());
+        match overflow {
+            None => Ok(collect::<Int64Type>(slots, cells, |cell| cell.int_sum() as i64)),
+            Some(sum) => Err(Error::schema(format!(
+                "`{}` is {sum}, which does not fit int64; sum the column as float64 instead",
+                self.field.name()
+            ))),
+        }
+    }
+}
+
+/// The values of the groups in `slots`; null where a group has none.
+fn collect<T: ArrowPrimitiveType>(slots: &[u32], cells: &[Cell], value: impl Fn(&Cell) -> T::Native) -> ArrayRef {
+    let values: Vec<T::Native> = slots.iter().map(|&slot| value(&cells[slot as usize])).collect();
+    let empty = slots.iter().any(|&slot| cells[slot as usize].count == 0);
+    let nulls = empty.then(|| slots.iter().map(|&slot| cells[slot as usize].count > 0).collect::<NullBuffer>());
+    Arc::new(arrow::array::PrimitiveArray::<T>::new(values.into(), nulls))
+}
+
+/// How values of `data_type` are accumulated; `None` if they can only be counted.
+fn lane(data_type: &DataType) -> Option<Lane> {
+    match data_type {
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => Some(Lane::Float),
+        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Some(Lane::Int),
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Some(Lane::Int),
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Duration(_) => Some(Lane::Int),
+        _ => None,
+    }
+}
+
+/// The values of one column as the lane that accumulates them.
+pub(crate) enum Values {
+    Float(Float64Array),
+    Int(Int64Array),
+}
+
+impl ValueColumn {
+    /// This column of `records`, widened to its lane. Columns that are only counted come as zeros with their nulls.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if an unsigned value does not fit `int64`.
+    pub fn values(&self, records: &RecordBatch) -> Result<Values> {
+        let column = records.column(self.index);
+        if lane(&self.data_type).is_none() {
+            return Ok(Values::Int(Int64Array::new(vec![0; column.len()].into(), column.logical_nulls())));
+        }
+        let checked = CastOptions { safe: false, ..CastOptions::default() };
+        Ok(match self.lane {
+            Lane::Float if self.data_type == DataType::Float64 => Values::Float(column.as_primitive::<Float64Type>().clone()),
+            Lane::Float => Values::Float(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+            Lane::Int if self.data_type == DataType::Int64 => Values::Int(column.as_primitive::<Int64Type>().clone()),
+            Lane::Int => {
+                let through = if self.data_type == DataType::Date32 { cast(column, &DataType::Int32)? } else { Arc::clone(column) };
+                let widened = cast_with_options(&through, &DataType::Int64, &checked)
+                    .map_err(|error| Error::schema(format!("column {} does not fit int64; cast it to float64", self.index)).with_source(error))?;
+                Values::Int(widened.as_primitive::<Int64Type>().clone())
+            }
+        })
+    }
+}

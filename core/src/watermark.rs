@@ -1,0 +1,185 @@
+//! Watermarks: how far event time has come, per source partition and overall.
+//!
+//! The watermark of a partition is its greatest event time − the allowed delay − 1: no row at or before it is
+//! expected any more. The overall watermark is the minimum over the partitions that are neither idle nor
+//! ended; it never goes back. When no such partition is left it is the greatest watermark of any partition, so
+//! that a quiet stream does not withhold what it has already seen the end of (Flink's rule).
+//!
+//! Pure: times come in as slices, the clock's reading as an argument.
+
+use std::collections::BTreeMap;
+
+/// The watermark before anything was seen.
+pub const NONE: i64 = i64::MIN;
+/// The watermark at the end of a bounded input.
+pub const END: i64 = i64::MAX;
+
+/// The watermarks of one stream.
+#[derive(Debug)]
+pub struct Watermarks {
+    delay: i64,
+    idle_after: Option<u64>,
+    partitions: BTreeMap<u32, Partition>,
+    /// The greatest watermark of the partitions that have ended.
+    ended: i64,
+    overall: i64,
+}
+
+#[derive(Debug)]
+struct Partition {
+    watermark: i64,
+    /// The clock's reading, in nanoseconds, when rows last came.
+    seen: u64,
+    idle: bool,
+}
+
+/// What holds a watermark back, see [`Watermarks::held_back_by`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldBack {
+    /// The partition with the lowest watermark.
+    pub partition: u32,
+    /// Its watermark; [`NONE`] if it has sent no row yet.
+    pub watermark: i64,
+    /// Nanoseconds since its last row, or since it began.
+    pub quiet_for: u64,
+}
+
+impl Watermarks {
+    /// Watermarks `delay` units behind the greatest event time; a partition without rows for `idle_after`
+    /// nanoseconds does not hold the others back.
+    pub fn new(delay: i64, idle_after: Option<u64>) -> Watermarks {
+        Watermarks { delay, idle_after, partitions: BTreeMap::new(), ended: NONE, overall: NONE }
+    }
+
+    /// Partition `id` has begun. It holds the overall watermark back until its first row or until it is idle.
+    pub fn open(&mut self, id: u32, now: u64) {
+        self.partitions.entry(id).or_insert(Partition { watermark: NONE, seen: now, idle: false });
+    }
+
+    /// Partition `id` has ended: no row of it will come.
+    pub fn close(&mut self, id: u32) {
+        if let Some(partition) = self.partitions.remove(&id) {
+            self.ended = self.ended.max(partition.watermark);
+        }
+    }
+
+    /// Takes note of the event times of rows of partition `id`, in their order.
+    ///
+    /// Returns whether any row lies at or behind the watermark of the rows before it. Only then is
+    /// `before` filled: it gets, for each row, that watermark.
+    pub fn observe(&mut self, id: u32, times: &[i64], now: u64, before: &mut Vec<i64>) -> bool {
+        self.open(id, now);
+        let Some(partition) = self.partitions.get_mut(&id) else { return false };
+        (partition.seen, partition.idle) = (now, false);
+        let start = partition.watermark;
+        let (end, behind) = advance(times, start, self.delay);
+        partition.watermark = end;
+        if behind {
+            fill_watermarks(times, start, self.delay, before);
+        }
+        behind
+    }
+
+    /// Marks the partitions that are idle at `now` and returns the overall watermark if it has moved.
+    pub fn progress(&mut self, now: u64) -> Option<i64> {
+        if let Some(limit) = self.idle_after {
+            for partition in self.partitions.values_mut() {
+                partition.idle = partition.idle || now.saturating_sub(partition.seen) >= limit;
+            }
+        }
+        let active = self.partitions.values().filter(|partition| !partition.idle).map(|partition| partition.watermark).min();
+        let greatest = || self.partitions.values().map(|partition| partition.watermark).fold(self.ended, i64::max);
+        let overall = active.unwrap_or_else(greatest).max(self.overall);
+        let moved = overall > self.overall;
+        self.overall = overall;
+        moved.then_some(overall)
+    }
+
+    /// The overall watermark.
+    pub fn overall(&self) -> i64 {
+        self.overall
+    }
+
+    /// The watermark that partition `id` has reached; [`NONE`] before its first row.
+    pub fn of(&self, id: u32) -> i64 {
+        self.partitions.get(&id).map_or(NONE, |partition| partition.watermark)
+    }
+
+    /// The partition that the overall watermark waits for, if there is one.
+    pub fn held_back_by(&self, now: u64) -> Option<HeldBack> {
+        let (id, partition) = self.partitions.iter().filter(|(_, partition)| !partition.idle).min_by_key(|(_, partition)| partition.watermark)?;
+        Some(HeldBack { partition: *id, watermark: partition.watermark, quiet_for: now.saturating_sub(partition.seen) })
+    }
+}
+
+/// The watermark after `times`, and whether any of them lies at or behind the one before it.
+fn advance(times: &[i64], start: i64, delay: i64) -> (i64, bool) {
+    let lag = delay.saturating_add(1);
+    let (mut watermark, mut behind) = (start, false);
+    for &time in times {
+        behind |= time <= watermark && watermark != NONE;
+        watermark = watermark.max(time.saturating_sub(lag));
+    }
+    (watermark, behind)
+}
+
+fn fill_watermarks(times: &[i64], start: i64, delay: i64, before: &mut Vec<i64>) {
+    let lag = delay.saturating_add(1);
+    let mut watermark = start;
+    before.reserve(times.len());
+    for &time in times {
+        before.push(watermark);
+        watermark = watermark.max(time.saturating_sub(lag));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_partition_decides_until_it_is_idle_or_ended() {
+        let mut marks = Watermarks::new(500, Some(5_000));
+        marks.open(0, 0);
+        marks.open(1, 0);
+        marks.observe(0, &[10_000], 0, &mut Vec::new());
+        assert_eq!(marks.progress(0), None, "partition 1 has no rows yet");
+        assert_eq!(marks.held_back_by(7), Some(HeldBack { partition: 1, watermark: NONE, quiet_for: 7 }));
+        marks.observe(1, &[2_000], 10, &mut Vec::new());
+        assert_eq!(marks.progress(10), Some(1_499));
+        marks.observe(0, &[11_000], 5_005, &mut Vec::new());
+        assert_eq!(marks.progress(5_010), Some(10_499), "partition 1 is idle");
+        marks.observe(1, &[3_000], 5_011, &mut Vec::new());
+        assert_eq!(marks.progress(5_011), None, "the overall watermark never goes back");
+        marks.close(0);
+        marks.close(1);
+        assert_eq!(marks.overall(), 10_499);
+    }
+
+    #[test]
+    fn when_none_is_left_the_greatest_counts() {
+        let mut marks = Watermarks::new(0, None);
+        marks.observe(0, &[100], 0, &mut Vec::new());
+        marks.observe(1, &[50], 0, &mut Vec::new());
+        assert_eq!(marks.progress(0), Some(49));
+        marks.close(0);
+        assert_eq!(marks.progress(0), None);
+        marks.close(1);
+        assert_eq!(marks.progress(0), Some(99));
+    }
+
+    #[test]
+    fn rows_behind_are_told_apart_whatever_the_split() {
+        let times = [5, 9, 3, 20, 8, 9, 10, 30, 15];
+        let mut whole = Vec::new();
+        assert!(Watermarks::new(10, None).observe(0, &times, 0, &mut whole));
+        assert_eq!(whole, [NONE, -6, -2, -2, 9, 9, 9, 9, 19]);
+        let mut marks = Watermarks::new(10, None);
+        for (row, time) in times.iter().enumerate() {
+            let mut before = Vec::new();
+            let behind = marks.observe(0, &[*time], 0, &mut before);
+            assert_eq!(behind, *time <= whole[row], "row {row}");
+            assert!(!behind || before == [whole[row]]);
+        }
+    }
+}
