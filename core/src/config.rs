@@ -51,6 +51,12 @@ pub const BATCH_RING: usize = 8;
 /// an operator to a few GiB. More is an error of kind `state`.
 pub const MAX_KEYS: usize = 1 << 24;
 
+/// How often sinks publish what was written. Each publication may cost a file and an fsync.
+pub const COMMIT_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of accumulators that one window operator may hold. More is an error of kind `state`.
+pub const MAX_STATE_BYTES: usize = 4 << 30;
+
 /// Panes that one window operator may hold open at once; reached only when event times lie far apart.
 pub const MAX_OPEN_PANES: usize = 1 << 14;
 
@@ -107,6 +113,10 @@ pub struct Config {
     pub wait: WaitStrategy,
     /// Keys that one operator may hold at once.
     pub max_keys: usize,
+    /// Bytes of accumulators that one window operator may hold.
+    pub max_state_bytes: usize,
+    /// How often sinks publish what was written; the end of a run publishes the rest.
+    pub commit_every: Duration,
     /// Opens files with `O_DIRECT`, past the page cache: for files larger than memory on fast disks.
     pub direct_io: bool,
 }
@@ -124,6 +134,8 @@ impl Default for Config {
             source_thread: false,
             wait: WaitStrategy::Park,
             max_keys: MAX_KEYS,
+            max_state_bytes: MAX_STATE_BYTES,
+            commit_every: COMMIT_EVERY,
             direct_io: false,
         }
     }

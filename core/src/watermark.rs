@@ -33,17 +33,6 @@ struct Partition {
     idle: bool,
 }
 
-/// What holds a watermark back, see [`Watermarks::held_back_by`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldBack {
-    /// The partition with the lowest watermark.
-    pub partition: u32,
-    /// Its watermark; [`NONE`] if it has sent no row yet.
-    pub watermark: i64,
-    /// Nanoseconds since its last row, or since it began.
-    pub quiet_for: u64,
-}
-
 impl Watermarks {
     /// Watermarks `delay` units behind the greatest event time; a partition without rows for `idle_after`
     /// nanoseconds does not hold the others back.
@@ -104,12 +93,6 @@ impl Watermarks {
     pub fn of(&self, id: u32) -> i64 {
         self.partitions.get(&id).map_or(NONE, |partition| partition.watermark)
     }
-
-    /// The partition that the overall watermark waits for, if there is one.
-    pub fn held_back_by(&self, now: u64) -> Option<HeldBack> {
-        let (id, partition) = self.partitions.iter().filter(|(_, partition)| !partition.idle).min_by_key(|(_, partition)| partition.watermark)?;
-        Some(HeldBack { partition: *id, watermark: partition.watermark, quiet_for: now.saturating_sub(partition.seen) })
-    }
 }
 
 /// The watermark after `times`, and whether any of them lies at or behind the one before it.
@@ -144,7 +127,6 @@ mod tests {
         marks.open(1, 0);
         marks.observe(0, &[10_000], 0, &mut Vec::new());
         assert_eq!(marks.progress(0), None, "partition 1 has no rows yet");
-        assert_eq!(marks.held_back_by(7), Some(HeldBack { partition: 1, watermark: NONE, quiet_for: 7 }));
         marks.observe(1, &[2_000], 10, &mut Vec::new());
         assert_eq!(marks.progress(10), Some(1_499));
         marks.observe(0, &[11_000], 5_005, &mut Vec::new());

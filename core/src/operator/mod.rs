@@ -1,5 +1,12 @@
 //! Operators: plain values that take batches and watermarks and put out batches.
 
+pub mod aggregate;
+pub mod detect;
+mod keys;
+pub mod window;
+
+pub(crate) use keys::column_index;
+
 use crate::batch::Batch;
 use crate::error::Result;
 

@@ -1,7 +1,13 @@
 //! Quarantine: what does not decode or breaks a rule is kept with its bytes and its origin, never dropped in silence.
 
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BinaryArray, RecordBatch, StringArray, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+
 use crate::batch::PartitionId;
 use crate::config::MAX_QUARANTINED_BYTES;
+use crate::error::Result;
 
 /// A row that could not become columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,5 +26,38 @@ impl Rejected {
     /// Keeps a copy of the first [`MAX_QUARANTINED_BYTES`] bytes.
     pub fn new(partition: PartitionId, offset: u64, bytes: &[u8], error: impl Into<String>) -> Rejected {
         Rejected { partition, offset, bytes: bytes[..bytes.len().min(MAX_QUARANTINED_BYTES)].to_vec(), error: error.into() }
+    }
+}
+
+/// Columns of quarantined rows: `partition`, `offset`, `bytes`, `error`.
+pub fn schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![
+        Field::new("partition", DataType::UInt32, false),
+        Field::new("offset", DataType::UInt64, false),
+        Field::new("bytes", DataType::Binary, false),
+        Field::new("error", DataType::Utf8, false),
+    ]))
+}
+
+/// Quarantined rows as columns of [`schema`].
+///
+/// # Errors
+/// If the columns cannot be built, which would be a defect.
+pub fn to_records(rows: &[Rejected]) -> Result<RecordBatch> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| row.partition.0))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|row| row.offset))),
+        Arc::new(BinaryArray::from_iter_values(rows.iter().map(|row| &row.bytes))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.error))),
+    ];
+    Ok(RecordBatch::try_new(schema(), columns)?)
+}
+
+/// Row `row` of `records` as a JSON object: the bytes of a row that decoded and was turned away later.
+pub fn row_as_json(records: &RecordBatch, row: usize) -> Vec<u8> {
+    let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+    match writer.write(&records.slice(row, 1)).and_then(|()| writer.finish()) {
+        Ok(()) => writer.into_inner().trim_ascii_end().to_vec(),
+        Err(error) => format!("(no JSON: {error})").into_bytes(),
     }
 }

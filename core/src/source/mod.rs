@@ -1,12 +1,20 @@
 //! Sources: where batches come from.
 
+mod memory;
+mod reader;
+
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
 use crate::batch::{Batch, PartitionId};
+use crate::config::Config;
 use crate::error::Result;
 use crate::quality::Rejected;
+use crate::time::SharedClock;
+
+pub use memory::Memory;
+pub use reader::{Reader, Readers};
 
 /// What a source hands over at once. All of it may be empty: the wait was over before anything came.
 #[derive(Debug, Default)]
@@ -35,4 +43,24 @@ pub trait Source: Send {
     /// # Errors
     /// If the source as a whole has failed. The failure of one of several clients is logged, not returned.
     fn poll(&mut self, wait: Duration) -> Result<Delivery>;
+}
+
+/// Something that a [`Source`] can be opened from: what a stream holds until it runs.
+pub trait OpenSource: Send + Sync {
+    /// The columns of the batches to come.
+    fn schema(&self) -> SchemaRef;
+
+    /// What is read, in one line, for `explain` and error messages. Never holds a credential.
+    fn describe(&self) -> String;
+
+    /// A reader at the beginning of the input.
+    ///
+    /// # Errors
+    /// If the input cannot be opened, or can be read only once and has been.
+    fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>>;
+
+    /// The address that clients connect to, for sources that listen.
+    fn local_addr(&self) -> Option<String> {
+        None
+    }
 }

@@ -32,22 +32,25 @@ impl Stacks {
         self.back.push((pane, row));
     }
 
-    /// Adds rows that came for a pane after it had been pushed.
-    pub fn amend(&mut self, pane: i64, row: Row, table: &mut PaneTable, slots: usize) -> bool {
-        if let Some((_, own)) = self.back.iter().find(|(held, _)| *held == pane) {
-            table.combine(*own, row, slots);
-            if let Some(total) = self.back_total {
-                table.combine(total, row, slots);
-            }
-            return true;
+    /// Adds rows that came for `pane` after younger panes had been pushed. Returns `row` if it is no longer needed.
+    pub fn amend(&mut self, pane: i64, row: Row, table: &mut PaneTable, slots: usize) -> Option<Row> {
+        if self.front.first().is_none_or(|(youngest, _)| *youngest < pane) {
+            let total = *self.back_total.get_or_insert_with(|| table.allocate());
+            table.combine(total, row, slots);
+            return keep_sorted(&mut self.back, pane, row, table, slots);
         }
-        if !self.front.iter().any(|(held, _)| *held == pane) {
-            return false;
-        }
-        for (_, suffix) in self.front.iter().filter(|(held, _)| *held <= pane) {
+        let older = self.front.partition_point(|(held, _)| *held > pane);
+        for (_, suffix) in &self.front[older..] {
             table.combine(*suffix, row, slots);
         }
-        true
+        if self.front.get(older).is_some_and(|(held, _)| *held == pane) {
+            return Some(row);
+        }
+        if let Some((_, younger)) = older.checked_sub(1).and_then(|index| self.front.get(index)) {
+            table.combine(row, *younger, slots);
+        }
+        self.front.insert(older, (pane, row));
+        None
     }
 
     /// Removes the oldest pane; its row is the caller's.
@@ -73,5 +76,20 @@ impl Stacks {
     /// Rows that together hold the aggregate of all panes: none, one or two.
     pub fn totals(&self) -> impl Iterator<Item = Row> {
         self.front.last().map(|(_, row)| *row).into_iter().chain(self.back_total)
+    }
+}
+
+/// Combines `row` with that of `pane` if it is held (and returns `row`), else inserts it in order.
+fn keep_sorted(panes: &mut Vec<(i64, Row)>, pane: i64, row: Row, table: &mut PaneTable, slots: usize) -> Option<Row> {
+    let position = panes.partition_point(|(held, _)| *held < pane);
+    match panes.get(position) {
+        Some((held, own)) if *held == pane => {
+            table.combine(*own, row, slots);
+            Some(row)
+        }
+        _ => {
+            panes.insert(position, (pane, row));
+            None
+        }
     }
 }

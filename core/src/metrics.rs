@@ -1,0 +1,148 @@
+//! Counters of one pipeline: values that the pipeline owns, readable from any thread.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+macro_rules! counters {
+    ($($(#[doc = $help:literal])+ $name:ident,)+) => {
+        /// The counters of a running pipeline. Writers and readers need no lock; each counter is exact, but a
+        /// snapshot of several is not taken at one instant.
+        #[derive(Debug, Default)]
+        pub struct Counters {
+            $($(#[doc = $help])+ pub $name: AtomicU64,)+
+            /// Event time up to which all rows have come, in the stream's unit; `i64::MIN` before the first.
+            pub watermark: AtomicI64,
+            /// Time from the arrival of the oldest row of a batch to the hand-over of its results to a sink.
+            pub latency: Latency,
+        }
+
+        /// The counters of a pipeline at one moment.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Metrics {
+            $($(#[doc = $help])+ pub $name: u64,)+
+            /// Event time up to which all rows have come, in the stream's unit; `None` before the first.
+            pub watermark: Option<i64>,
+            /// Percentiles of the time from a row's arrival to its results, over all result rows so far.
+            pub latency: Percentiles,
+        }
+
+        impl Counters {
+            /// The counters now.
+            pub fn snapshot(&self) -> Metrics {
+                let watermark = self.watermark.load(Relaxed);
+                Metrics { $($name: self.$name.load(Relaxed),)+ watermark: (watermark != i64::MIN).then_some(watermark), latency: self.latency.percentiles() }
+            }
+        }
+
+        impl Metrics {
+            /// Name, meaning and value of every counter.
+            pub fn entries(&self) -> Vec<(&'static str, &'static str, u64)> {
+                vec![$((stringify!($name), concat!($($help),+).trim_ascii(), self.$name),)+]
+            }
+        }
+    };
+}
+
+counters! {
+    /// Rows that came from the source and decoded.
+    rows_in,
+    /// Bytes that came from the source, where it counts them.
+    bytes_in,
+    /// Batches that came from the source.
+    batches_in,
+    /// Rows given to sinks.
+    rows_out,
+    /// Rows that came after all their windows had fired.
+    late_rows,
+    /// Rows that did not decode or had no event time.
+    quarantined_rows,
+    /// Bytes of state that the operators hold.
+    state_bytes,
+}
+
+/// A histogram of latencies. Written once per batch, so that a lock costs nothing that counts.
+#[derive(Debug)]
+pub struct Latency(Mutex<Histogram<u64>>);
+
+/// Percentiles of latency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Percentiles {
+    /// Half of the rows took no longer.
+    pub p50: Duration,
+    /// 99% of the rows took no longer.
+    pub p99: Duration,
+    /// 99.9% of the rows took no longer.
+    pub p999: Duration,
+    /// The slowest row.
+    pub max: Duration,
+}
+
+impl Default for Latency {
+    fn default() -> Latency {
+        // Two significant digits in at most 64 bits cannot be refused; an empty histogram of one digit neither.
+        let histogram = Histogram::new(2).or_else(|_| Histogram::new(1)).map(Mutex::new);
+        Latency(histogram.unwrap_or_else(|_| unreachable!("a histogram of one digit can always be made")))
+    }
+}
+
+impl Latency {
+    /// Counts `rows` that took `nanos`.
+    pub fn record(&self, nanos: u64, rows: u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).saturating_record_n(nanos, rows);
+    }
+
+    /// The percentiles so far; zero before the first row.
+    pub fn percentiles(&self) -> Percentiles {
+        let histogram = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = |quantile| Duration::from_nanos(histogram.value_at_quantile(quantile));
+        Percentiles { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: Duration::from_nanos(histogram.max()) }
+    }
+}
+
+/// Counters that a pipeline and its observers share.
+pub type SharedCounters = Arc<Counters>;
+
+impl Counters {
+    /// Counters at zero.
+    pub fn shared() -> SharedCounters {
+        let counters = Counters::default();
+        counters.watermark.store(i64::MIN, Relaxed);
+        Arc::new(counters)
+    }
+}
+
+impl Metrics {
+    /// The counters in Prometheus' text exposition format.
+    pub fn prometheus(&self) -> String {
+        let mut text = String::new();
+        for (name, help, value) in self.entries() {
+            let kind = if name == "state_bytes" { "gauge" } else { "counter" };
+            let _ = write!(text, "# HELP thalweg_{name} {help}\n# TYPE thalweg_{name} {kind}\nthalweg_{name} {value}\n");
+        }
+        if let Some(watermark) = self.watermark {
+            let _ = write!(text, "# HELP thalweg_watermark Event time up to which all rows have come.\n# TYPE thalweg_watermark gauge\nthalweg_watermark {watermark}\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_reads_as_prometheus_text() {
+        let counters = Counters::shared();
+        counters.rows_in.fetch_add(3, Relaxed);
+        assert_eq!(counters.snapshot().watermark, None);
+        counters.watermark.store(-5, Relaxed);
+        let text = counters.snapshot().prometheus();
+        assert!(text.starts_with("# HELP thalweg_rows_in Rows that came from the source and decoded.\n# TYPE thalweg_rows_in counter\nthalweg_rows_in 3\n"), "{text}");
+        assert!(text.ends_with("thalweg_watermark -5\n"));
+    }
+}

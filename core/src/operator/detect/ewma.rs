@@ -1,0 +1,56 @@
+//! Exponentially weighted mean and variance; the score is the distance from the mean in standard deviations.
+
+use arrow::array::Array;
+use thalweg_kernels::aggregate::Bits;
+use thalweg_kernels::anomaly::ewma::{self as kernel, EwmaCell};
+
+use crate::error::{Error, Result};
+use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
+
+/// Rows of a key that are learnt from but not scored unless another number is given.
+pub const DEFAULT_WARMUP: u64 = 10;
+
+/// Parameters of the exponentially weighted z-score, see [`ewma`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ewma {
+    /// Weight of the newest row, in (0, 1): the memory is about 2/alpha rows.
+    pub alpha: f64,
+    /// Rows of a key that score 0 because too little is known of it.
+    pub warmup: u64,
+}
+
+/// Detection by the exponentially weighted z-score with weight `alpha` for the newest row: |x − mean| / standard
+/// deviation, both as they were before the row. A key's first [`DEFAULT_WARMUP`] rows score 0.
+///
+/// Equations: Finch, "Incremental calculation of weighted mean and variance", 2009. State: 24 bytes a key.
+pub fn ewma(alpha: f64) -> Detection {
+    Detection::new(Ewma { alpha, warmup: DEFAULT_WARMUP })
+}
+
+impl DetectorSpec for Ewma {
+    fn build(&self) -> Result<Box<dyn Detector>> {
+        if !(self.alpha > 0.0 && self.alpha < 1.0) {
+            return Err(Error::config(format!("`alpha` is {}; it must lie between 0 and 1, both excluded", self.alpha)));
+        }
+        Ok(Box::new(State { params: kernel::Ewma { alpha: self.alpha, warmup: self.warmup }, cells: Vec::new() }))
+    }
+}
+
+struct State {
+    params: kernel::Ewma,
+    cells: Vec<EwmaCell>,
+}
+
+impl Detector for State {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
+        self.cells.resize(self.cells.len().max(observations.groups), EwmaCell::default());
+        let values = observations.values;
+        let validity = values.nulls().filter(|nulls| nulls.null_count() > 0);
+        let validity = validity.map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() });
+        kernel::ewma(&mut self.cells, observations.slots, values.values(), validity, &self.params, scores);
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<EwmaCell>()
+    }
+}

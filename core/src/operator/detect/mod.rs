@@ -1,0 +1,181 @@
+//! Anomaly detection: every row gets a score, the same rows in the same order.
+//!
+//! A detector sees dense slots and plain columns of `f64`, so that it knows nothing of keys or Arrow; the
+//! operator around it keeps the keys and turns scores into columns.
+
+mod ewma;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::operator::keys::{Keys, column_index};
+use crate::operator::{Operator, Output};
+pub use ewma::{Ewma, ewma};
+
+/// The rows of a batch as a detector sees them.
+pub struct Observations<'a> {
+    /// The key of each row as a slot below `groups`.
+    pub slots: &'a [u32],
+    /// One more than the greatest slot that was ever given out.
+    pub groups: usize,
+    /// One value per row; nulls are rows without an observation.
+    pub values: &'a Float64Array,
+}
+
+/// A keyed, incremental anomaly detector on one column.
+pub trait Detector: Send {
+    /// Scores each row against the state that its key had before it, then lets the key learn from it, row by row.
+    /// `scores` has a place for each row. A score is at least 0, larger means stranger; NaN means that the row
+    /// could not be scored (no value, or none that a score can be given).
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]);
+
+    /// Bytes of state held.
+    fn state_bytes(&self) -> usize;
+}
+
+/// A detector's parameters: makes one detector per observed column.
+pub trait DetectorSpec: Send + Sync + std::fmt::Debug {
+    /// A detector without history.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
+    fn build(&self) -> Result<Box<dyn Detector>>;
+}
+
+/// What to detect: a detector, the columns that it watches, the keys that have a history of their own, and the
+/// score from which a row is an anomaly.
+#[derive(Debug, Clone)]
+pub struct Detection {
+    detector: Arc<dyn DetectorSpec>,
+    on: Vec<String>,
+    by: Vec<String>,
+    threshold: f64,
+}
+
+/// The score from which a row is an anomaly unless another is given: in units of standard deviations.
+pub const DEFAULT_THRESHOLD: f64 = 4.0;
+
+impl Detection {
+    /// Detection by `detector`; name the columns with [`Detection::on`].
+    pub fn new(detector: impl DetectorSpec + 'static) -> Detection {
+        Detection { detector: Arc::new(detector), on: Vec::new(), by: Vec::new(), threshold: DEFAULT_THRESHOLD }
+    }
+
+    /// Watches these columns; a row's score is the greatest of its columns' scores.
+    pub fn on<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
+        self.on = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Gives each key made of these columns a history of its own.
+    pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
+        self.by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The score from which a row is an anomaly.
+    pub fn threshold(mut self, threshold: f64) -> Detection {
+        self.threshold = threshold;
+        self
+    }
+}
+
+impl std::fmt::Display for Detection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} on [{}] by [{}], threshold {}", self.detector, self.on.join(", "), self.by.join(", "), self.threshold)
+    }
+}
+
+/// Adds `score` and `is_anomaly` to every row, see the [module documentation](self).
+pub struct Detect {
+    keys: Keys,
+    watched: Vec<(usize, Box<dyn Detector>)>,
+    threshold: f64,
+    schema: SchemaRef,
+    slots: Vec<u32>,
+}
+
+impl Detect {
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or not numeric, or the stream already has a
+    /// column `score` or `is_anomaly`; [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
+    pub fn new(detection: &Detection, schema: &SchemaRef, config: &Config) -> Result<Detect> {
+        if detection.on.is_empty() {
+            return Err(Error::config("a detector needs at least one column to watch: name it in `on`"));
+        }
+        if detection.threshold.is_nan() {
+            return Err(Error::config("`threshold` is NaN; it must be a number"));
+        }
+        let mut watched = Vec::with_capacity(detection.on.len());
+        for name in &detection.on {
+            let index = column_index(schema, name)?;
+            let data_type = schema.field(index).data_type();
+            if !data_type.is_numeric() {
+                return Err(Error::schema(format!("a detector cannot watch `{name}`: it is of type {data_type}, not a number")));
+            }
+            watched.push((index, detection.detector.build()?));
+        }
+        Ok(Detect {
+            keys: Keys::new(&detection.by, schema, config.max_keys)?,
+            watched,
+            threshold: detection.threshold,
+            schema: output_schema(schema)?,
+            slots: Vec::new(),
+        })
+    }
+
+    /// The input's columns, then `score` (`float64`, null where a row could not be scored) and `is_anomaly`.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn scores(&mut self, records: &RecordBatch) -> Result<Vec<f64>> {
+        self.keys.assign(records, &mut self.slots)?;
+        let groups = self.keys.slots();
+        let mut scores = vec![f64::NAN; records.num_rows()];
+        let mut own = Vec::new();
+        for (index, detector) in &mut self.watched {
+            let column = cast(records.column(*index), &DataType::Float64)?;
+            own.clear();
+            own.resize(scores.len(), f64::NAN);
+            detector.score(&Observations { slots: &self.slots, groups, values: column.as_primitive::<Float64Type>() }, &mut own);
+            scores.iter_mut().zip(&own).for_each(|(score, own)| *score = score.max(*own));
+        }
+        Ok(scores)
+    }
+}
+
+impl Operator for Detect {
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
+        let scores = self.scores(&batch.records)?;
+        let threshold = self.threshold;
+        let anomalies = BooleanBuffer::collect_bool(scores.len(), |row| scores[row] >= threshold);
+        let scored = scores.iter().any(|score| score.is_nan()).then(|| scores.iter().map(|score| !score.is_nan()).collect::<NullBuffer>());
+        let mut columns = batch.records.columns().to_vec();
+        columns.push(Arc::new(Float64Array::new(scores.into(), scored)) as ArrayRef);
+        columns.push(Arc::new(BooleanArray::new(anomalies, None)));
+        let records = RecordBatch::try_new(self.schema(), columns)?;
+        out.batches.push(batch.with_records(records));
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        self.keys.bytes() + self.watched.iter().map(|(_, detector)| detector.state_bytes()).sum::<usize>()
+    }
+}
+
+fn output_schema(schema: &Schema) -> Result<SchemaRef> {
+    let added = [Field::new("score", DataType::Float64, true), Field::new("is_anomaly", DataType::Boolean, false)];
+    if let Some(taken) = added.iter().find(|field| schema.index_of(field.name()).is_ok()) {
+        return Err(Error::schema(format!("the stream already has a column `{}`; rename it before `detect`", taken.name())));
+    }
+    let fields: Vec<_> = schema.fields().iter().cloned().chain(added.map(Arc::new)).collect();
+    Ok(Arc::new(Schema::new(fields)))
+}

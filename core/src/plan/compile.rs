@@ -1,0 +1,200 @@
+//! From streams to a pipeline: shared steps become one operator, every step is checked against its input.
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::operator::Operator;
+use crate::operator::derive::{Derive, Select};
+use crate::operator::detect::Detect;
+use crate::operator::filter::Filter;
+use crate::operator::window::Window;
+use crate::plan::{EventTime, Node, Step, Stream};
+use crate::runtime::{Graph, Target, TimeColumn, TimeStage};
+use crate::source::OpenSource;
+use crate::time::Unit;
+use crate::watermark::Watermarks;
+
+/// A stream from its source on: the source, then the streams after each step.
+fn chain(stream: &Stream) -> Result<(&dyn OpenSource, Vec<&Stream>)> {
+    let mut steps = Vec::new();
+    let mut current = stream;
+    loop {
+        match &*current.node {
+            Node::Source(source) => {
+                steps.reverse();
+                return Ok((source.as_ref(), steps));
+            }
+            Node::Invalid(why) => return Err(Error::schema(why.clone())),
+            Node::Step { input, .. } => {
+                steps.push(current);
+                current = input;
+            }
+        }
+    }
+}
+
+fn step_of(stream: &Stream) -> Option<&Step> {
+    match &*stream.node {
+        Node::Step { step, .. } => Some(step),
+        _ => None,
+    }
+}
+
+/// One step, ready to run.
+struct Built {
+    operator: Box<dyn Operator>,
+    schema: SchemaRef,
+    /// The pane of a window step, in units of event time.
+    pane: Option<i64>,
+}
+
+fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) -> Result<Built> {
+    let plain = |operator: Box<dyn Operator>, schema| Built { operator, schema, pane: None };
+    Ok(match step {
+        Step::EventTime(_) => return Err(Error::config("`event_time` may be called once per stream, before the first window or branch")),
+        Step::Filter(predicate) => plain(Box::new(Filter::new(predicate, input)?), SchemaRef::clone(input)),
+        Step::WithColumns(columns) => {
+            let derive = Derive::new(columns, input)?;
+            let schema = derive.schema();
+            plain(Box::new(derive), schema)
+        }
+        Step::Select(columns) => {
+            let select = Select::new(columns, input)?;
+            let schema = select.schema();
+            plain(Box::new(select), schema)
+        }
+        Step::Window { spec, by, aggregates } => {
+            let unit = unit.ok_or_else(|| Error::config("a window needs event times; call `event_time(column)` before `window`"))?;
+            let window = Window::new(*spec, by, aggregates, input, unit, config)?;
+            let (schema, pane) = (window.schema(), Some(window.pane_length()));
+            Built { operator: Box::new(window), schema, pane }
+        }
+        Step::Detect(detection) => {
+            let detect = Detect::new(detection, input, config)?;
+            let schema = detect.schema();
+            plain(Box::new(detect), schema)
+        }
+    })
+}
+
+fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
+    let column = TimeColumn::new(input, &time.column, time.unit)?;
+    let delay = column.unit.count(time.max_delay)?;
+    let idle = time.idle_timeout.map(|timeout| timeout.as_nanos() as u64);
+    Ok(TimeStage { column, watermarks: Watermarks::new(delay, idle), pane: None })
+}
+
+/// The columns of `stream`.
+pub(super) fn schema_of(stream: &Stream, config: &Config) -> Result<SchemaRef> {
+    let mut compiler = Compiler::new(stream, config)?;
+    compiler.add(stream)?;
+    Ok(compiler.schema)
+}
+
+/// The streams of one query, compiled one after the other into one graph.
+pub(super) struct Compiler<'a> {
+    source: &'a dyn OpenSource,
+    config: &'a Config,
+    pub prelude: Vec<(String, Box<dyn Operator>)>,
+    pub time: Option<TimeStage>,
+    pub graph: Graph,
+    /// The steps that every stream has in common up to the event time.
+    head: Vec<*const Node>,
+    /// The columns where the head ends.
+    head_schema: SchemaRef,
+    /// Steps that have an operator already, with their columns.
+    built: Vec<(*const Node, usize, SchemaRef)>,
+    /// The columns of the stream added last.
+    pub schema: SchemaRef,
+}
+
+/// Where a compiled stream ends in the graph.
+pub(super) struct End {
+    /// The node whose output is the stream's; `None` if it is the source itself.
+    pub node: Option<usize>,
+    /// The last window of the stream and the columns that go into it.
+    pub window: Option<(usize, SchemaRef)>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Compiles the steps of `first` up to its event time.
+    pub fn new(first: &'a Stream, config: &'a Config) -> Result<Compiler<'a>> {
+        let (source, steps) = chain(first)?;
+        let mut compiler = Compiler {
+            source,
+            config,
+            prelude: Vec::new(),
+            time: None,
+            graph: Graph::default(),
+            head: Vec::new(),
+            head_schema: source.schema(),
+            built: Vec::new(),
+            schema: source.schema(),
+        };
+        let Some(position) = steps.iter().position(|stream| matches!(step_of(stream), Some(Step::EventTime(_)))) else { return Ok(compiler) };
+        for stream in &steps[..=position] {
+            compiler.head.push(Arc::as_ptr(&stream.node));
+            match step_of(stream) {
+                Some(Step::EventTime(time)) => compiler.time = Some(time_stage(time, &compiler.head_schema)?),
+                Some(step) => {
+                    let built = build(step, &compiler.head_schema, None, config)?;
+                    compiler.prelude.push((step.to_string(), built.operator));
+                    compiler.head_schema = built.schema;
+                }
+                None => {}
+            }
+        }
+        Ok(compiler)
+    }
+
+    /// The source that all streams share.
+    pub fn source(&self) -> &'a dyn OpenSource {
+        self.source
+    }
+
+    /// Adds the steps of `stream` that no stream before it had.
+    pub fn add(&mut self, stream: &Stream) -> Result<End> {
+        let (source, steps) = chain(stream)?;
+        if !std::ptr::addr_eq(source, self.source) {
+            return Err(Error::config("the streams of one query must come from one source; start one query per source"));
+        }
+        if steps.len() < self.head.len() || steps.iter().zip(&self.head).any(|(stream, head)| Arc::as_ptr(&stream.node) != *head) {
+            return Err(Error::config("the streams of one query must share their steps up to `event_time`; call it once, then branch"));
+        }
+        let mut end = End { node: None, window: None };
+        self.schema = SchemaRef::clone(&self.head_schema);
+        for stream in &steps[self.head.len()..] {
+            self.add_step(stream, &mut end)?;
+        }
+        Ok(end)
+    }
+
+    fn add_step(&mut self, stream: &Stream, end: &mut End) -> Result<()> {
+        let Some(step) = step_of(stream) else { return Ok(()) };
+        let pointer = Arc::as_ptr(&stream.node);
+        let input = SchemaRef::clone(&self.schema);
+        let known = self.built.iter().find(|(built, ..)| *built == pointer).map(|(_, node, schema)| (*node, SchemaRef::clone(schema)));
+        let (node, schema) = match known {
+            Some(known) => known,
+            None => {
+                let unit = self.time.as_ref().map(|time| time.column.unit);
+                let built = build(step, &input, unit, self.config).map_err(|error| error.context(step))?;
+                let node = self.graph.add(step.to_string(), built.operator);
+                self.graph.connect(end.node, Target::Node(node));
+                self.built.push((pointer, node, SchemaRef::clone(&built.schema)));
+                if let (Some(time), Some(pane)) = (&mut self.time, built.pane) {
+                    time.pane = Some(time.pane.map_or(pane, |shortest| shortest.min(pane)));
+                }
+                (node, built.schema)
+            }
+        };
+        if matches!(step, Step::Window { .. }) {
+            end.window = Some((node, input));
+        }
+        (end.node, self.schema) = (Some(node), schema);
+        Ok(())
+    }
+}

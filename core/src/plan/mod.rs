@@ -1,0 +1,245 @@
+//! The fluent builder: what shall be done, checked and run later.
+
+mod compile;
+mod query;
+mod table;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{SchemaRef, TimeUnit};
+
+use crate::config::PARTITION_IDLE;
+use crate::error::Result;
+use crate::expr::Expression;
+use crate::operator::aggregate::Aggregate;
+use crate::operator::detect::Detection;
+use crate::source::{Memory, OpenSource, Reader, Readers};
+use crate::window::WindowSpec;
+pub use query::{Batches, Query};
+pub use table::Table;
+
+/// A stream of rows: a source and the steps that its rows go through. Cheap to clone; nothing happens until it is
+/// collected, iterated or run. Two streams that were made from one share its steps when one [`Query`] runs both.
+#[derive(Clone)]
+pub struct Stream {
+    node: Arc<Node>,
+}
+
+enum Node {
+    Source(Box<dyn OpenSource>),
+    /// A source that could not be made; the error comes when the stream is used.
+    Invalid(String),
+    Step { input: Stream, step: Step },
+}
+
+enum Step {
+    EventTime(EventTime),
+    Filter(Expression),
+    WithColumns(Vec<(String, Expression)>),
+    Select(Vec<Expression>),
+    Window { spec: WindowSpec, by: Vec<String>, aggregates: Vec<Aggregate> },
+    Detect(Detection),
+}
+
+/// Which column is the event time, and how late rows may come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventTime {
+    column: String,
+    unit: Option<TimeUnit>,
+    max_delay: Duration,
+    idle_timeout: Option<Duration>,
+}
+
+/// Event time from `column`, without delay and with an idle timeout of five seconds. Integers count milliseconds.
+pub fn event_time(column: impl Into<String>) -> EventTime {
+    EventTime { column: column.into(), unit: None, max_delay: Duration::ZERO, idle_timeout: Some(PARTITION_IDLE) }
+}
+
+impl EventTime {
+    /// What integers count; timestamps know it themselves.
+    pub fn unit(mut self, unit: TimeUnit) -> EventTime {
+        self.unit = Some(unit);
+        self
+    }
+
+    /// How much later than the greatest event time before it a row may come and still be on time.
+    pub fn max_delay(mut self, delay: Duration) -> EventTime {
+        self.max_delay = delay;
+        self
+    }
+
+    /// After how long without rows a partition (a connection, a file) stops holding the others back; `None` for never.
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> EventTime {
+        self.idle_timeout = timeout;
+        self
+    }
+}
+
+impl From<&str> for EventTime {
+    fn from(column: &str) -> EventTime {
+        event_time(column)
+    }
+}
+
+impl fmt::Display for EventTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, max_delay {:?}", self.column, self.max_delay)?;
+        match self.idle_timeout {
+            Some(timeout) => write!(f, ", idle after {timeout:?}"),
+            None => f.write_str(", never idle"),
+        }
+    }
+}
+
+impl Stream {
+    /// The rows of record batches in memory.
+    pub fn from_arrow(batches: impl IntoIterator<Item = RecordBatch>) -> Stream {
+        let batches: Vec<RecordBatch> = batches.into_iter().collect();
+        match batches.first().map(RecordBatch::schema) {
+            Some(schema) => Stream::from_batches(schema, batches),
+            None => Stream { node: Arc::new(Node::Invalid("no record batch was given, so the columns are unknown; use `from_batches` with a schema".to_owned())) },
+        }
+    }
+
+    /// The rows of record batches of `schema`, which may be none.
+    pub fn from_batches(schema: SchemaRef, batches: Vec<RecordBatch>) -> Stream {
+        match Memory::new(schema, batches) {
+            Ok(memory) => Stream::from_source(memory),
+            Err(error) => Stream { node: Arc::new(Node::Invalid(error.to_string())) },
+        }
+    }
+
+    /// The rows of a reader, as they come. The stream can be run once.
+    pub fn from_reader(reader: Reader) -> Stream {
+        Stream::from_source(Readers::once(reader))
+    }
+
+    /// The rows of any source.
+    pub fn from_source(source: impl OpenSource + 'static) -> Stream {
+        Stream { node: Arc::new(Node::Source(Box::new(source))) }
+    }
+
+    fn then(&self, step: Step) -> Stream {
+        Stream { node: Arc::new(Node::Step { input: self.clone(), step }) }
+    }
+
+    /// Takes the event time from a column: `"ts"`, or [`event_time`]`("ts").max_delay(..)`.
+    pub fn event_time(&self, time: impl Into<EventTime>) -> Stream {
+        self.then(Step::EventTime(time.into()))
+    }
+
+    /// Keeps the rows for which `predicate`, a SQL or typed expression, is true.
+    pub fn filter(&self, predicate: impl Into<Expression>) -> Stream {
+        self.then(Step::Filter(predicate.into()))
+    }
+
+    /// Adds columns, or replaces those of the same name; all expressions see the columns as they were before.
+    pub fn with_columns<N: Into<String>, E: Into<Expression>>(&self, columns: impl IntoIterator<Item = (N, E)>) -> Stream {
+        self.then(Step::WithColumns(columns.into_iter().map(|(name, expression)| (name.into(), expression.into())).collect()))
+    }
+
+    /// Keeps these columns or expressions (`"a"`, `"b * 2 AS c"`), in this order.
+    pub fn select<E: Into<Expression>>(&self, columns: impl IntoIterator<Item = E>) -> Stream {
+        self.then(Step::Select(columns.into_iter().map(Into::into).collect()))
+    }
+
+    /// Cuts the stream into windows; go on with [`Windowed::by`] and [`Windowed::agg`].
+    pub fn window(&self, spec: WindowSpec) -> Windowed {
+        Windowed { input: self.clone(), spec, by: Vec::new() }
+    }
+
+    /// Adds `score` and `is_anomaly` to every row.
+    pub fn detect(&self, detection: Detection) -> Stream {
+        self.then(Step::Detect(detection))
+    }
+
+    /// The address that clients connect to, if the source listens.
+    pub fn local_addr(&self) -> Option<String> {
+        match &*self.node {
+            Node::Source(source) => source.local_addr(),
+            Node::Invalid(_) => None,
+            Node::Step { input, .. } => input.local_addr(),
+        }
+    }
+
+    /// The columns that come out. Checks every step against the columns that go in.
+    ///
+    /// # Errors
+    /// What is wrong with the first step that cannot work.
+    pub fn schema(&self) -> Result<SchemaRef> {
+        compile::schema_of(self, &crate::config::Config::default())
+    }
+
+    /// The plan in words, one step a line, the source first.
+    ///
+    /// # Errors
+    /// As [`Stream::schema`].
+    pub fn explain(&self) -> Result<String> {
+        self.schema()?;
+        Ok(self.to_string())
+    }
+}
+
+impl fmt::Display for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.node {
+            Node::Source(source) => f.write_str(&source.describe()),
+            Node::Invalid(why) => write!(f, "invalid: {why}"),
+            Node::Step { input, step } => write!(f, "{input}\n  → {step}"),
+        }
+    }
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |items: Vec<String>| items.join(", ");
+        match self {
+            Step::EventTime(time) => write!(f, "event_time({time})"),
+            Step::Filter(predicate) => write!(f, "filter({predicate})"),
+            Step::WithColumns(columns) => {
+                write!(f, "with_columns({})", list(columns.iter().map(|(name, expression)| format!("{name} = {expression}")).collect()))
+            }
+            Step::Select(columns) => write!(f, "select({})", list(columns.iter().map(ToString::to_string).collect())),
+            Step::Window { spec, by, aggregates } => {
+                write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))?;
+                write!(f, " on {}", thalweg_backend())
+            }
+            Step::Detect(detection) => write!(f, "detect({detection}) on {}", thalweg_backend()),
+        }
+    }
+}
+
+/// The backend that the kernels of windows and detectors run on.
+fn thalweg_backend() -> String {
+    crate::operator::kernel_backend()
+}
+
+/// A stream cut into windows, waiting for its aggregates.
+#[derive(Debug, Clone)]
+pub struct Windowed {
+    input: Stream,
+    spec: WindowSpec,
+    by: Vec<String>,
+}
+
+impl Windowed {
+    /// Makes groups of the rows that are equal in these columns.
+    pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Windowed {
+        self.by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// One row per window and group: the `by` columns, `window_start`, `window_end`, the aggregates.
+    pub fn agg(self, aggregates: impl IntoIterator<Item = Aggregate>) -> Stream {
+        self.input.then(Step::Window { spec: self.spec, by: self.by, aggregates: aggregates.into_iter().collect() })
+    }
+}

@@ -1,0 +1,284 @@
+//! Queries: streams bound to sinks, run in the foreground or the background.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::config::{Config, MAX_LATE_ROWS, MAX_QUARANTINED_ROWS};
+use crate::error::{Error, Result};
+use crate::metrics::{Metrics, SharedCounters};
+use crate::plan::compile::Compiler;
+use crate::plan::table::{Kept, Table};
+use crate::plan::Stream;
+use crate::quality;
+use crate::runtime::{Outlet, Parts, Pipeline, Running, Target};
+use crate::sink::Sink;
+use crate::time::{SharedClock, SystemClock};
+
+/// How long a pull for the next batch works before it looks at the outside again.
+const STEP: Duration = Duration::from_millis(50);
+
+/// One or more streams of one source, each bound to a sink.
+///
+/// ```
+/// # use thalweg::{Query, Stream, Memory, Result};
+/// # fn run(payments: Stream, windows: Stream, all: Memory, sums: Memory) -> Result<()> {
+/// let metrics = Query::new().sink(&payments, all).sink(&windows, sums).run()?;
+/// println!("{} rows", metrics.rows_in);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Default)]
+pub struct Query {
+    config: Config,
+    clock: Option<SharedClock>,
+    outputs: Vec<Output>,
+    quarantine: Option<Box<dyn Sink>>,
+}
+
+struct Output {
+    stream: Stream,
+    sink: Box<dyn Sink>,
+    late: Option<Box<dyn Sink>>,
+}
+
+impl Query {
+    /// A query without outputs, with the default configuration.
+    pub fn new() -> Query {
+        Query::default()
+    }
+
+    /// Runs with this configuration.
+    pub fn config(mut self, config: Config) -> Query {
+        self.config = config;
+        self
+    }
+
+    /// Runs on this clock instead of the machine's.
+    pub fn clock(mut self, clock: SharedClock) -> Query {
+        self.clock = Some(clock);
+        self
+    }
+
+    /// Sends the rows of `stream` to `sink`.
+    pub fn sink(mut self, stream: &Stream, sink: impl Sink + 'static) -> Query {
+        self.outputs.push(Output { stream: stream.clone(), sink: Box::new(sink), late: None });
+        self
+    }
+
+    /// Sends the late rows of the last window of the stream named last to `sink`, with the columns that go into
+    /// that window.
+    pub fn late(mut self, sink: impl Sink + 'static) -> Query {
+        if let Some(output) = self.outputs.last_mut() {
+            output.late = Some(Box::new(sink));
+        }
+        self
+    }
+
+    /// Sends rows that did not decode or had no event time to `sink`; the columns are those of
+    /// [`quality::schema`](crate::quality::schema).
+    pub fn quarantine(mut self, sink: impl Sink + 'static) -> Query {
+        self.quarantine = Some(Box::new(sink));
+        self
+    }
+
+    /// Checks everything and opens the source.
+    ///
+    /// # Errors
+    /// What is wrong with the first setting, step or source that cannot work.
+    pub fn build(self) -> Result<Pipeline> {
+        self.config.validate()?;
+        let clock = self.clock.unwrap_or_else(SystemClock::shared);
+        let Some(first) = self.outputs.first().map(|output| output.stream.clone()) else {
+            return Err(Error::config("a query needs at least one stream bound to a sink"));
+        };
+        let mut compiler = Compiler::new(&first, &self.config)?;
+        for (number, output) in self.outputs.into_iter().enumerate() {
+            let end = compiler.add(&output.stream)?;
+            let outlets = &mut compiler.graph.outlets;
+            outlets.push(Outlet::new(format!("sink {number}"), SchemaRef::clone(&compiler.schema), output.sink, &clock, true));
+            let target = Target::Outlet(outlets.len() - 1);
+            compiler.graph.connect(end.node, target);
+            if let Some(sink) = output.late {
+                let (node, schema) = end.window.ok_or_else(|| Error::config("late rows come from windows; this stream has none"))?;
+                compiler.graph.outlets.push(Outlet::new(format!("late sink {number}"), schema, sink, &clock, false));
+                compiler.graph.bind_late(node, compiler.graph.outlets.len() - 1);
+            }
+        }
+        let quarantine = self.quarantine.map(|sink| {
+            compiler.graph.outlets.push(Outlet::new("quarantine", quality::schema(), sink, &clock, false));
+            compiler.graph.outlets.len() - 1
+        });
+        let source = compiler.source().open(&self.config, &clock)?;
+        let Compiler { prelude, time, graph, .. } = compiler;
+        Pipeline::new(Parts { source, prelude, time, graph, quarantine, config: self.config.clone(), clock })
+    }
+
+    /// Runs on this thread to the end of the input.
+    ///
+    /// # Errors
+    /// As [`Query::build`], and what goes wrong while running.
+    pub fn run(self) -> Result<Metrics> {
+        let mut pipeline = self.build()?;
+        pipeline.run()?;
+        Ok(pipeline.counters().snapshot())
+    }
+
+    /// Runs on a thread of its own.
+    ///
+    /// # Errors
+    /// As [`Query::build`].
+    pub fn start(self) -> Result<Running> {
+        Running::start(self.build()?)
+    }
+}
+
+impl Stream {
+    /// Reads a bounded input to its end and returns the results. Every window that is open then fires.
+    ///
+    /// # Errors
+    /// As [`Query::build`], and what goes wrong while running.
+    pub fn collect(&self) -> Result<Table> {
+        self.batches(Config::default())?.into_table()
+    }
+
+    /// The results as they come, computed on the thread that asks for them.
+    ///
+    /// # Errors
+    /// As [`Query::build`].
+    pub fn batches(&self, config: Config) -> Result<Batches> {
+        let schema = self.schema()?;
+        let results = Kept::new(usize::MAX);
+        let (late, quarantined) = (Kept::new(MAX_LATE_ROWS), Kept::new(MAX_QUARANTINED_ROWS));
+        let mut query = Query::new().config(config).sink(self, results.sink());
+        if self.has_window() {
+            query = query.late(late.sink());
+        }
+        let pipeline = query.quarantine(quarantined.sink()).build()?;
+        Ok(Batches { counters: pipeline.counters(), pipeline, schema, results, late, quarantined, ended: false })
+    }
+
+    /// Runs in the background with the results going to `sink`.
+    ///
+    /// # Errors
+    /// As [`Query::build`].
+    pub fn run(&self, sink: impl Sink + 'static) -> Result<Running> {
+        Query::new().sink(self, sink).start()
+    }
+
+    fn has_window(&self) -> bool {
+        match &*self.node {
+            crate::plan::Node::Step { input, step } => matches!(step, crate::plan::Step::Window { .. }) || input.has_window(),
+            _ => false,
+        }
+    }
+}
+
+/// The results of a stream, batch by batch. The work is done by whoever asks for the next one.
+pub struct Batches {
+    pipeline: Pipeline,
+    counters: SharedCounters,
+    schema: SchemaRef,
+    results: Kept,
+    late: Kept,
+    quarantined: Kept,
+    ended: bool,
+}
+
+impl Batches {
+    /// The columns of the results.
+    pub fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    /// The counters now.
+    pub fn metrics(&self) -> Metrics {
+        self.counters.snapshot()
+    }
+
+    /// The next batch, if one is there within about `budget`; [`Pulled::End`] after the last one.
+    ///
+    /// # Errors
+    /// What goes wrong while running; the stream has ended then.
+    pub fn pull(&mut self, budget: Duration) -> Result<Pulled> {
+        if let Some(batch) = self.results.pop() {
+            return Ok(Pulled::Batch(batch));
+        }
+        if !self.ended {
+            self.ended = true;
+            self.ended = self.pipeline.step_until(budget, &mut || !self.results.is_empty())?;
+        }
+        Ok(match (self.results.pop(), self.ended) {
+            (Some(batch), _) => Pulled::Batch(batch),
+            (None, true) => Pulled::End,
+            (None, false) => Pulled::Nothing,
+        })
+    }
+
+    /// Works for about `budget`, keeping the results; returns whether the input has ended.
+    ///
+    /// # Errors
+    /// What goes wrong while running; the stream has ended then.
+    pub fn work(&mut self, budget: Duration) -> Result<bool> {
+        if !self.ended {
+            self.ended = true;
+            self.ended = self.pipeline.step(budget)?;
+        }
+        Ok(self.ended)
+    }
+
+    /// Runs to the end and returns all results that were not taken yet.
+    ///
+    /// # Errors
+    /// What goes wrong while running.
+    pub fn into_table(mut self) -> Result<Table> {
+        while !self.work(Duration::from_secs(1))? {}
+        Ok(self.finish())
+    }
+
+    /// The results that were not taken yet, with late and quarantined rows and the counters.
+    pub fn finish(self) -> Table {
+        Table {
+            schema: self.schema,
+            batches: self.results.take(),
+            late: self.late.take(),
+            quarantined: self.quarantined.take(),
+            metrics: self.counters.snapshot(),
+        }
+    }
+}
+
+/// The answer to [`Batches::pull`].
+#[derive(Debug)]
+pub enum Pulled {
+    /// The next batch.
+    Batch(RecordBatch),
+    /// None within the budget; ask again.
+    Nothing,
+    /// There are no more.
+    End,
+}
+
+impl Iterator for Batches {
+    type Item = Result<RecordBatch>;
+
+    fn next(&mut self) -> Option<Result<RecordBatch>> {
+        loop {
+            match self.pull(STEP) {
+                Ok(Pulled::Batch(batch)) => return Some(Ok(batch)),
+                Ok(Pulled::Nothing) => {}
+                Ok(Pulled::End) => return None,
+                Err(error) => return Some(Err(error)),
+            }
+        }
+    }
+}
+
+/// Shared, so that a sink can write what a handle reads.
+pub(super) type Shared<T> = Arc<Mutex<T>>;
+
+pub(super) fn locked<T>(shared: &Shared<T>) -> std::sync::MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,79 @@
+//! How a worker gets its deliveries: from the source itself, or through a ring from a thread that reads it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::config::{BATCH_RING, Config};
+use crate::error::{Error, Result};
+use crate::ring::spsc::{Consumer, spsc};
+use crate::source::{Delivery, Source};
+
+/// The longest that a source thread waits before it looks whether it shall stop.
+const SOURCE_WAIT: Duration = Duration::from_millis(50);
+
+pub(crate) enum Feed {
+    /// Read and decode on the worker's own thread: no hop.
+    Inline(Box<dyn Source>),
+    /// Read and decode on a thread of their own.
+    Thread(SourceThread),
+}
+
+pub(crate) struct SourceThread {
+    ring: Consumer<Result<Delivery>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Feed {
+    /// # Errors
+    /// [`Kind::Connector`](crate::error::Kind::Connector) if the source thread cannot be started.
+    pub fn new(source: Box<dyn Source>, config: &Config) -> Result<Feed> {
+        if !config.source_thread {
+            return Ok(Feed::Inline(source));
+        }
+        let (producer, consumer) = spsc(BATCH_RING, config.wait);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let read = move || {
+            let mut source = source;
+            while !stopped.load(Relaxed) {
+                let delivery = source.poll(SOURCE_WAIT);
+                let last = !matches!(&delivery, Ok(delivery) if !delivery.end);
+                if producer.push(delivery).is_err() || last {
+                    break;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("thalweg-source".to_owned()).spawn(read);
+        let thread = thread.map_err(|error| Error::io("cannot start the source thread", error))?;
+        Ok(Feed::Thread(SourceThread { ring: consumer, stop, thread: Some(thread) }))
+    }
+
+    /// The next delivery, waiting for it no longer than `wait`.
+    pub fn poll(&mut self, wait: Duration) -> Result<Delivery> {
+        match self {
+            Feed::Inline(source) => source.poll(wait),
+            Feed::Thread(source) => match source.ring.pop_timeout(wait) {
+                Some(delivery) => delivery,
+                None if source.ring.is_closed() && source.ring.is_empty() => {
+                    Err(Error::connector("the source thread has ended without a word; a decoder or source has panicked"))
+                }
+                None => Ok(Delivery::default()),
+            },
+        }
+    }
+}
+
+impl Drop for SourceThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        // Makes room in the ring, so that a push that waits returns and sees the flag.
+        while self.ring.try_pop().is_some() {}
+        self.ring.close();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

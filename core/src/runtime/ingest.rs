@@ -1,0 +1,149 @@
+//! From the source's batches to batches with event time and a watermark.
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
+
+use crate::batch::{Batch, EventTime};
+use crate::error::{Error, Result};
+use crate::quality::{Rejected, row_as_json};
+use crate::time::Unit;
+use crate::watermark::{NONE, Watermarks};
+
+/// Panes that one piece of a batch may span: bounds the state of sparse inputs, whose windows fire in between.
+const PANES_PER_PIECE: i64 = 32;
+
+/// Rows below which a batch is not cut, however many panes it spans.
+const MIN_PIECE_ROWS: usize = 64;
+
+/// Which column holds the event time, and how it counts.
+#[derive(Debug, Clone)]
+pub(crate) struct TimeColumn {
+    pub index: usize,
+    pub name: String,
+    pub unit: Unit,
+    /// Integer seconds and second timestamps are multiplied to milliseconds.
+    multiply: i64,
+}
+
+impl TimeColumn {
+    /// The column `name` of `schema`; `unit` says what integers count.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if the column is unknown or holds no time.
+    pub fn new(schema: &Schema, name: &str, unit: Option<TimeUnit>) -> Result<TimeColumn> {
+        let index = crate::operator::column_index(schema, name)?;
+        let data_type = schema.field(index).data_type();
+        let unit = match data_type {
+            DataType::Timestamp(own, _) => *own,
+            DataType::Date64 | DataType::Date32 => TimeUnit::Millisecond,
+            DataType::Int64 | DataType::Int32 | DataType::UInt64 | DataType::UInt32 => unit.unwrap_or(TimeUnit::Millisecond),
+            other => {
+                return Err(Error::schema(format!(
+                    "`{name}` is of type {other}, which is not a time; use a timestamp, a date or an integer with its unit, \
+                     or make one with `with_columns(ts = \"to_timestamp_millis({name})\")` first"
+                )));
+            }
+        };
+        let (unit, multiply) = match unit {
+            TimeUnit::Second => (Unit::Millisecond, 1_000),
+            TimeUnit::Millisecond => (Unit::Millisecond, 1),
+            TimeUnit::Microsecond => (Unit::Microsecond, 1),
+            TimeUnit::Nanosecond => (Unit::Nanosecond, 1),
+        };
+        Ok(TimeColumn { index, name: name.to_owned(), unit, multiply })
+    }
+
+    /// The event times of a column without nulls.
+    fn times(&self, column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+        let checked = CastOptions { safe: false, ..CastOptions::default() };
+        let through = match column.data_type() {
+            DataType::Date32 => cast_with_options(column, &DataType::Date64, &checked)?,
+            _ => ArrayRef::clone(column),
+        };
+        let integers = cast_with_options(&through, &DataType::Int64, &checked)
+            .map_err(|error| Error::schema(format!("the event time `{}` does not fit int64", self.name)).with_source(error))?;
+        let values = integers.as_primitive::<Int64Type>().values().clone();
+        Ok(match self.multiply {
+            1 => values,
+            factor => values.iter().map(|value| value.saturating_mul(factor)).collect(),
+        })
+    }
+}
+
+/// Takes out the rows without event time and gives the others theirs.
+pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<Rejected>) -> Result<Batch> {
+    let batch = match batch.records.column(column.index).logical_nulls().filter(|nulls| nulls.null_count() > 0) {
+        None => batch,
+        Some(nulls) => {
+            let mut row = 0;
+            for segment in &batch.segments {
+                for within in 0..segment.rows {
+                    if nulls.is_null(row) {
+                        let offset = segment.offset + within as u64;
+                        let bytes = row_as_json(&batch.records, row);
+                        rejected.push(Rejected::new(segment.partition, offset, &bytes, format!("the event time `{}` is null", column.name)));
+                    }
+                    row += 1;
+                }
+            }
+            batch.filter(&BooleanArray::new(nulls.into_inner(), None))?
+        }
+    };
+    let times = column.times(batch.records.column(column.index))?;
+    Ok(Batch { time: Some(EventTime { times, watermarks: None }), ..batch })
+}
+
+/// Tells `watermarks` of a batch's rows and writes into the batch what the watermark was before each, if any is behind.
+pub(crate) fn observe(batch: &mut Batch, watermarks: &mut Watermarks, now: u64, before: &mut Vec<i64>) {
+    let Some(time) = &mut batch.time else { return };
+    before.clear();
+    let mut start = 0;
+    for segment in &batch.segments {
+        let (filled, end) = (before.len(), start + segment.rows);
+        if watermarks.observe(segment.partition.0, &time.times[start..end], now, before) {
+            // Rows of segments that are not behind need no mark: one below them all will do.
+            before.splice(filled..filled, std::iter::repeat_n(NONE, start - filled));
+        }
+        start = end;
+    }
+    if !before.is_empty() {
+        before.resize(start, NONE);
+        time.watermarks = Some(ScalarBuffer::from(before.clone()));
+    }
+}
+
+/// Cuts the rows of a batch into pieces that span few panes each.
+pub(crate) fn pieces(times: &[i64], pane: Option<i64>) -> Vec<Range<usize>> {
+    let rows = times.len();
+    let whole = || vec![0..rows];
+    let Some(pane) = pane.filter(|_| rows > MIN_PIECE_ROWS) else { return whole() };
+    let (low, high) = times.iter().fold((i64::MAX, i64::MIN), |(low, high), &time| (low.min(time), high.max(time)));
+    let panes = high.saturating_sub(low) / pane + 1;
+    if panes <= PANES_PER_PIECE {
+        return whole();
+    }
+    let count = (panes / PANES_PER_PIECE + 1) as usize;
+    let length = rows.div_ceil(count).max(MIN_PIECE_ROWS);
+    (0..rows).step_by(length).map(|start| start..(start + length).min(rows)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparse_batches_are_cut_and_dense_ones_are_not() {
+        let dense: Vec<i64> = (0..1_000).collect();
+        assert_eq!(pieces(&dense, Some(1_000)), vec![0..1_000]);
+        assert_eq!(pieces(&dense, None), vec![0..1_000]);
+        let sparse: Vec<i64> = (0..1_000).map(|row| row * 1_000).collect();
+        let cut = pieces(&sparse, Some(1_000));
+        assert_eq!((cut.first(), cut.last()), (Some(&(0..64)), Some(&(960..1_000))));
+        assert_eq!(cut.iter().map(ExactSizeIterator::len).sum::<usize>(), 1_000);
+        assert_eq!(pieces(&[i64::MIN, i64::MAX], Some(1)), vec![0..2]);
+    }
+}

@@ -1,0 +1,258 @@
+//! Running a pipeline: one loop on one thread that takes deliveries from the source and pushes them through.
+
+mod feed;
+mod graph;
+mod ingest;
+mod outlet;
+mod running;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use crate::batch::Batch;
+use crate::config::Config;
+use crate::error::Result;
+use crate::metrics::{Counters, SharedCounters};
+use crate::operator::{Operator, Output};
+use crate::quality::{self, Rejected};
+use crate::source::{Delivery, Source};
+use crate::time::SharedClock;
+use crate::watermark::{END, Watermarks};
+use feed::Feed;
+pub(crate) use graph::{Graph, Target};
+pub(crate) use ingest::TimeColumn;
+pub(crate) use outlet::Outlet;
+pub use running::Running;
+
+/// The longest that one look at the source waits, so that a stop is seen soon.
+const MAX_WAIT: Duration = Duration::from_millis(20);
+
+/// How a stream gets its event time.
+pub(crate) struct TimeStage {
+    pub column: TimeColumn,
+    pub watermarks: Watermarks,
+    /// The shortest pane of the windows to come, in units of event time.
+    pub pane: Option<i64>,
+}
+
+/// What a plan compiles to.
+pub(crate) struct Parts {
+    pub source: Box<dyn Source>,
+    /// Stateless steps before the event time is taken.
+    pub prelude: Vec<(String, Box<dyn Operator>)>,
+    pub time: Option<TimeStage>,
+    pub graph: Graph,
+    /// The outlet that takes quarantined rows.
+    pub quarantine: Option<usize>,
+    pub config: Config,
+    pub clock: SharedClock,
+}
+
+/// A compiled pipeline. It runs on whichever thread calls [`Pipeline::step`].
+pub struct Pipeline {
+    feed: Feed,
+    prelude: Vec<(String, Box<dyn Operator>)>,
+    time: Option<TimeStage>,
+    graph: Graph,
+    quarantine: Option<usize>,
+    clock: SharedClock,
+    config: Config,
+    counters: SharedCounters,
+    stop: Arc<AtomicBool>,
+    state: State,
+    last_commit: u64,
+    before: Vec<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Running,
+    Ended,
+}
+
+impl Pipeline {
+    pub(crate) fn new(parts: Parts) -> Result<Pipeline> {
+        let feed = Feed::new(parts.source, &parts.config)?;
+        Ok(Pipeline {
+            feed,
+            prelude: parts.prelude,
+            time: parts.time,
+            graph: parts.graph,
+            quarantine: parts.quarantine,
+            last_commit: parts.clock.monotonic(),
+            clock: parts.clock,
+            config: parts.config,
+            counters: Counters::shared(),
+            stop: Arc::new(AtomicBool::new(false)),
+            state: State::Fresh,
+            before: Vec::new(),
+        })
+    }
+
+    /// The counters of this pipeline, which may be read from any thread.
+    pub fn counters(&self) -> SharedCounters {
+        Arc::clone(&self.counters)
+    }
+
+    /// A flag that, once true, makes the pipeline finish: it takes no more input, fires what is open and commits.
+    pub fn stop_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.stop)
+    }
+
+    /// Works for about `budget` and returns whether the pipeline has ended: its input was read to the end or it
+    /// was told to stop, every window has fired and every sink has committed.
+    ///
+    /// # Errors
+    /// Any error of source, operators or sinks; the sinks have then taken back what was not committed.
+    pub fn step(&mut self, budget: Duration) -> Result<bool> {
+        let result = self.try_step(budget);
+        if result.is_err() {
+            self.abort();
+        }
+        result
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// As [`Pipeline::step`].
+    pub fn run(&mut self) -> Result<()> {
+        while !self.step(Duration::from_secs(1))? {}
+        Ok(())
+    }
+
+    /// Ends without firing or committing anything.
+    pub fn abort(&mut self) {
+        if self.state != State::Ended {
+            self.state = State::Ended;
+            self.graph.outlets.iter_mut().for_each(Outlet::abort);
+        }
+    }
+
+    fn try_step(&mut self, budget: Duration) -> Result<bool> {
+        if self.state == State::Fresh {
+            self.graph.outlets.iter_mut().try_for_each(Outlet::open)?;
+            self.state = State::Running;
+        }
+        let deadline = Instant::now() + budget;
+        while self.state == State::Running {
+            if self.stop.load(Relaxed) {
+                self.finish()?;
+                break;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let delivery = self.feed.poll(left.min(MAX_WAIT))?;
+            self.take(delivery)?;
+        }
+        Ok(self.state == State::Ended)
+    }
+
+    fn take(&mut self, delivery: Delivery) -> Result<()> {
+        let now = self.clock.monotonic();
+        self.counters.bytes_in.fetch_add(delivery.bytes, Relaxed);
+        if let Some(time) = &mut self.time {
+            delivery.opened.iter().for_each(|partition| time.watermarks.open(partition.0, now));
+        }
+        let mut rejected = delivery.rejected;
+        if let Some(batch) = delivery.batch {
+            self.counters.rows_in.fetch_add(batch.rows() as u64, Relaxed);
+            self.counters.batches_in.fetch_add(1, Relaxed);
+            self.process(batch, now, &mut rejected)?;
+            self.counters.state_bytes.store(self.graph.state_bytes() as u64, Relaxed);
+        }
+        self.reject(&rejected)?;
+        if let Some(time) = &mut self.time {
+            delivery.ended.iter().for_each(|partition| time.watermarks.close(partition.0));
+        }
+        self.progress(now)?;
+        if delivery.end {
+            return self.finish();
+        }
+        if now.saturating_sub(self.last_commit) >= self.config.commit_every.as_nanos() as u64 {
+            self.last_commit = now;
+            self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
+        }
+        Ok(())
+    }
+
+    /// Pushes one batch of the source through the prelude, the event-time stage and the graph.
+    fn process(&mut self, batch: Batch, now: u64, rejected: &mut Vec<Rejected>) -> Result<()> {
+        let mut batches = vec![batch];
+        for (label, operator) in &mut self.prelude {
+            let mut out = Output::default();
+            for batch in batches {
+                operator.on_batch(batch, &mut out).map_err(|error| error.context(&*label))?;
+            }
+            batches = out.batches;
+        }
+        for batch in batches {
+            let Some(stage) = &self.time else {
+                self.graph.push(batch, &self.counters)?;
+                continue;
+            };
+            let batch = ingest::take_times(batch, &stage.column, rejected)?;
+            let times = batch.time.as_ref().map(|time| time.times.clone()).unwrap_or_default();
+            for piece in ingest::pieces(&times, stage.pane) {
+                self.push_piece(batch.slice(piece), now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_piece(&mut self, mut piece: Batch, now: u64) -> Result<()> {
+        if let Some(stage) = &mut self.time {
+            ingest::observe(&mut piece, &mut stage.watermarks, now, &mut self.before);
+        }
+        self.graph.received = piece.received;
+        self.graph.push(piece, &self.counters)?;
+        self.progress(now)
+    }
+
+    /// Fires what the watermark has passed.
+    fn progress(&mut self, now: u64) -> Result<()> {
+        let Some(watermark) = self.time.as_mut().and_then(|stage| stage.watermarks.progress(now)) else { return Ok(()) };
+        self.counters.watermark.store(watermark, Relaxed);
+        self.graph.advance(watermark, &self.counters)
+    }
+
+    /// Counts quarantined rows and hands them to their outlet.
+    fn reject(&mut self, rejected: &[Rejected]) -> Result<()> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        self.counters.quarantined_rows.fetch_add(rejected.len() as u64, Relaxed);
+        let Some(outlet) = self.quarantine else { return Ok(()) };
+        self.graph.outlets[outlet].write(&Batch::new(quality::to_records(rejected)?, 0, 0), &self.counters)
+    }
+
+    /// Fires everything that is open and commits.
+    fn finish(&mut self) -> Result<()> {
+        self.graph.advance(END, &self.counters)?;
+        self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
+        self.state = State::Ended;
+        self.warn_of_dropped_rows();
+        Ok(())
+    }
+
+    /// Dropping rows is something one asks for: what nobody took is said.
+    fn warn_of_dropped_rows(&self) {
+        let metrics = self.counters.snapshot();
+        if metrics.late_rows > 0 && !self.graph.takes_late() {
+            tracing::warn!(rows = metrics.late_rows, "rows came after their windows had fired and no late output takes them; raise max_delay or bind one");
+        }
+        if metrics.quarantined_rows > 0 && self.quarantine.is_none() {
+            tracing::warn!(rows = metrics.quarantined_rows, "rows did not decode and no quarantine takes them; bind one to see them");
+        }
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
