@@ -1,7 +1,9 @@
 //! Operators: plain values that take batches and watermarks and put out batches.
 
 pub mod aggregate;
+pub mod derive;
 pub mod detect;
+pub mod filter;
 mod keys;
 pub mod window;
 
@@ -41,4 +43,9 @@ pub trait Operator: Send {
     fn state_bytes(&self) -> usize {
         0
     }
+}
+
+/// The name of the backend that the kernels run on.
+pub(crate) fn kernel_backend() -> String {
+    thalweg_kernels::Backend::active().to_string()
 }

@@ -211,16 +211,11 @@ impl fmt::Display for Step {
             Step::Select(columns) => write!(f, "select({})", list(columns.iter().map(ToString::to_string).collect())),
             Step::Window { spec, by, aggregates } => {
                 write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))?;
-                write!(f, " on {}", thalweg_backend())
+                write!(f, " on {}", crate::operator::kernel_backend())
             }
-            Step::Detect(detection) => write!(f, "detect({detection}) on {}", thalweg_backend()),
+            Step::Detect(detection) => write!(f, "detect({detection}) on {}", crate::operator::kernel_backend()),
         }
     }
-}
-
-/// The backend that the kernels of windows and detectors run on.
-fn thalweg_backend() -> String {
-    crate::operator::kernel_backend()
 }
 
 /// A stream cut into windows, waiting for its aggregates.

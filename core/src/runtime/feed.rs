@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::config::{BATCH_RING, Config};
 use crate::error::{Error, Result};
-use crate::ring::spsc::{Consumer, spsc};
+use crate::ring::{Consumer, Empty, spsc_waiting};
 use crate::source::{Delivery, Source};
 
 /// The longest that a source thread waits before it looks whether it shall stop.
@@ -21,7 +21,7 @@ pub(crate) enum Feed {
 }
 
 pub(crate) struct SourceThread {
-    ring: Consumer<Result<Delivery>>,
+    ring: Option<Consumer<Result<Delivery>>>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -33,7 +33,7 @@ impl Feed {
         if !config.source_thread {
             return Ok(Feed::Inline(source));
         }
-        let (producer, consumer) = spsc(BATCH_RING, config.wait);
+        let (mut producer, consumer) = spsc_waiting(BATCH_RING, config.wait);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let read = move || {
@@ -48,30 +48,37 @@ impl Feed {
         };
         let thread = std::thread::Builder::new().name("thalweg-source".to_owned()).spawn(read);
         let thread = thread.map_err(|error| Error::io("cannot start the source thread", error))?;
-        Ok(Feed::Thread(SourceThread { ring: consumer, stop, thread: Some(thread) }))
+        Ok(Feed::Thread(SourceThread { ring: Some(consumer), stop, thread: Some(thread) }))
     }
 
     /// The next delivery, waiting for it no longer than `wait`.
     pub fn poll(&mut self, wait: Duration) -> Result<Delivery> {
         match self {
             Feed::Inline(source) => source.poll(wait),
-            Feed::Thread(source) => match source.ring.pop_timeout(wait) {
-                Some(delivery) => delivery,
-                None if source.ring.is_closed() && source.ring.is_empty() => {
-                    Err(Error::connector("the source thread has ended without a word; a decoder or source has panicked"))
-                }
-                None => Ok(Delivery::default()),
+            Feed::Thread(source) => match source.consumer()?.pop_timeout(wait) {
+                Ok(delivery) => delivery,
+                Err(Empty::TimedOut) => Ok(Delivery::default()),
+                Err(Empty::Closed) => Err(gone()),
             },
         }
     }
 }
 
+impl SourceThread {
+    fn consumer(&mut self) -> Result<&mut Consumer<Result<Delivery>>> {
+        self.ring.as_mut().ok_or_else(gone)
+    }
+}
+
+fn gone() -> Error {
+    Error::connector("the source thread has ended without a word: a decoder or source has panicked; this is a defect, please report it")
+}
+
 impl Drop for SourceThread {
     fn drop(&mut self) {
         self.stop.store(true, Relaxed);
-        // Makes room in the ring, so that a push that waits returns and sees the flag.
-        while self.ring.try_pop().is_some() {}
-        self.ring.close();
+        // Without its consumer a push that waits returns, and the thread ends.
+        self.ring = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

@@ -8,7 +8,7 @@ mod running;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::config::Config;
@@ -107,7 +107,15 @@ impl Pipeline {
     /// # Errors
     /// Any error of source, operators or sinks; the sinks have then taken back what was not committed.
     pub fn step(&mut self, budget: Duration) -> Result<bool> {
-        let result = self.try_step(budget);
+        self.step_until(budget, &mut || false)
+    }
+
+    /// As [`Pipeline::step`], but returns early once `enough` says so; it is asked after each delivery.
+    ///
+    /// # Errors
+    /// As [`Pipeline::step`].
+    pub fn step_until(&mut self, budget: Duration, enough: &mut dyn FnMut() -> bool) -> Result<bool> {
+        let result = self.try_step(budget, enough);
         if result.is_err() {
             self.abort();
         }
@@ -131,19 +139,19 @@ impl Pipeline {
         }
     }
 
-    fn try_step(&mut self, budget: Duration) -> Result<bool> {
+    fn try_step(&mut self, budget: Duration, enough: &mut dyn FnMut() -> bool) -> Result<bool> {
         if self.state == State::Fresh {
             self.graph.outlets.iter_mut().try_for_each(Outlet::open)?;
             self.state = State::Running;
         }
-        let deadline = Instant::now() + budget;
+        let deadline = self.clock.monotonic().saturating_add(budget.as_nanos() as u64);
         while self.state == State::Running {
             if self.stop.load(Relaxed) {
                 self.finish()?;
                 break;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let left = Duration::from_nanos(deadline.saturating_sub(self.clock.monotonic()));
+            if left.is_zero() || enough() {
                 break;
             }
             let delivery = self.feed.poll(left.min(MAX_WAIT))?;
