@@ -61,6 +61,18 @@ impl Cell {
         self.max
     }
 
+    /// The cell as five words, for a snapshot; [`Cell::from_words`] gives it back bit for bit.
+    #[inline]
+    pub fn to_words(&self) -> [u64; 5] {
+        [self.count, self.sum[0], self.sum[1], self.min as u64, self.max as u64]
+    }
+
+    /// The cell of a snapshot.
+    #[inline]
+    pub fn from_words([count, low, high, min, max]: [u64; 5]) -> Self {
+        Self { count, sum: [low, high], min: min as i64, max: max as i64 }
+    }
+
     #[inline(always)]
     pub(crate) fn add_int(&mut self, value: i128) {
         let sum = self.int_sum().wrapping_add(value) as u128;
@@ -106,6 +118,13 @@ pub(crate) fn two_sum(a: f64, b: f64) -> (f64, f64) {
 #[cfg(test)]
 mod tests {
     use super::{Cell, from_order_key, order_key};
+
+    #[test]
+    fn a_cell_survives_its_words() {
+        let cell = Cell { count: 3, sum: [(-0.0f64).to_bits(), u64::MAX], min: i64::MIN, max: -1 };
+        assert_eq!(Cell::from_words(cell.to_words()), cell);
+        assert_eq!(Cell::from_words(Cell::EMPTY.to_words()), Cell::default());
+    }
 
     #[test]
     fn keys_are_strictly_monotone_and_invertible() {

@@ -36,15 +36,15 @@
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].
 
 pub mod aggregate;
-mod anomaly;
+pub mod anomaly;
 mod backend;
 mod bits;
 mod cell;
-mod column;
-mod dictionary;
+pub mod column;
+pub mod dictionary;
 pub mod scalar;
 mod simd;
-mod window;
+pub mod window;
 
 pub use aggregate::{Want, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};

@@ -33,7 +33,7 @@ pub(crate) const INTS: &[i64] = &[0, 1, -1, i64::MAX, i64::MIN, i64::MAX - 1, i6
 pub(crate) const LENGTHS: &[usize] = &[0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 511, 512, 513, 1024, 2000];
 
 /// Numbers of groups: one, few (private copies), some, and more than the second-level cache holds cells of.
-pub(crate) const GROUPS: &[u32] = &[1, 2, 3, 16, 17, 100, 30_000];
+pub(crate) const GROUPS: &[u32] = &[1, 2, 3, 8, 9, 100, 30_000];
 
 /// A column with its slots and validity.
 #[derive(Clone, Debug)]

@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 
 use super::vector::Vector;
-use crate::cell::NAN_BITS;
+use crate::cell::{Cell, NAN_BITS};
 
 /// Proof of NEON; made only by [`super::launch`], under a [`super::Level`] that detection handed out.
 #[derive(Clone, Copy)]
@@ -87,5 +87,12 @@ impl Vector for Neon {
     fn max(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
         // SAFETY: the token proves NEON.
         unsafe { vbslq_s64(vcgtq_s64(a, b), a, b) }
+    }
+
+    #[inline(always)]
+    fn widen(self, cell: &mut Cell, key: i64) {
+        // Compare and select cost less here than moving the key to a vector register.
+        cell.min = cell.min.min(key);
+        cell.max = cell.max.max(key);
     }
 }

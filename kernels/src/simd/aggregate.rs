@@ -1,6 +1,6 @@
 //! Grouped aggregation, scheduled: blocks, folded runs, private copies of few groups, prefetch of many.
 
-use super::column::{fold_floats, fold_ints};
+use super::column::{fold, fold_floats, fold_ints};
 use super::prefetch::{FAR, prefetch};
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
@@ -15,7 +15,7 @@ pub(crate) const BLOCK: usize = 512;
 const AHEAD: usize = 24;
 
 /// Up to so many groups, rows go to [`COPIES`] private copies in turn, so that a row need not wait for the one before it.
-const FEW: usize = 16;
+const FEW: usize = 8;
 const COPIES: usize = 4;
 
 /// Copies must be cleared and combined: worth it from this many rows per group.
@@ -29,6 +29,10 @@ pub(crate) fn accumulate<E: Element>(
     validity: Option<Bits<'_>>,
     want: Want,
 ) {
+    if let ([cell], true) = (&mut *cells, slots.iter().fold(0, |any, slot| any | slot) == 0) {
+        E::combine(cell, &fold(level, values, validity, want));
+        return;
+    }
     match (want.sum, want.order) {
         (true, true) => launch(level, Accumulate::<E, true, true> { cells, slots, values, validity }),
         (true, false) => launch(level, Accumulate::<E, true, false> { cells, slots, values, validity }),
@@ -120,13 +124,13 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
         let Self { cells, slots, values, validity } = self;
         let far = size_of_val(cells) > FAR;
         let few = (2..=FEW).contains(&cells.len()) && slots.len() >= cells.len() * ROWS_PER_COPY;
+        let mut copies = few.then_some([Cell::EMPTY; COPIES * FEW]);
+        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [E::default(); BLOCK] }));
         let mut buffer = [0; BLOCK];
-        let mut copies = [Cell::EMPTY; COPIES * FEW];
-        let mut valid = Valid { slots: [0; BLOCK], values: [E::default(); BLOCK] };
         for (block, (slots, values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
-            let (slots, values) = match validity {
+            let (slots, values) = match &mut valid {
                 None => (slots, values),
-                Some(bits) => valid.take(slots, values, bits, block * BLOCK),
+                Some((bits, valid)) => valid.take(slots, values, *bits, block * BLOCK),
             };
             if slots.is_empty() {
                 continue;
@@ -142,20 +146,18 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
             let keys = if ORDER { E::order_keys(v, values, &mut buffer) } else { &buffer[..values.len()] };
             let rows = Rows { slots, values, keys };
             // SAFETY: every slot of the block is at most `high`, which is below the number of cells; where there are copies,
-            // that number is at most FEW, and `copies` holds COPIES * FEW cells.
+            // that number is at most FEW.
             unsafe {
-                match (few, far) {
-                    (true, _) => rows.scatter_to_copies::<SUM, ORDER>(&mut copies),
-                    (false, false) => rows.scatter::<SUM, ORDER>(cells),
-                    (false, true) => rows.scatter_far::<SUM, ORDER>(cells),
+                match &mut copies {
+                    Some(copies) => rows.scatter_to_copies::<V, SUM, ORDER>(v, copies),
+                    None if far => rows.scatter_far::<V, SUM, ORDER>(v, cells),
+                    None => rows.scatter::<V, SUM, ORDER>(v, cells),
                 }
             }
         }
-        if few {
-            for copy in copies.chunks_exact(FEW) {
-                for (cell, copy) in cells.iter_mut().zip(copy) {
-                    E::combine(cell, copy);
-                }
+        for copy in copies.iter().flat_map(|copies| copies.chunks_exact(FEW)) {
+            for (cell, copy) in cells.iter_mut().zip(copy) {
+                E::combine(cell, copy);
             }
         }
     }
@@ -172,56 +174,60 @@ impl<E: Element> Rows<'_, E> {
     /// # Safety
     /// Every slot is below `cells.len()`.
     #[inline(always)]
-    unsafe fn scatter<const SUM: bool, const ORDER: bool>(&self, cells: &mut [Cell]) {
+    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
         for ((&slot, &value), &key) in self.slots.iter().zip(self.values).zip(self.keys) {
             // SAFETY: the caller's promise.
-            put::<E, SUM, ORDER>(unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
+            put::<V, E, SUM, ORDER>(v, unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
         }
     }
 
-    /// Asks for cells [`AHEAD`] rows before they are needed. A cell may lie across two lines; its neighbour's ask covers most.
+    /// Asks for cells [`AHEAD`] rows before they are needed.
     ///
     /// # Safety
     /// Every slot is below `cells.len()`.
     #[inline(always)]
-    unsafe fn scatter_far<const SUM: bool, const ORDER: bool>(&self, cells: &mut [Cell]) {
-        let ahead = self.slots[AHEAD.min(self.slots.len())..].iter();
-        for &slot in &self.slots[..AHEAD.min(self.slots.len())] {
-            prefetch(cells, slot as usize);
+    unsafe fn scatter_far<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
+        let (first, ahead) = self.slots.split_at(AHEAD.min(self.slots.len()));
+        first.iter().for_each(|&slot| ask(cells, slot));
+        for (((&slot, &value), &key), &next) in self.slots.iter().zip(self.values).zip(self.keys).zip(ahead) {
+            ask(cells, next);
+            // SAFETY: the caller's promise.
+            put::<V, E, SUM, ORDER>(v, unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
         }
         let asked = ahead.len();
-        for (((&slot, &value), &key), &next) in self.slots.iter().zip(self.values).zip(self.keys).zip(ahead) {
-            prefetch(cells, next as usize);
-            // SAFETY: the caller's promise.
-            put::<E, SUM, ORDER>(unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
-        }
         let rest = Rows { slots: &self.slots[asked..], values: &self.values[asked..], keys: &self.keys[asked..] };
         // SAFETY: the caller's promise.
-        unsafe { rest.scatter::<SUM, ORDER>(cells) }
+        unsafe { rest.scatter::<V, SUM, ORDER>(v, cells) }
     }
 
     /// # Safety
     /// Every slot is below [`FEW`].
     #[inline(always)]
-    unsafe fn scatter_to_copies<const SUM: bool, const ORDER: bool>(&self, copies: &mut [Cell; COPIES * FEW]) {
+    unsafe fn scatter_to_copies<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, copies: &mut [Cell; COPIES * FEW]) {
         for (row, ((&slot, &value), &key)) in self.slots.iter().zip(self.values).zip(self.keys).enumerate() {
             let index = row % COPIES * FEW + slot as usize;
             // SAFETY: the caller's promise.
-            put::<E, SUM, ORDER>(unsafe { copies.get_unchecked_mut(index) }, value, key);
+            put::<V, E, SUM, ORDER>(v, unsafe { copies.get_unchecked_mut(index) }, value, key);
         }
     }
 }
 
 #[inline(always)]
-fn put<E: Element, const SUM: bool, const ORDER: bool>(cell: &mut Cell, value: E, key: i64) {
+fn put<V: Vector, E: Element, const SUM: bool, const ORDER: bool>(v: V, cell: &mut Cell, value: E, key: i64) {
     cell.count += 1;
     if SUM {
         E::add(cell, value);
     }
     if ORDER {
-        cell.min = cell.min.min(key);
-        cell.max = cell.max.max(key);
+        v.widen(cell, key);
     }
+}
+
+/// Asks for both lines of a cell: every other one lies across two, and the second begins where the next cell does or before.
+#[inline(always)]
+fn ask(cells: &[Cell], slot: u32) {
+    prefetch(cells, slot as usize);
+    prefetch(cells, slot as usize + 1);
 }
 
 /// Room for the valid rows of a block, closed up.

@@ -1,5 +1,7 @@
 //! The few vector operations that the kernels are written over, once for all instruction sets.
 
+use crate::cell::Cell;
+
 /// An instruction set in use: a token that exists only where the processor has it, so its operations are safe to call.
 ///
 /// Lanes are 64 bits wide. Every method must be inlined into a function compiled for the instruction set, which
@@ -34,6 +36,8 @@ pub(crate) trait Vector: Copy {
     fn min(self, a: Self::I, b: Self::I) -> Self::I;
     /// Signed maximum.
     fn max(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Takes one order key into the minimum and maximum of a cell, which lie side by side.
+    fn widen(self, cell: &mut Cell, key: i64);
 }
 
 /// Upper bound of [`Vector::LANES`]: the size of buffers that lanes are folded in.

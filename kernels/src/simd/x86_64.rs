@@ -1,9 +1,10 @@
 //! AVX2: four lanes of 64 bits.
 
 use core::arch::x86_64::*;
+use core::mem::offset_of;
 
 use super::vector::Vector;
-use crate::cell::NAN_BITS;
+use crate::cell::{Cell, NAN_BITS};
 
 /// Proof of AVX2; made only by [`super::launch`], under a [`super::Level`] that detection handed out.
 #[derive(Clone, Copy)]
@@ -87,5 +88,19 @@ impl Vector for Avx2 {
     fn max(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_blendv_epi8(b, a, _mm256_cmpgt_epi64(a, b)) }
+    }
+
+    #[inline(always)]
+    fn widen(self, cell: &mut Cell, key: i64) {
+        const { assert!(offset_of!(Cell, max) == offset_of!(Cell, min) + 8) };
+        // SAFETY: the 16 bytes at `min` are the fields `min` and `max` of the cell, by the line above, and the pointer is to
+        // the whole cell; the token proves AVX2.
+        unsafe {
+            let order = (&raw mut *cell).cast::<u8>().add(offset_of!(Cell, min)).cast::<__m128i>();
+            let (old, key) = (_mm_loadu_si128(order), _mm_set1_epi64x(key));
+            // Of the minimum, is it above the key? Of the maximum, is it not?
+            let changes = _mm_xor_si128(_mm_cmpgt_epi64(old, key), _mm_set_epi64x(-1, 0));
+            _mm_storeu_si128(order, _mm_blendv_epi8(old, key, changes));
+        }
     }
 }
