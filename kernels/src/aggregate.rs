@@ -5,7 +5,8 @@
 //! * **NaN** is larger than every number and equal to itself, whatever its bits (the order of PostgreSQL and DuckDB):
 //!   the maximum is NaN if any value is, the minimum only if all are. A sum with a NaN is NaN.
 //! * **−0.0 < +0.0** in minimum and maximum, which therefore are the same bits in any order, batching or backend.
-//! * **Infinities** sum to themselves, opposite ones to NaN.
+//! * **Infinities** sum to themselves, opposite ones to NaN. A sum is infinite, too, once a part of it leaves the range of
+//!   `f64`, and the parts depend on the batching: finite values beyond 1e300 or so have no portable sum.
 //! * **Float sums** carry the rounding error of every addition in a second word (Neumaier, "Rundungsfehleranalyse
 //!   einiger Verfahren zur Summation endlicher Summen", ZAMM 54, 1974). The error is within 1e-12 of the sum of
 //!   magnitudes for any realistic number of rows; the last bit may differ between batchings and backends.
