@@ -1,5 +1,13 @@
 //! Sources: where batches come from.
 
+mod endpoint;
+pub mod file;
+mod gather;
+mod glob;
+pub mod socket;
+#[cfg(test)]
+mod testing;
+
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
