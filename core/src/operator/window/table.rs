@@ -35,10 +35,6 @@ impl PaneTable {
         self.stride
     }
 
-    pub fn columns(&self) -> impl Iterator<Item = &ValueColumn> {
-        self.columns.iter().map(|column| &column.spec)
-    }
-
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum::<usize>() + self.counts.capacity() * 8
