@@ -7,6 +7,8 @@ pub mod infer;
 pub mod lines;
 pub mod ndjson;
 
+use std::fmt;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
@@ -33,6 +35,16 @@ pub enum Format {
     },
     /// Arrow's inter-process stream format.
     ArrowIpc,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Ndjson => "ndjson",
+            Format::Csv { .. } => "csv",
+            Format::ArrowIpc => "arrow",
+        })
+    }
 }
 
 impl Format {
