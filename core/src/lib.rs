@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod config;
 pub mod error;
+pub mod expr;
 pub mod format;
 pub mod operator;
 pub mod quality;

@@ -1,5 +1,8 @@
 //! Operators: plain values that take batches and watermarks and put out batches.
 
+pub mod derive;
+pub mod filter;
+
 use crate::batch::Batch;
 use crate::error::Result;
 
