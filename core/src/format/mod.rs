@@ -1,5 +1,7 @@
 //! Bytes to columns: one decoder per format, shared by all partitions of a source.
 
+pub mod pod;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 

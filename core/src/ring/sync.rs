@@ -163,9 +163,9 @@ mod loom_sync {
     pub use loom::hint::spin_loop;
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
     pub use loom::sync::{Arc, Mutex, MutexGuard};
-    pub use loom::thread::{Thread, current, yield_now};
     #[cfg(test)]
     pub use loom::thread;
+    pub use loom::thread::{Thread, current, yield_now};
     use std::time::Duration;
 
     /// Runs `program` in every interleaving in which no more than `preemptions` threads are interrupted against their will;

@@ -1,5 +1,7 @@
 //! Sources: where batches come from.
 
+pub mod events;
+
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
