@@ -189,6 +189,8 @@ impl<E: Event> fmt::Debug for Events<E> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use arrow::array::AsArray;
     use arrow::datatypes::{UInt32Type, UInt64Type};
 
