@@ -41,6 +41,9 @@
 //! No global runtime, no hidden threads: a pipeline runs on the thread that asks for its results, unless it is
 //! started in the background.
 
+// The paths in what `event!` writes, within this crate too.
+extern crate self as thalweg;
+
 pub mod batch;
 pub mod config;
 pub mod error;

@@ -6,6 +6,7 @@ pub mod csv;
 pub mod infer;
 pub mod lines;
 pub mod ndjson;
+pub mod pod;
 
 use std::fmt;
 

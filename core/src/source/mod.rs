@@ -1,6 +1,7 @@
 //! Sources: where batches come from.
 
 mod endpoint;
+pub mod events;
 pub mod file;
 mod gather;
 mod glob;
