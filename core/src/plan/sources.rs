@@ -2,13 +2,9 @@
 
 use arrow::datatypes::SchemaRef;
 
-use crate::config::Config;
 use crate::error::Result;
 use crate::format::Format;
-use crate::format::pod::Event;
 use crate::plan::Stream;
-use crate::ring::Full;
-use crate::source::events::{EventSender, Events};
 use crate::source::{Files, Listen, arrow_files, parquet_files};
 
 impl Stream {
@@ -34,7 +30,7 @@ impl Stream {
     /// # Errors
     /// If no file matches or the first cannot be read.
     pub fn read_arrow(pattern: &str) -> Result<Stream> {
-        Ok(Stream::from_source(arrow_files(pattern)?))
+        Ok(Stream::from_boxed(arrow_files(pattern)?))
     }
 
     /// The rows of Parquet files.

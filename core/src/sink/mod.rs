@@ -1,5 +1,11 @@
 //! Sinks: where results go.
 
+pub mod callback;
+pub mod memory;
+pub mod ndjson;
+pub mod parquet;
+mod publish;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
