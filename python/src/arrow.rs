@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow::array::{ArrayRef, RecordBatch, StructArray};
 use arrow::datatypes::{DataType, Field, FieldRef, IntervalUnit, Schema, SchemaRef, TimeUnit};
 use pyo3::exceptions::{PyKeyError, PyTypeError};
 use pyo3::prelude::*;
@@ -111,7 +111,7 @@ impl PyColumns {
     }
 
     /// Names with types, in order.
-    fn items(&self) -> Vec<(String, String)> {
+    pub fn items(&self) -> Vec<(String, String)> {
         self.keys().into_iter().zip(self.values()).collect()
     }
 
@@ -191,4 +191,3 @@ pub fn type_name(data_type: &DataType) -> String {
         other => other.to_string().to_lowercase(),
     }
 }
-

@@ -28,7 +28,9 @@ impl FromPyObject<'_, '_> for Interval {
         }
         match value.extract::<f64>() {
             Ok(0.0) => Ok(Interval(Duration::ZERO)),
-            Ok(number) => Err(raise(Error::config(format!("{number} has no unit; write for example \"{number}ms\" or a datetime.timedelta")))),
+            Ok(number) => {
+                Err(raise(Error::config(format!("{number} has no unit; write for example \"{number}ms\" or a datetime.timedelta"))))
+            }
             Err(_) => Err(PyTypeError::new_err(format!(
                 "a duration must be a str such as \"500ms\" or a datetime.timedelta, not {}",
                 value.get_type().name()?

@@ -10,9 +10,19 @@ use pyo3::exceptions::{PyException, PyUserWarning};
 use pyo3::prelude::*;
 use thalweg::{Error, Kind, Metrics};
 
-create_exception!(thalweg, ThalwegError, PyException, "Anything that goes wrong in Thalweg. `code` names the domain, `retriable` says whether the same call may succeed when tried again.");
+create_exception!(
+    thalweg,
+    ThalwegError,
+    PyException,
+    "Anything that goes wrong in Thalweg. `code` names the domain, `retriable` says whether the same call may succeed when tried again."
+);
 create_exception!(thalweg, ConfigError, ThalwegError, "A setting is missing, out of range or contradicts another.");
-create_exception!(thalweg, SchemaError, ThalwegError, "A column is unknown, has the wrong type, or an expression does not fit the columns.");
+create_exception!(
+    thalweg,
+    SchemaError,
+    ThalwegError,
+    "A column is unknown, has the wrong type, or an expression does not fit the columns."
+);
 create_exception!(thalweg, DecodeError, ThalwegError, "Bytes do not follow the format they were said to be in.");
 create_exception!(thalweg, ConnectorError, ThalwegError, "A file, socket, broker or other outside system failed.");
 create_exception!(thalweg, StateError, ThalwegError, "Operator state is over its bound or cannot be restored.");
@@ -39,17 +49,22 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("DroppedRowsWarning", py.get_type::<DroppedRowsWarning>())
 }
 
-/// The exception for an error of the engine. A Python exception at its root (a callback's, a reader's) comes back
-/// as itself, with what the engine was doing as a note.
+/// The exception for an error of the engine.
 pub fn raise(error: Error) -> PyErr {
-    Python::attach(|py| match python_cause(&error) {
+    exception_of(&error)
+}
+
+/// The exception for an error that others look at too. A Python exception at its root (a callback's, a reader's)
+/// comes back as itself, with what the engine was doing as a note.
+pub fn exception_of(error: &Error) -> PyErr {
+    Python::attach(|py| match python_cause(error) {
         Some(cause) => {
             let cause = cause.clone_ref(py);
             // Notes exist from Python 3.11 on; without them the exception alone must do.
             let _ = cause.value(py).call_method1("add_note", (error.to_string(),));
             cause
         }
-        None => exception(py, &error),
+        None => exception(py, error),
     })
 }
 

@@ -3,7 +3,7 @@
 //! Work is done in steps without the interpreter's lock; between two steps signals are looked at, so that Ctrl-C
 //! is answered within one step.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -12,10 +12,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thalweg::plan::Pulled;
 use thalweg::time::SystemClock;
-use thalweg::{Batches, Config, Metrics, Query, Running, Stream, Table};
+use thalweg::{Batches, Config, Error, Metrics, Query, Running, Stream, Table};
 
 use crate::config::PyConfig;
-use crate::error::{Untaken, detached, warn_of_dropped_rows};
+use crate::error::{Untaken, detached, exception_of, raise, warn_of_dropped_rows};
 use crate::sink::{BoxedSink, sink_of};
 use crate::stream::PyStream;
 use crate::table::{PyTable, metrics_dict};
@@ -38,8 +38,9 @@ struct Unlocked<T: Send>(Option<T>);
 
 impl<T: Send> Drop for Unlocked<T> {
     fn drop(&mut self) {
-        let value = self.0.take();
-        Python::try_attach(|py| py.detach(move || drop(value)));
+        if let Some(value) = self.0.take() {
+            Python::try_attach(|py| py.detach(move || drop(value)));
+        }
     }
 }
 
@@ -106,7 +107,7 @@ impl PyBatches {
         if let (Ok(_), Some(metrics)) = (&pulled, metrics) {
             warn_of_dropped_rows(py, &metrics, &KEPT)?;
         }
-        detached(py, || pulled)
+        pulled.map_err(raise)
     }
 
     fn table(&self, batch: arrow::array::RecordBatch) -> PyTable {
@@ -244,20 +245,24 @@ pub fn run<'py>(
 ///     >>> q.stop(); q.wait()
 #[pyclass(name = "Query", module = "thalweg", frozen, weakref)]
 pub struct PyQuery {
-    running: Mutex<Unlocked<Running>>,
-    /// Set once the query has been waited for.
-    outcome: Mutex<Option<Outcome>>,
+    life: Mutex<Life>,
     untaken: Untaken,
 }
 
-struct Outcome {
-    metrics: Option<Metrics>,
-    failure: Option<PyErr>,
+/// Locked only for moments in which the interpreter's lock is neither taken nor given away.
+enum Life {
+    Running(Unlocked<Running>),
+    Ended { metrics: Metrics, failure: Option<Arc<Error>> },
 }
 
 impl PyQuery {
     /// Starts a query, and sees to it that it is stopped before the interpreter is.
-    pub fn start<'py>(py: Python<'py>, branches: Vec<Branch>, quarantine: Option<&Bound<'py, PyAny>>, config: Config) -> PyResult<Bound<'py, PyQuery>> {
+    pub fn start<'py>(
+        py: Python<'py>,
+        branches: Vec<Branch>,
+        quarantine: Option<&Bound<'py, PyAny>>,
+        config: Config,
+    ) -> PyResult<Bound<'py, PyQuery>> {
         let quarantine = quarantine.map(sink_of).transpose()?;
         let untaken = Untaken {
             late: (!branches.iter().any(|branch| branch.late.is_some())).then_some("give `late=` a sink to see them, or raise `max_delay`"),
@@ -276,29 +281,45 @@ impl PyQuery {
             }
             query.start()
         })?;
-        let query = PyQuery { running: Mutex::new(Unlocked(Some(running))), outcome: Mutex::new(None), untaken };
+        let query = PyQuery { life: Mutex::new(Life::Running(Unlocked(Some(running)))), untaken };
         let query = Bound::new(py, query)?;
         py.import("thalweg._native")?.getattr(LIVE)?.call_method1("add", (&query,))?;
         Ok(query)
     }
 
     fn finished(&self) -> bool {
-        locked(&self.running).0.as_ref().is_none_or(Running::is_finished)
+        match &*locked(&self.life) {
+            Life::Running(Unlocked(running)) => running.as_ref().is_none_or(Running::is_finished),
+            Life::Ended { .. } => true,
+        }
     }
 
-    /// Takes note of how the query ended. Returns the counters to warn of, the first time.
-    fn conclude(&self, py: Python<'_>) -> Option<Metrics> {
-        let mut running = locked(&self.running);
-        let running = running.0.as_mut()?;
-        let mut outcome = locked(&self.outcome);
-        if outcome.is_some() {
-            return None;
+    fn counters(&self) -> Option<Metrics> {
+        match &*locked(&self.life) {
+            Life::Running(Unlocked(running)) => running.as_ref().map(Running::metrics),
+            Life::Ended { metrics, .. } => Some(metrics.clone()),
         }
-        let failure = detached(py, || running.wait().map(drop)).err();
+    }
+
+    /// Takes note of how a query ended whose thread has. Returns the counters to warn of, the first time.
+    fn conclude(&self) -> Option<Metrics> {
+        let mut life = locked(&self.life);
+        let Life::Running(Unlocked(running)) = &mut *life else { return None };
+        let running = running.as_mut()?;
+        let failure = running.wait().err().map(Arc::new);
         let metrics = running.metrics();
         let good = failure.is_none();
-        *outcome = Some(Outcome { metrics: Some(metrics.clone()), failure });
+        let before = std::mem::replace(&mut *life, Life::Ended { metrics: metrics.clone(), failure });
+        drop(life);
+        drop(before);
         good.then_some(metrics)
+    }
+
+    fn failure(&self) -> Option<Arc<Error>> {
+        match &*locked(&self.life) {
+            Life::Running(_) => None,
+            Life::Ended { failure, .. } => failure.clone(),
+        }
     }
 }
 
@@ -306,7 +327,7 @@ impl PyQuery {
 impl PyQuery {
     /// Asks the query to finish: it takes no more input, fires the windows that are open and publishes. Does not wait.
     fn stop(&self) {
-        if let Some(running) = &locked(&self.running).0 {
+        if let Life::Running(Unlocked(Some(running))) = &*locked(&self.life) {
             running.stop();
         }
     }
@@ -326,19 +347,18 @@ impl PyQuery {
             py.detach(|| std::thread::park_timeout(LOOK));
             py.check_signals()?;
         }
-        if let Some(metrics) = self.conclude(py) {
+        if let Some(metrics) = self.conclude() {
             warn_of_dropped_rows(py, &metrics, &self.untaken)?;
         }
-        if let Some(failure) = locked(&self.outcome).as_ref().and_then(|outcome| outcome.failure.as_ref()) {
-            return Err(failure.clone_ref(py));
+        match self.failure() {
+            Some(failure) => Err(exception_of(&failure)),
+            None => self.metrics(py),
         }
-        self.metrics(py)
     }
 
     /// The counters now.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let metrics = locked(&self.running).0.as_ref().map(Running::metrics);
-        metrics.map_or_else(|| Ok(PyDict::new(py)), |metrics| metrics_dict(py, &metrics))
+        self.counters().map_or_else(|| Ok(PyDict::new(py)), |metrics| metrics_dict(py, &metrics))
     }
 
     /// Whether the query has not ended yet, well or badly.

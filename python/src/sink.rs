@@ -4,11 +4,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use thalweg::sink::{Ndjson, Parquet, Sink};
+use thalweg::sink::{Callback, Ndjson, Parquet, ParquetOptions, Sink};
+use thalweg::time::SystemClock;
 use thalweg::{Error, Result};
 
 use crate::config::Interval;
-use crate::error::raise;
 use crate::source::FilePath;
 use crate::table::PyTable;
 
@@ -34,6 +34,9 @@ pub fn write_parquet(directory: FilePath, max_rows: Option<usize>, max_bytes: Op
 }
 
 /// Writes one JSON object per line to a file, or to standard output for "-".
+///
+/// Without `append` the file appears under its name when it is published, in place of one that was there before the
+/// run; with it lines are added as they come.
 ///
 /// Example:
 ///     >>> q = w.run(sink=tw.write_ndjson("alerts.ndjson", append=True))
@@ -71,36 +74,40 @@ impl PySink {
 pub fn sink_of(value: &Bound<'_, PyAny>) -> PyResult<BoxedSink> {
     let Ok(sink) = value.cast::<PySink>() else {
         if value.is_callable() {
-            return Ok(BoxedSink(Box::new(Callback::new(value.clone().unbind()))));
+            return Ok(calling(value.clone().unbind()));
         }
         let kind = value.get_type().name()?;
-        return Err(PyTypeError::new_err(format!("a sink must be made by tw.write_parquet, tw.write_ndjson or tw.callback, or be callable; not {kind}")));
+        return Err(PyTypeError::new_err(format!(
+            "a sink must be made by tw.write_parquet, tw.write_ndjson or tw.callback, or be callable; not {kind}"
+        )));
     };
     Ok(match &sink.get().0 {
-        Destination::Callback(function) => BoxedSink(Box::new(Callback::new(function.clone_ref(value.py())))),
-        Destination::Ndjson { path, append } => BoxedSink(ndjson(path, *append).map_err(raise)?),
+        Destination::Callback(function) => calling(function.clone_ref(value.py())),
+        Destination::Ndjson { path, .. } if path == "-" => BoxedSink(Box::new(Ndjson::stdout())),
+        Destination::Ndjson { path, append: true } => BoxedSink(Box::new(Ndjson::append(path))),
+        Destination::Ndjson { path, append: false } => BoxedSink(Box::new(Ndjson::create(path))),
         Destination::Parquet { directory, max_rows, max_bytes, max_age } => {
-            let mut parquet = Parquet::directory(directory);
-            if let Some(rows) = max_rows {
-                parquet = parquet.max_rows(*rows);
-            }
-            if let Some(bytes) = max_bytes {
-                parquet = parquet.max_bytes(*bytes);
-            }
-            if let Some(age) = max_age {
-                parquet = parquet.max_age(age.0);
-            }
-            BoxedSink(Box::new(parquet))
+            let default = ParquetOptions::default();
+            let options = ParquetOptions {
+                max_rows: max_rows.unwrap_or(default.max_rows),
+                max_bytes: max_bytes.unwrap_or(default.max_bytes),
+                max_age: max_age.map(|age| (age.0, SystemClock::shared())),
+                ..default
+            };
+            BoxedSink(Box::new(Parquet::directory(directory).options(options)))
         }
     })
 }
 
-fn ndjson(path: &str, append: bool) -> Result<Box<dyn Sink>> {
-    Ok(match (path, append) {
-        ("-", _) => Box::new(Ndjson::stdout()),
-        (path, true) => Box::new(Ndjson::append(path)?),
-        (path, false) => Box::new(Ndjson::create(path)?),
-    })
+/// Hands each batch to a Python callable.
+fn calling(function: Py<PyAny>) -> BoxedSink {
+    BoxedSink(Box::new(Callback::new(move |batch: &RecordBatch| {
+        let table = PyTable::of(batch.schema(), vec![batch.clone()]);
+        match Python::try_attach(|py| function.call1(py, (table,)).map(drop)) {
+            Some(called) => called.map_err(|exception| Error::connector("the callback raised").with_source(exception)),
+            None => Err(Error::connector("the interpreter is shutting down; stop the query and wait for it first")),
+        }
+    })))
 }
 
 /// A sink whose kind was chosen at run time.
@@ -122,36 +129,4 @@ impl Sink for BoxedSink {
     fn abort(&mut self) {
         self.0.abort();
     }
-}
-
-/// Hands each batch to a Python callable.
-struct Callback {
-    function: Py<PyAny>,
-}
-
-impl Callback {
-    fn new(function: Py<PyAny>) -> Callback {
-        Callback { function }
-    }
-}
-
-impl Sink for Callback {
-    fn open(&mut self, _schema: &SchemaRef) -> Result<()> {
-        Ok(())
-    }
-
-    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let table = PyTable::of(batch.schema(), vec![batch.clone()]);
-        let called = Python::try_attach(|py| self.function.call1(py, (table,)).map(drop));
-        match called {
-            Some(result) => result.map_err(|exception| Error::connector("the callback raised").with_source(exception)),
-            None => Err(Error::connector("the interpreter is shutting down; stop the query and wait for it first")),
-        }
-    }
-
-    fn commit(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn abort(&mut self) {}
 }

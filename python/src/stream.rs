@@ -113,7 +113,10 @@ impl PyStream {
         for (name, expression) in columns.into_iter().flatten() {
             let name: String = name.extract()?;
             let Ok(expression) = expression.extract::<String>() else {
-                return Err(PyTypeError::new_err(format!("`{name}` must be a SQL expression in a str, not {}", expression.get_type().name()?)));
+                return Err(PyTypeError::new_err(format!(
+                    "`{name}` must be a SQL expression in a str, not {}",
+                    expression.get_type().name()?
+                )));
             };
             named.push((name, expression));
         }
@@ -126,7 +129,8 @@ impl PyStream {
     ///     >>> s.select("ts", "card", "amount * 2 AS doubled")
     #[pyo3(signature = (*columns))]
     fn select(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<PyStream> {
-        let columns: Vec<String> = columns.extract().map_err(|_| PyTypeError::new_err("select takes names of columns or SQL expressions, each a str"))?;
+        let columns: Vec<String> =
+            columns.extract().map_err(|_| PyTypeError::new_err("select takes names of columns or SQL expressions, each a str"))?;
         self.then(py, self.stream.select(columns.iter().map(String::as_str)))
     }
 
@@ -264,7 +268,10 @@ impl PyWindowed {
         for (name, aggregate) in aggregates.into_iter().flatten() {
             let name: String = name.extract()?;
             let Ok(aggregate) = aggregate.cast::<PyAggregate>() else {
-                return Err(PyTypeError::new_err(format!("`{name}` must be an aggregate such as tw.sum(\"amount\"), not {}", aggregate.get_type().name()?)));
+                return Err(PyTypeError::new_err(format!(
+                    "`{name}` must be an aggregate such as tw.sum(\"amount\"), not {}",
+                    aggregate.get_type().name()?
+                )));
             };
             named.push(aggregate.get().0.clone().alias(name));
         }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use arrow::array::{Array, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_options;
@@ -51,17 +51,15 @@ impl PyTable {
 
     /// The results of a run whose late rows have the columns `late_schema`.
     pub fn of_run(table: &Table, late_schema: SchemaRef) -> PyTable {
-        let rest = Rest {
-            late: table.late().to_vec(),
-            late_schema,
-            quarantined: table.quarantined().to_vec(),
-            metrics: table.metrics().clone(),
-        };
+        let rest =
+            Rest { late: table.late().to_vec(), late_schema, quarantined: table.quarantined().to_vec(), metrics: table.metrics().clone() };
         PyTable { schema: table.schema(), batches: table.batches().to_vec(), rest: Some(rest) }
     }
 
     fn rest(&self) -> PyResult<&Rest> {
-        self.rest.as_ref().ok_or_else(|| PyValueError::new_err("this table is part of a run; late and quarantined rows and metrics belong to the whole run"))
+        self.rest.as_ref().ok_or_else(|| {
+            PyValueError::new_err("this table is part of a run; late and quarantined rows and metrics belong to the whole run")
+        })
     }
 
     fn rows(&self) -> usize {
