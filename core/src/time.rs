@@ -172,7 +172,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_exactly() {
-        for (text, nanos) in [("500ms", 500_000_000), ("1.5s", 1_500_000_000), ("10 min", 600_000_000_000), ("1d", 86_400_000_000_000), ("7ns", 7)] {
+        for (text, nanos) in
+            [("500ms", 500_000_000), ("1.5s", 1_500_000_000), ("10 min", 600_000_000_000), ("1d", 86_400_000_000_000), ("7ns", 7)]
+        {
             assert_eq!(parse_duration(text).unwrap().as_nanos(), nanos, "{text}");
         }
         for text in ["", "5", "ms", "-1s", "1.2.3s", "1 fortnight", "99999999999999999d"] {

@@ -1,5 +1,9 @@
 //! Bytes to columns: one decoder per format, shared by all partitions of a source.
 
+mod bulk;
+pub mod lines;
+pub mod ndjson;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 

@@ -11,7 +11,7 @@ use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Arr
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
-use thalweg_kernels::aggregate::{Cell, Want};
+use thalweg_kernels::{Cell, Want};
 
 use crate::error::{Error, Result};
 use crate::operator::keys::column_index;

@@ -12,7 +12,7 @@ use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
-use thalweg_kernels::dictionary::{BytesDictionary, Full, IntDictionary};
+use thalweg_kernels::{BytesDictionary, Full, IntDictionary};
 
 use crate::error::{Error, Result};
 
@@ -131,13 +131,13 @@ impl Keys {
 
     /// Forgets the key of `slot`; the slot may be given to another key.
     pub fn remove(&mut self, slot: u32) {
-        if self.null_slot == Some(slot) {
-            self.null_slot = None;
-        }
-        match &mut self.table {
-            Table::Single => {}
-            Table::Int(dictionary) => dictionary.remove(slot),
-            Table::Bytes(dictionary) | Table::Rows(_, dictionary) => dictionary.remove(slot),
+        let null = self.null_slot.take_if(|null| *null == slot).is_some();
+        match (&mut self.table, null) {
+            (Table::Single, _) => {}
+            (Table::Int(dictionary), true) => dictionary.release(slot),
+            (Table::Int(dictionary), false) => dictionary.remove(slot),
+            (Table::Bytes(dictionary), true) => dictionary.release(slot),
+            (Table::Bytes(dictionary) | Table::Rows(_, dictionary), _) => dictionary.remove(slot),
         }
     }
 

@@ -58,12 +58,12 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) ->
         Step::Filter(predicate) => plain(Box::new(Filter::new(predicate, input)?), SchemaRef::clone(input)),
         Step::WithColumns(columns) => {
             let derive = Derive::new(columns, input)?;
-            let schema = derive.schema();
+            let schema = SchemaRef::clone(derive.schema());
             plain(Box::new(derive), schema)
         }
         Step::Select(columns) => {
             let select = Select::new(columns, input)?;
-            let schema = select.schema();
+            let schema = SchemaRef::clone(select.schema());
             plain(Box::new(select), schema)
         }
         Step::Window { spec, by, aggregates } => {

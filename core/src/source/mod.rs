@@ -1,7 +1,14 @@
 //! Sources: where batches come from.
 
+mod endpoint;
+pub mod file;
+mod gather;
+mod glob;
 mod memory;
 mod reader;
+pub mod socket;
+#[cfg(test)]
+mod testing;
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
 //! Exponentially weighted mean and variance; the score is the distance from the mean in standard deviations.
 
 use arrow::array::Array;
-use thalweg_kernels::aggregate::Bits;
-use thalweg_kernels::anomaly::ewma::{self as kernel, EwmaCell};
+use thalweg_kernels::{self as kernels, Bits, EwmaCell};
 
 use crate::error::{Error, Result};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
@@ -32,12 +31,12 @@ impl DetectorSpec for Ewma {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return Err(Error::config(format!("`alpha` is {}; it must lie between 0 and 1, both excluded", self.alpha)));
         }
-        Ok(Box::new(State { params: kernel::Ewma { alpha: self.alpha, warmup: self.warmup }, cells: Vec::new() }))
+        Ok(Box::new(State { params: kernels::Ewma { alpha: self.alpha, warmup: self.warmup }, cells: Vec::new() }))
     }
 }
 
 struct State {
-    params: kernel::Ewma,
+    params: kernels::Ewma,
     cells: Vec<EwmaCell>,
 }
 
@@ -47,7 +46,7 @@ impl Detector for State {
         let values = observations.values;
         let validity = values.nulls().filter(|nulls| nulls.null_count() > 0);
         let validity = validity.map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() });
-        kernel::ewma(&mut self.cells, observations.slots, values.values(), validity, &self.params, scores);
+        kernels::ewma(&mut self.cells, observations.slots, values.values(), validity, &self.params, scores);
     }
 
     fn state_bytes(&self) -> usize {

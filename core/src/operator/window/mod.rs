@@ -14,8 +14,7 @@ use arrow::array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, UInt32Ar
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Schema, SchemaRef};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
-use thalweg_kernels::column::min_max_i64;
-use thalweg_kernels::window::{assign_panes, offset_slots};
+use thalweg_kernels::{assign_panes, min_max_i64, offset_slots};
 
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};

@@ -3,7 +3,7 @@
 //! All rows of a column lie in one allocation, `stride` cells apart, so that a batch that spans panes is
 //! accumulated in one kernel call: its slots are simply offset by `row · stride`.
 
-use thalweg_kernels::aggregate::{Bits, Cell, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
+use thalweg_kernels::{Bits, Cell, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
 
 use crate::operator::aggregate::{Lane, ValueColumn, Values};
 
@@ -33,10 +33,6 @@ impl PaneTable {
 
     pub fn stride(&self) -> usize {
         self.stride
-    }
-
-    pub fn columns(&self) -> impl Iterator<Item = &ValueColumn> {
-        self.columns.iter().map(|column| &column.spec)
     }
 
     /// Bytes held.

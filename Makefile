@@ -1,0 +1,46 @@
+# One command each; every target installs what it needs.
+.PHONY: setup venv demo test bench dashboard lint rust-test loom fuzz-smoke python-test wheel clean
+
+export CARGO_INCREMENTAL := 0
+VENV := target/venv
+PYTHON := $(VENV)/bin/python
+CARGO_TEST := cargo test --release --workspace --exclude thalweg-python
+
+demo: setup
+	cargo run --release --example fraud
+
+test: lint rust-test loom python-test
+
+lint: setup
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+
+rust-test: setup
+	$(CARGO_TEST)
+
+# The rings under every interleaving of their atomic operations.
+loom: setup
+	RUSTFLAGS="--cfg loom" cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir target/loom
+
+python-test: wheel
+	$(VENV)/bin/ruff check python tests/python examples
+	$(VENV)/bin/mypy
+	$(PYTHON) -m pytest
+
+wheel: venv
+	rm -rf target/wheels
+	$(VENV)/bin/maturin build --release --interpreter $(PYTHON) --out target/wheels
+	$(PYTHON) -m pip install --quiet --force-reinstall --no-deps target/wheels/*.whl
+
+venv: setup
+	test -x $(PYTHON) || python3 -m venv $(VENV)
+	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
+
+bench: setup venv
+	cargo run --release --bin thalweg-bench -- all --python $(PYTHON)
+
+setup:
+	@tests/setup
+
+clean:
+	cargo clean

@@ -1,0 +1,151 @@
+//! Strings, names and values of no interest in one line of JSON.
+//!
+//! Everything here accepts a subset of what arrow-json accepts and gives the same result; `None` means that the line
+//! is for arrow-json to judge. Positions are into the text; none of these functions reads past the line's `\n`.
+
+use memchr::memchr3;
+
+use super::number::{extent, window};
+
+/// Deepest nesting of a value that is skipped.
+const MAX_DEPTH: usize = 64;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// The length of the string that starts at `at`, behind its quote, if it ends in a quote within 16 bytes and
+/// has no escape, and those bytes.
+#[inline(always)]
+pub(super) fn short(text: &[u8], at: usize) -> Option<(&[u8; 16], usize)> {
+    let bytes: &[u8; 16] = window(text, at)?;
+    let (low, high) = bytes.split_at(8);
+    let (low, high) = (stops(*low.first_chunk()?), stops(*high.first_chunk()?));
+    let length = if low != 0 { low.trailing_zeros() as usize / 8 } else { 8 + high.trailing_zeros() as usize / 8 };
+    (bytes.get(length) == Some(&b'"')).then_some((bytes, length))
+}
+
+/// The high bit of the first byte that is a quote, a backslash or a control character (bits above it mean nothing).
+#[inline(always)]
+fn stops(bytes: [u8; 8]) -> u64 {
+    let bytes = u64::from_le_bytes(bytes);
+    let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
+    let control = bytes.wrapping_sub(ONES * 0x20) & !bytes;
+    (zero(bytes ^ (ONES * u64::from(b'"'))) | zero(bytes ^ (ONES * u64::from(b'\\'))) | control) & HIGHS
+}
+
+/// The string at `at`, behind its quote, up to the next quote, and the position after that; `None` if it has escapes.
+pub(super) fn plain(text: &[u8], at: usize) -> Option<(&[u8], usize)> {
+    let rest = text.get(at..)?;
+    let length = memchr3(b'"', b'\\', b'\n', rest)?;
+    (rest[length] == b'"').then(|| (&rest[..length], at + length + 1))
+}
+
+/// The string at `at`, behind its quote, without its escapes, and the position after its closing quote.
+/// `scratch` holds the string if it has escapes.
+pub(super) fn string<'a>(text: &'a [u8], at: usize, scratch: &'a mut Vec<u8>) -> Option<(&'a [u8], usize)> {
+    if let Some(found) = plain(text, at) {
+        return Some(found);
+    }
+    scratch.clear();
+    let mut at = at;
+    loop {
+        let rest = text.get(at..)?;
+        let length = memchr3(b'"', b'\\', b'\n', rest)?;
+        scratch.extend_from_slice(&rest[..length]);
+        at += length + 1;
+        match rest[length] {
+            b'"' => return Some((scratch, at)),
+            b'\\' => at = escape(text, at, scratch)?,
+            _ => return None,
+        }
+    }
+}
+
+/// Adds the character whose escape goes on at `at`, behind its backslash; returns the position after it.
+fn escape(text: &[u8], at: usize, into: &mut Vec<u8>) -> Option<usize> {
+    let byte = match text.get(at)? {
+        byte @ (b'"' | b'\\' | b'/') => *byte,
+        b'b' => 8,
+        b'f' => 12,
+        b'n' => b'\n',
+        b'r' => b'\r',
+        b't' => b'\t',
+        b'u' => return unicode(text, at + 1, into),
+        _ => return None,
+    };
+    into.push(byte);
+    Some(at + 1)
+}
+
+/// Adds the character whose four hexadecimal digits start at `at`, with a second escape if they are half a surrogate pair.
+fn unicode(text: &[u8], at: usize, into: &mut Vec<u8>) -> Option<usize> {
+    let first = hex(text, at)?;
+    let (character, end) = match char::from_u32(first) {
+        Some(character) => (character, at + 4),
+        None => {
+            let second = text.get(at + 4..at + 6).filter(|next| *next == b"\\u").and_then(|_| hex(text, at + 6))?;
+            let pair = [u16::try_from(first).ok()?, u16::try_from(second).ok()?];
+            (char::decode_utf16(pair).next()?.ok()?, at + 10)
+        }
+    };
+    into.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+    Some(end)
+}
+
+/// The four hexadecimal digits at `at`.
+fn hex(text: &[u8], at: usize) -> Option<u32> {
+    let digits = text.get(at..at + 4)?;
+    digits.iter().try_fold(0, |value, &digit| Some(value << 4 | char::from(digit).to_digit(16)?))
+}
+
+/// The position of the first byte from `at` on that is not white space within a line.
+#[inline]
+pub(super) fn space(text: &[u8], mut at: usize) -> usize {
+    while matches!(text.get(at), Some(b' ' | b'\t' | b'\r')) {
+        at += 1;
+    }
+    at
+}
+
+/// The position after `word` if that is at `at`.
+#[inline]
+pub(super) fn word(text: &[u8], at: usize, word: &[u8]) -> Option<usize> {
+    text.get(at..)?.starts_with(word).then_some(at + word.len())
+}
+
+/// The position after the value at `at`, whatever it is.
+pub(super) fn skip(text: &[u8], at: usize, scratch: &mut Vec<u8>) -> Option<usize> {
+    skip_nested(text, at, scratch, 0)
+}
+
+fn skip_nested(text: &[u8], at: usize, scratch: &mut Vec<u8>, depth: usize) -> Option<usize> {
+    match text.get(at)? {
+        b'"' => Some(string(text, at + 1, scratch)?.1),
+        b'n' => word(text, at, b"null"),
+        b't' => word(text, at, b"true"),
+        b'f' => word(text, at, b"false"),
+        b'{' if depth < MAX_DEPTH => skip_all(text, at + 1, b'}', scratch, depth + 1),
+        b'[' if depth < MAX_DEPTH => skip_all(text, at + 1, b']', scratch, depth + 1),
+        _ => Some(at + extent(text, at)?.len()),
+    }
+}
+
+/// Skips what is between the brackets of an object or list, and `close`.
+fn skip_all(text: &[u8], at: usize, close: u8, scratch: &mut Vec<u8>, depth: usize) -> Option<usize> {
+    let mut at = space(text, at);
+    if *text.get(at)? == close {
+        return Some(at + 1);
+    }
+    loop {
+        if close == b'}' {
+            at = string(text, word(text, at, b"\"")?, scratch)?.1;
+            at = space(text, word(text, space(text, at), b":")?);
+        }
+        at = space(text, skip_nested(text, at, scratch, depth)?);
+        match text.get(at)? {
+            b',' => at = space(text, at + 1),
+            byte if *byte == close => return Some(at + 1),
+            _ => return None,
+        }
+    }
+}

@@ -1,0 +1,156 @@
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::thread;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::IoBackend;
+use crate::io::sim::Sim;
+use crate::source::testing::{Lines, run};
+use crate::time::{SimulatedClock, SystemClock};
+
+fn source(paths: &[PathBuf], config: &Config) -> FileSource {
+    FileSource::new(paths.to_vec(), Lines::boxed(), config, SystemClock::shared()).unwrap()
+}
+
+/// Files of numbered lines, `lines` of `width` bytes in each.
+fn files(directory: &Path, files: &[(usize, usize)]) -> Vec<PathBuf> {
+    let write = |(at, &(lines, width)): (usize, &(usize, usize))| {
+        let path = directory.join(format!("{at:04}.txt"));
+        let text: Vec<u8> = (0..lines).flat_map(|line| row(line, width).into_bytes().into_iter().chain([b'\n'])).collect();
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    files.iter().enumerate().map(write).collect()
+}
+
+fn row(line: usize, width: usize) -> String {
+    format!("{line:0width$};", width = width.saturating_sub(2))
+}
+
+#[test]
+fn files_are_byte_exact_and_alike_on_every_backend() {
+    let directory = tempfile::tempdir_in(".").unwrap();
+    // Of no bytes, of less than a buffer, of one exactly, of one byte more, and of many.
+    let shapes = [(0, 8), (3, 20), (READ_BUFFER_BYTES / 64, 64), (READ_BUFFER_BYTES / 64, 65), (30_000, 100)];
+    let paths = files(directory.path(), &shapes);
+    let mut runs = Vec::new();
+    for io in [IoBackend::Auto, IoBackend::Portable] {
+        for direct_io in [false, true] {
+            let run = run(&mut source(&paths, &Config { io, direct_io, batch_rows: 5_000, ..Config::default() }));
+            for (at, &(lines, width)) in shapes.iter().enumerate() {
+                assert!(run.of(at as u32).into_iter().eq((0..lines).map(|line| row(line, width))), "file {at}");
+            }
+            assert_eq!(run.bytes, shapes.iter().map(|(lines, width)| (lines * width) as u64).sum::<u64>());
+            assert_eq!((run.opened.clone(), run.ended.len()), (vec![0, 1, 2, 3, 4], 5));
+            // The empty file is read as it comes; all others have one order.
+            runs.push((run.rows, run.ended.into_iter().filter(|&at| at > 0).collect::<Vec<_>>()));
+        }
+    }
+    assert!(runs.iter().all(|run| *run == runs[0]));
+}
+
+#[test]
+fn files_advance_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &[(100_000, 20), (100_000, 20)]);
+    let run = run(&mut source(&paths, &Config::default()));
+    let (mut first, mut second) = (0_i64, 0_i64);
+    for (partition, _) in &run.rows {
+        *(if *partition == 0 { &mut first } else { &mut second }) += 1;
+        assert!((first - second).unsigned_abs() as usize <= READ_BUFFER_BYTES / 20 + 2);
+    }
+}
+
+#[test]
+fn more_files_than_may_be_open_are_read_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &vec![(2, 10); OPEN_FILES + 50]);
+    let run = run(&mut source(&paths, &Config::default()));
+    assert_eq!((run.rows.len(), run.ended.len()), (2 * (OPEN_FILES + 50), OPEN_FILES + 50));
+}
+
+#[test]
+fn pipes_are_read_beside_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut paths = files(directory.path(), &[(10, 10)]);
+    let fifo = directory.path().join("fifo");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+    paths.push(fifo.clone());
+    for io in [IoBackend::Auto, IoBackend::Portable] {
+        let mut source = source(&paths, &Config { io, ..Config::default() });
+        let fifo = fifo.clone();
+        let writer = thread::spawn(move || {
+            let mut writer = OpenOptions::new().write(true).open(fifo).unwrap();
+            (0..20_000).for_each(|line| writeln!(writer, "{line};").unwrap());
+            writer.write_all(b"half").unwrap();
+        });
+        let run = run(&mut source);
+        writer.join().unwrap();
+        assert_eq!((run.of(0).len(), run.of(1).len(), run.rejected.len()), (10, 20_000, 1));
+        assert!(run.of(1).into_iter().eq((0..20_000).map(|line| format!("{line};"))));
+    }
+}
+
+#[test]
+fn what_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let refuse =
+        |paths: Vec<PathBuf>| FileSource::new(paths, Lines::boxed(), &Config::default(), SystemClock::shared()).err().unwrap().to_string();
+    assert!(refuse(vec![]).starts_with("no file to read"));
+    assert!(refuse(vec![directory.path().join("absent")]).contains("absent: No such file"));
+    assert!(refuse(vec![directory.path().into()]).contains("is a folder; name its files"));
+    let path = directory.path().join("poisoned");
+    std::fs::write(&path, "a;\npoison;\n").unwrap();
+    let error = source(&[path], &Config::default()).poll(Duration::from_secs(600)).unwrap_err().to_string();
+    assert!(error.starts_with("cannot decode ") && error.ends_with("poisoned: poisoned"), "{error}");
+}
+
+#[test]
+fn a_file_cut_short_ends_where_it_now_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &[(100_000, 20), (10, 20)]);
+    let mut source = source(&paths, &Config::default());
+    OpenOptions::new().write(true).open(&paths[0]).unwrap().set_len(20 * 20_000 + 5).unwrap();
+    let run = run(&mut source);
+    assert_eq!((run.of(0).len(), run.of(1).len(), run.rejected.len()), (20_000, 10, 1));
+    assert_eq!(run.ended.len(), 2);
+}
+
+#[test]
+fn a_failed_read_names_the_file_and_the_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &[(1_000, 20)]);
+    let clock = SimulatedClock::shared();
+    let sim = Sim::new(3, clock.clone(), READ_BUFFERS, 100).with_read_failure(3);
+    let mut source = FileSource::with_io(paths, Lines::boxed(), &Config::default(), clock, Box::new(sim)).unwrap();
+    let error = source.poll(Duration::from_secs(600)).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read ") && error.contains("0000.txt at byte "), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn short_and_reordered_reads_change_nothing(
+        shapes in proptest::collection::vec((0..400_usize, 4..40_usize), 1..8),
+        seed in any::<u64>(), piece in 1..5_000_usize, batch_rows in 1..500_usize,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        let paths = files(directory.path(), &shapes);
+        let clock = SimulatedClock::shared();
+        let sim = Sim::new(seed, clock.clone(), READ_BUFFERS, piece);
+        let config = Config { batch_rows, ..Config::default() };
+        // The simulation's streams are clients: empty files, which are read as streams, are left out.
+        let paths: Vec<PathBuf> = paths.into_iter().filter(|path| path.metadata().unwrap().len() > 0).collect();
+        prop_assume!(!paths.is_empty());
+        let shapes: Vec<_> = shapes.into_iter().filter(|(lines, _)| *lines > 0).collect();
+        let mut source = FileSource::with_io(paths, Lines::boxed(), &config, clock, Box::new(sim)).unwrap();
+        let run = run(&mut source);
+        for (at, &(lines, width)) in shapes.iter().enumerate() {
+            prop_assert!(run.of(at as u32).into_iter().eq((0..lines).map(|line| row(line, width))));
+        }
+        prop_assert_eq!(run.ended.len(), shapes.len());
+    }
+}

@@ -1,0 +1,98 @@
+//! Dictionaries: keys become dense `u32` slots, once per batch, and everything after works on slots.
+//!
+//! A key gets the lowest slot never used, or the slot most recently freed by a removal, when it first arrives; it keeps
+//! it until it is removed. Slots therefore depend on the order of keys and removals alone, never on hashing, batch size
+//! or backend.
+
+mod bytes;
+mod int;
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+pub use bytes::BytesDictionary;
+pub use int::IntDictionary;
+
+/// Rows whose lookups are in flight together.
+const BLOCK: usize = 256;
+
+/// A dictionary was asked for one more slot than it may hand out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full {
+    /// Most keys that the dictionary may hold at a time.
+    pub limit: usize,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "more than {} keys at a time: raise the limit on keys, or remove keys that are done with", self.limit)
+    }
+}
+
+impl std::error::Error for Full {}
+
+/// Slot numbers: which are free, which come next.
+#[derive(Debug)]
+struct Slots {
+    limit: usize,
+    /// Slots ever handed out are those below.
+    next: usize,
+    freed: Vec<u32>,
+}
+
+impl Slots {
+    /// Slot numbers and their successors must fit in 32 bits, and the last number is kept for "none".
+    fn new(limit: usize) -> Self {
+        Self { limit: limit.min(u32::MAX as usize - 1), next: 0, freed: Vec::new() }
+    }
+
+    fn take(&mut self) -> Result<u32, Full> {
+        if let Some(slot) = self.freed.pop() {
+            return Ok(slot);
+        }
+        if self.next == self.limit {
+            return Err(Full { limit: self.limit });
+        }
+        self.next += 1;
+        Ok((self.next - 1) as u32)
+    }
+
+    fn give_back(&mut self, slot: u32) {
+        self.freed.push(slot);
+    }
+
+    fn live(&self) -> usize {
+        self.next - self.freed.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.freed.capacity() * size_of::<u32>()
+    }
+}
+
+/// A seed that outsiders cannot guess, so that they cannot choose keys that collide.
+fn random_seed() -> u64 {
+    RandomState::new().hash_one(0u64)
+}
+
+/// Both halves of a 128-bit product, folded: every bit of the result depends on every bit of both factors.
+#[inline(always)]
+fn fold_multiply(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    product as u64 ^ (product >> 64) as u64
+}
+
+/// Entry that a probe visits after `index`, in a table of a power of two.
+#[inline(always)]
+fn after(index: usize, mask: usize) -> usize {
+    (index + 1) & mask
+}
+
+/// Whether an entry whose home is `home` may move back to the hole at `hole` from `index`: its probe must pass the hole.
+#[inline(always)]
+fn may_fill(hole: usize, home: usize, index: usize, mask: usize) -> bool {
+    index.wrapping_sub(home) & mask >= index.wrapping_sub(hole) & mask
+}
+
+#[cfg(test)]
+mod tests;

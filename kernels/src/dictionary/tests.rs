@@ -1,0 +1,158 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::{BytesDictionary, Full, IntDictionary};
+use crate::scalar::dictionary::Dictionary;
+use crate::testing::{INTS, scramble};
+
+/// One act upon a dictionary and its twin.
+#[derive(Clone, Debug)]
+enum Act<K> {
+    Assign(Vec<K>),
+    Remove(Vec<u32>),
+}
+
+fn acts<K: Clone + std::fmt::Debug>(key: impl Strategy<Value = K>) -> impl Strategy<Value = Vec<Act<K>>> {
+    let assign = vec(key, 0..700).prop_map(Act::Assign);
+    let remove = vec(0u32..900, 0..300).prop_map(Act::Remove);
+    vec(prop_oneof![2 => assign, 1 => remove], 1..12)
+}
+
+/// Keys close together, around a base, now and then far away: what makes the table grow both ways and then give up.
+fn int_keys() -> impl Strategy<Value = i64> {
+    let base = prop::sample::select(INTS);
+    (base, -3000i64..3000, 0..40, any::<i64>())
+        .prop_map(|(base, near, far, any)| if far == 0 { any } else { base.saturating_add(near << (far % 3)) })
+}
+
+fn byte_keys() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 0..4), vec(0u8..3, 0..40), (0u32..500).prop_map(|n| format!("customer-{n:07}").into_bytes())]
+}
+
+fn assign_int(dictionary: &mut IntDictionary, keys: &[i64]) -> Result<Vec<u32>, Full> {
+    let mut slots = vec![u32::MAX];
+    let result = dictionary.assign(keys, &mut slots);
+    assert_eq!(slots[0], u32::MAX);
+    assert_eq!(slots.len(), 1 + if result.is_ok() { keys.len() } else { 0 });
+    result.map(|()| slots[1..].to_vec())
+}
+
+fn assign_bytes(dictionary: &mut BytesDictionary, keys: &[Vec<u8>]) -> Result<Vec<u32>, Full> {
+    let mut data = b"before".to_vec();
+    let mut offsets = vec![data.len() as i32];
+    for key in keys {
+        data.extend(key);
+        offsets.push(data.len() as i32);
+    }
+    let mut slots = vec![u32::MAX];
+    let result = dictionary.assign(&offsets, &data, &mut slots);
+    assert_eq!(slots.len(), 1 + if result.is_ok() { keys.len() } else { 0 });
+    result.map(|()| slots[1..].to_vec())
+}
+
+/// Acts on a dictionary and its twin alike and compares them after each.
+macro_rules! act_like_twin {
+    ($dictionary:ident, $assign:ident, $acts:expr, $limit:expr, $key:expr) => {{
+        let mut dictionary = $dictionary::new($limit);
+        let mut twin = Dictionary::new($limit);
+        for act in $acts {
+            match act {
+                Act::Assign(keys) => {
+                    let expected: Result<Vec<u32>, Full> = keys.iter().map(|key| twin.assign(key)).collect();
+                    assert_eq!($assign(&mut dictionary, &keys), expected);
+                }
+                Act::Remove(slots) => slots.iter().for_each(|&slot| {
+                    dictionary.remove(slot);
+                    twin.remove(slot);
+                }),
+            }
+            assert_eq!((dictionary.len(), dictionary.slots()), (twin.len(), twin.slots()));
+            assert_eq!(dictionary.is_empty(), twin.is_empty());
+            for slot in 0..twin.slots() as u32 {
+                if let Some(key) = twin.key(slot) {
+                    assert_eq!($key(&dictionary, slot), *key);
+                }
+            }
+        }
+    }};
+}
+
+proptest! {
+    #[test]
+    fn integers_act_like_the_twin(acts in acts(int_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
+        act_like_twin!(IntDictionary, assign_int, acts, limit, |d: &IntDictionary, slot| d.key(slot));
+    }
+
+    #[test]
+    fn byte_strings_act_like_the_twin(acts in acts(byte_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
+        act_like_twin!(BytesDictionary, assign_bytes, acts, limit, |d: &BytesDictionary, slot| d.key(slot).to_vec());
+    }
+}
+
+#[test]
+fn slots_survive_the_move_from_table_to_hash() {
+    let mut dictionary = IntDictionary::new(1 << 20);
+    let near: Vec<i64> = (0..50_000).map(|n| scramble(n) as i64 & 0xffff).collect();
+    let before = assign_int(&mut dictionary, &near).unwrap();
+    let live = dictionary.len();
+    let far = [i64::MIN, i64::MAX, -1, 1 << 40];
+    let moved = assign_int(&mut dictionary, &far).unwrap();
+    assert_eq!(moved, (live as u32..live as u32 + 4).collect::<Vec<_>>());
+    assert_eq!(assign_int(&mut dictionary, &near).unwrap(), before);
+    assert_eq!(moved.iter().map(|&slot| dictionary.key(slot)).collect::<Vec<_>>(), far);
+    assert!(dictionary.bytes() >= dictionary.len() * 16);
+}
+
+#[test]
+fn hundreds_of_thousands_of_keys_come_and_go() {
+    let keys: Vec<i64> = (0..300_000).map(|n| scramble(n) as i64).collect();
+    let mut dictionary = IntDictionary::new(300_000);
+    assert_eq!(assign_int(&mut dictionary, &keys).unwrap(), (0..300_000).collect::<Vec<u32>>());
+    (0..300_000).filter(|slot| slot % 3 != 0).for_each(|slot| dictionary.remove(slot));
+    assert_eq!((dictionary.len(), dictionary.slots()), (100_000, 300_000));
+    let kept: Vec<i64> = keys.iter().copied().step_by(3).collect();
+    assert_eq!(assign_int(&mut dictionary, &kept).unwrap(), (0..300_000).step_by(3).collect::<Vec<u32>>());
+    assert_eq!(assign_int(&mut dictionary, &[i64::MAX]).unwrap(), [299_999]);
+}
+
+#[test]
+fn dense_keys_that_arrive_in_any_order_stay_in_the_table() {
+    for order in [|n: i64| n, |n: i64| -n, |n: i64| (n * 7919) % 300_007] {
+        let keys: Vec<i64> = (0..300_000).map(order).collect();
+        let mut dictionary = IntDictionary::new(1 << 20);
+        let slots = assign_int(&mut dictionary, &keys).unwrap();
+        assert!(slots.iter().zip(&keys).all(|(&slot, &key)| dictionary.key(slot) == key));
+        assert!(dictionary.bytes() < 300_000 * 4 * 2 * 2 + 300_000 * 8 * 2, "{} bytes", dictionary.bytes());
+    }
+}
+
+#[test]
+fn removed_byte_strings_leave_no_bytes_behind() {
+    let mut dictionary = BytesDictionary::new(1000);
+    for round in 0..200u32 {
+        let keys: Vec<Vec<u8>> = (0..500u32).map(|n| format!("a key of some length, {round}-{n}").into_bytes()).collect();
+        let slots = assign_bytes(&mut dictionary, &keys).unwrap();
+        assert!(slots.iter().zip(&keys).all(|(&slot, key)| dictionary.key(slot) == *key));
+        slots.iter().for_each(|&slot| dictionary.remove(slot));
+        assert!(dictionary.is_empty());
+    }
+    assert_eq!(dictionary.slots(), 500);
+    assert!(dictionary.bytes() < 300_000, "{} bytes", dictionary.bytes());
+}
+
+#[test]
+fn a_full_dictionary_says_so_and_stays_of_use() {
+    let mut dictionary = IntDictionary::new(2);
+    assert_eq!(assign_int(&mut dictionary, &[5, 6, 5, 7]), Err(Full { limit: 2 }));
+    assert_eq!(assign_int(&mut dictionary, &[6, 5]).unwrap(), [1, 0]);
+    dictionary.remove(0);
+    dictionary.remove(0);
+    assert_eq!(assign_int(&mut dictionary, &[7, 6]).unwrap(), [0, 1]);
+    assert!(Full { limit: 2 }.to_string().contains("more than 2 keys"));
+    let mut slots = Vec::new();
+    dictionary.assign(&[7u32], &mut slots).unwrap();
+    dictionary.assign(&[6i32], &mut slots).unwrap();
+    assert_eq!(slots, [0, 1]);
+}

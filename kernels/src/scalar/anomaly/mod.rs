@@ -1,0 +1,5 @@
+//! Twin of [`crate::anomaly`].
+
+mod ewma;
+
+pub use ewma::ewma;

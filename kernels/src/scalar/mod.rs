@@ -1,0 +1,7 @@
+//! The reference twin of every kernel: one row at a time, short, obviously right. Other backends are tested against it.
+
+pub mod aggregate;
+pub mod anomaly;
+pub mod column;
+pub mod dictionary;
+pub mod window;

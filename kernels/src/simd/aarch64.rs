@@ -1,0 +1,98 @@
+//! NEON: two lanes of 64 bits. Every aarch64 processor that Rust's standard targets name has it.
+
+use core::arch::aarch64::*;
+
+use super::vector::Vector;
+use crate::cell::{Cell, NAN_BITS};
+
+/// Proof of NEON; made only by [`super::launch`], under a [`super::Level`] that detection handed out.
+#[derive(Clone, Copy)]
+pub(super) struct Neon(pub(super) ());
+
+impl Vector for Neon {
+    type F = float64x2_t;
+    type I = int64x2_t;
+    const LANES: usize = 2;
+
+    #[inline(always)]
+    fn load_f(self, from: &[f64]) -> float64x2_t {
+        let from: &[f64] = &from[..2];
+        // SAFETY: two floats are there by the line above; the token proves NEON.
+        unsafe { vld1q_f64(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_i(self, from: &[i64]) -> int64x2_t {
+        let from: &[i64] = &from[..2];
+        // SAFETY: two integers are there by the line above; the token proves NEON.
+        unsafe { vld1q_s64(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn store_f(self, to: &mut [f64], value: float64x2_t) {
+        let to: &mut [f64] = &mut to[..2];
+        // SAFETY: there is room for two floats by the line above; the token proves NEON.
+        unsafe { vst1q_f64(to.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn store_i(self, to: &mut [i64], value: int64x2_t) {
+        let to: &mut [i64] = &mut to[..2];
+        // SAFETY: there is room for two integers by the line above; the token proves NEON.
+        unsafe { vst1q_s64(to.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
+    fn splat_f(self, value: f64) -> float64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vdupq_n_f64(value) }
+    }
+
+    #[inline(always)]
+    fn splat_i(self, value: i64) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vdupq_n_s64(value) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vaddq_f64(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vsubq_f64(a, b) }
+    }
+
+    #[inline(always)]
+    fn order_key(self, value: float64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe {
+            let is_number = vceqq_f64(value, value);
+            let bits = vreinterpretq_s64_f64(vbslq_f64(is_number, value, vdupq_n_f64(f64::from_bits(NAN_BITS))));
+            let negative = vreinterpretq_u64_s64(vshrq_n_s64::<63>(bits));
+            veorq_s64(bits, vreinterpretq_s64_u64(vshrq_n_u64::<1>(negative)))
+        }
+    }
+
+    #[inline(always)]
+    fn min(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vbslq_s64(vcgtq_s64(a, b), b, a) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vbslq_s64(vcgtq_s64(a, b), a, b) }
+    }
+
+    #[inline(always)]
+    fn widen(self, cell: &mut Cell, key: i64) {
+        // Compare and select cost less here than moving the key to a vector register.
+        cell.min = cell.min.min(key);
+        cell.max = cell.max.max(key);
+    }
+}

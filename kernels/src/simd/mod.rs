@@ -1,0 +1,88 @@
+//! Kernels over vectors: generic code here, one small file per instruction set, and the only `unsafe` of the crate.
+//!
+//! A kernel is a value that implements [`Kernel`]; [`launch`] compiles its `run` once per instruction set.
+
+pub(crate) mod aggregate;
+pub(crate) mod anomaly;
+pub(crate) mod column;
+pub(crate) mod prefetch;
+mod vector;
+pub(crate) mod window;
+
+#[cfg(target_arch = "aarch64")]
+mod aarch64;
+#[cfg(target_arch = "x86_64")]
+mod x86_64;
+
+use vector::Vector;
+
+/// An instruction set that this processor has. Comes from detection alone, so holding one proves it is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level(Isa);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Isa {
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    /// Keeps the type inhabited nowhere else: no value of it can be made.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    None(std::convert::Infallible),
+}
+
+impl Level {
+    /// The best instruction set here, if there is one with a kernel of its own.
+    pub fn detect() -> Option<Self> {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
+            has.then_some(Self(Isa::Avx2))
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            std::arch::is_aarch64_feature_detected!("neon").then_some(Self(Isa::Neon))
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        {
+            None
+        }
+    }
+
+    /// Its name: `avx2`, `neon`.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => "avx2",
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => "neon",
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Isa::None(never) => match never {},
+        }
+    }
+}
+
+/// A kernel with its arguments. `run` must be `#[inline(always)]`, so that it is compiled for the instruction set.
+pub(crate) trait Kernel {
+    type Output;
+    fn run<V: Vector>(self, v: V) -> Self::Output;
+}
+
+/// Runs a kernel on an instruction set.
+#[inline]
+pub(crate) fn launch<K: Kernel>(level: Level, kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    fn avx2<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run(x86_64::Avx2(()))
+    }
+    match level.0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level exists only where detection found its features.
+        Isa::Avx2 => unsafe { avx2(kernel) },
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => kernel.run(aarch64::Neon(())),
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        Isa::None(never) => match never {},
+    }
+}
