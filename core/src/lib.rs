@@ -1,4 +1,45 @@
-//! Thalweg: embedded stream processing on Arrow columns.
+//! Embedded stream processing on Arrow columns: from a socket to an alert in ten lines.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+//! use thalweg::{Stream, count, event_time, millis, secs, sum, tumbling};
+//!
+//! # fn main() -> thalweg::Result<()> {
+//! let payments = RecordBatch::try_from_iter([
+//!     ("ts", Arc::new(Int64Array::from(vec![100, 700, 1_200])) as ArrayRef),
+//!     ("card", Arc::new(StringArray::from(vec!["a", "b", "a"])) as ArrayRef),
+//!     ("amount", Arc::new(Float64Array::from(vec![10.0, 20.0, 30.0])) as ArrayRef),
+//! ])?;
+//! let per_card = Stream::from_arrow([payments])
+//!     .event_time(event_time("ts").max_delay(millis(500)))
+//!     .filter("amount > 5")
+//!     .window(tumbling(secs(1)))
+//!     .by(["card"])
+//!     .agg([count().alias("n"), sum("amount")])
+//!     .collect()?;
+//! assert_eq!(per_card.num_rows(), 3); // "a" and "b" in the first second, "a" in the next
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Overview
+//!
+//! A [`Stream`] is a plan: a source ([`Stream::from_arrow`], [`Stream::read_ndjson`], [`Stream::listen`], …) and
+//! steps. Nothing happens until it is collected ([`Stream::collect`]), iterated ([`Stream::batches`]) or run in the
+//! background with its results going to a [sink]; a [`Query`] runs several streams of one source at once.
+//!
+//! * **Event time** comes from a column; a [watermark] per connection or file decides what is late, row by
+//!   row, so that batch size changes nothing. Late rows are counted and routed.
+//! * **Windows** are [`tumbling`] or [`hopping`]; rows are accumulated once, in panes, and windows combine panes.
+//! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
+//! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
+//! * **Bytes** come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
+//!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
+//! * **Limits** are on by default and all in one place: [`config`].
+//!
+//! No global runtime, no hidden threads: a pipeline runs on the thread that asks for its results, unless it is
+//! started in the background.
 
 pub mod batch;
 pub mod config;

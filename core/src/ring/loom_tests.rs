@@ -6,7 +6,7 @@ use crate::config::WaitStrategy::Park;
 
 #[test]
 fn spsc_hands_over_in_order_and_sleeps_on_full_and_empty() {
-    model(|| {
+    model(Some(4), || {
         let (mut producer, mut consumer) = spsc(1);
         let pushing = thread::spawn(move || {
             for value in 0..2 {
@@ -22,7 +22,7 @@ fn spsc_hands_over_in_order_and_sleeps_on_full_and_empty() {
 
 #[test]
 fn spsc_batches_wrap_around() {
-    model(|| {
+    model(None, || {
         let (mut producer, mut consumer) = spsc(2);
         producer.push_slice(&[0]);
         let pushing = thread::spawn(move || producer.push_slice(&[1, 2]));
@@ -37,7 +37,7 @@ fn spsc_batches_wrap_around() {
 
 #[test]
 fn spsc_drops_what_is_left_once() {
-    model(|| {
+    model(None, || {
         let token = std::sync::Arc::new(());
         let (mut producer, mut consumer) = spsc(2);
         let counted = token.clone();
@@ -55,7 +55,7 @@ fn spsc_drops_what_is_left_once() {
 
 #[test]
 fn spsc_wakes_a_producer_whose_consumer_goes() {
-    model(|| {
+    model(None, || {
         let (mut producer, consumer) = spsc(1);
         producer.push(0).unwrap();
         let dropping = thread::spawn(move || drop(consumer));
@@ -78,7 +78,7 @@ fn receive_all(mut receiver: Receiver<u32>) -> (Vec<u32>, u64) {
 
 #[test]
 fn mpsc_wakes_a_sleeping_receiver_for_values_and_for_the_end() {
-    model(|| {
+    model(Some(6), || {
         let (sender, receiver) = mpsc(2, Full::Fail, Park);
         let pushing = push_on_a_thread(sender, &[1, 2]);
         assert_eq!(receive_all(receiver), (vec![1, 2], 0));
@@ -88,7 +88,7 @@ fn mpsc_wakes_a_sleeping_receiver_for_values_and_for_the_end() {
 
 #[test]
 fn mpsc_takes_each_value_of_two_senders_once() {
-    model(|| {
+    model(Some(2), || {
         let (sender, receiver) = mpsc(2, Full::Fail, Park);
         let first = push_on_a_thread(sender.clone(), &[1]);
         let second = push_on_a_thread(sender, &[2]);
@@ -101,7 +101,7 @@ fn mpsc_takes_each_value_of_two_senders_once() {
 
 #[test]
 fn mpsc_wakes_a_sender_that_waits_for_space() {
-    model(|| {
+    model(None, || {
         let (sender, mut receiver) = mpsc(2, Full::Block, Park);
         assert_eq!(sender.push_slice(&[0, 1]), 2);
         let pushing = push_on_a_thread(sender, &[2]);
@@ -113,7 +113,7 @@ fn mpsc_wakes_a_sender_that_waits_for_space() {
 
 #[test]
 fn mpsc_wakes_a_sender_whose_receiver_goes() {
-    model(|| {
+    model(None, || {
         let (sender, receiver) = mpsc(2, Full::Block, Park);
         assert_eq!(sender.push_slice(&[0, 1]), 2);
         let dropping = thread::spawn(move || drop(receiver));
@@ -124,7 +124,7 @@ fn mpsc_wakes_a_sender_whose_receiver_goes() {
 
 #[test]
 fn mpsc_drops_the_oldest_while_the_receiver_reads() {
-    model(|| {
+    model(None, || {
         let (sender, mut receiver) = mpsc(2, Full::DropOldest, Park);
         assert_eq!(sender.push_slice(&[0, 1]), 2);
         let pushing = push_on_a_thread(sender, &[2, 3]);
@@ -140,7 +140,7 @@ fn mpsc_drops_the_oldest_while_the_receiver_reads() {
 
 #[test]
 fn mpsc_drops_the_oldest_for_two_senders_at_once() {
-    model(|| {
+    model(None, || {
         let (sender, receiver) = mpsc(2, Full::DropOldest, Park);
         assert_eq!(sender.push_slice(&[0, 1]), 2);
         let first = push_on_a_thread(sender.clone(), &[2]);

@@ -1,6 +1,8 @@
 //! How a thread waits for the other side of a ring, and how it is woken.
 
-use super::sync::{AtomicBool, Barrier, Deadline, Mutex, Ordering, SPINS, Thread, YIELDS, current, lock, park, spin_loop, yield_now};
+use super::sync::{
+    AtomicBool, Barrier, Deadline, Mutex, Ordering, SPIN_DOUBLINGS, Thread, YIELDS, current, lock, park, spin_loop, yield_now,
+};
 use crate::config::WaitStrategy;
 
 /// Waits until `ready` by `strategy`; `sleep` is called only under [`WaitStrategy::Park`] and may return at any time.
@@ -13,11 +15,13 @@ pub(super) fn wait_until(
 ) -> bool {
     let mut yields = 0;
     loop {
-        for _ in 0..SPINS {
+        // Ever longer pauses between the looks: each look takes the line of the index away from the side that is to
+        // move it, and a wait that ends at the first item finds the ring empty again at the next.
+        for doubling in 0..SPIN_DOUBLINGS {
+            (0..1u32 << doubling).for_each(|_| spin_loop());
             if ready() {
                 return true;
             }
-            spin_loop();
         }
         if ready() {
             return true;

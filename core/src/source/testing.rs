@@ -104,7 +104,7 @@ impl Run {
     pub(super) fn add(&mut self, delivery: Delivery) {
         let number = |partitions: Vec<PartitionId>| partitions.into_iter().map(|partition| partition.0);
         self.opened.extend(number(delivery.opened));
-        for batch in delivery.batch {
+        if let Some(batch) = delivery.batch {
             let lines = batch.records.column(0).as_string::<i32>();
             let partitions = batch.segments.iter().flat_map(|segment| std::iter::repeat_n(segment.partition.0, segment.rows));
             self.batches.push(lines.len());
@@ -117,6 +117,18 @@ impl Run {
         self.bytes += delivery.bytes;
     }
 
+    /// Adds everything up to the end of the source.
+    pub(super) fn add_all(&mut self, source: &mut dyn Source) {
+        loop {
+            let delivery = source.poll(Duration::from_secs(600)).unwrap();
+            let end = delivery.end;
+            self.add(delivery);
+            if end {
+                return;
+            }
+        }
+    }
+
     /// The rows of one partition.
     pub(super) fn of(&self, partition: u32) -> Vec<&str> {
         self.rows.iter().filter(|(of, _)| *of == partition).map(|(_, row)| row.as_str()).collect()
@@ -126,12 +138,6 @@ impl Run {
 /// Polls a source to its end.
 pub(super) fn run(source: &mut dyn Source) -> Run {
     let mut run = Run::default();
-    loop {
-        let delivery = source.poll(Duration::from_secs(600)).unwrap();
-        let end = delivery.end;
-        run.add(delivery);
-        if end {
-            return run;
-        }
-    }
+    run.add_all(source);
+    run
 }

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used)]
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -11,7 +11,7 @@ use super::*;
 use crate::config::IoBackend;
 use crate::io::sim::{Sim, Step};
 use crate::source::testing::{Lines, Run, run};
-use crate::time::{SimulatedClock, SystemClock};
+use crate::time::{Clock, SimulatedClock, SystemClock};
 
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -84,14 +84,7 @@ fn a_half_line_a_reset_and_a_poisoned_client_leave_the_others_alone() {
         drop(reset);
         good.write_all(b"f;\n").unwrap();
         drop((good, poisoned));
-        loop {
-            let delivery = source.poll(PATIENCE).unwrap();
-            let end = delivery.end;
-            seen.add(delivery);
-            if end {
-                break;
-            }
-        }
+        seen.add_all(&mut source);
         assert_eq!((seen.of(0), seen.of(1), seen.of(2), seen.of(3)), (vec!["a;"], vec!["b;"], vec!["c;"], vec!["e;", "f;"]));
         let mut rejected: Vec<_> = seen.rejected.iter().map(|row| (row.partition.0, row.offset, &row.bytes[..])).collect();
         rejected.sort_unstable();
@@ -137,17 +130,19 @@ fn further_clients_than_allowed_are_turned_away() {
         let (listener, address) = tcp();
         let mut source = source(&listener, &Config { max_connections: 2, ..config(io) }, true);
         let mut clients: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut seen = Run::default();
         while source.refused() < 3 {
-            source.poll(Duration::from_millis(1)).unwrap();
+            seen.add(source.poll(Duration::from_millis(1)).unwrap());
         }
         for client in &mut clients[2..] {
-            let turned_away = std::io::Read::read(client, &mut [0]);
+            let turned_away = client.read(&mut [0]);
             assert!(matches!(turned_away, Ok(0) | Err(_)), "{turned_away:?}");
         }
         clients.truncate(2);
         clients.iter_mut().for_each(|client| client.write_all(b"a;\n").unwrap());
         drop(clients);
-        assert_eq!(run(&mut source).rows.len(), 2);
+        seen.add_all(&mut source);
+        assert_eq!((seen.rows.len(), seen.opened, seen.ended.len()), (2, vec![0, 1], 2));
     });
 }
 
