@@ -1,7 +1,7 @@
 //! Where streams come from.
 
 use pyo3::prelude::*;
-use thalweg::format::{Csv, Format};
+use thalweg::format::Format;
 use thalweg::source::Listen;
 use thalweg::{Error, Stream};
 
@@ -60,8 +60,8 @@ pub fn read_ndjson(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyA
 #[pyo3(signature = (path, schema=None, delimiter=",", header=true))]
 pub fn read_csv(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>, delimiter: &str, header: bool) -> PyResult<PyStream> {
     let schema = schema.map(schema_from).transpose()?;
-    let csv = csv(delimiter, header)?;
-    PyStream::checked(py, detached(py, || Stream::read_csv(&path.0, schema, csv))?)
+    let csv = Format::Csv { delimiter: byte(delimiter)?, header };
+    PyStream::checked(py, detached(py, || Stream::read(&path.0, schema, csv))?)
 }
 
 /// What clients send to a TCP address. Each connection is a partition of its own.
@@ -69,34 +69,34 @@ pub fn read_csv(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>
 /// Args:
 ///     addr: Host and port; port 0 takes a free one, see `Stream.local_addr`.
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
-///     format: "ndjson", "csv" or "arrow".
+///     format: "ndjson", "csv", "tsv" or "arrow".
 ///     end_on_disconnect: The input ends when the last of its clients has gone: for tests and notebooks.
-///     delimiter: What separates fields in CSV.
-///     header: Whether each client begins with a line of names in CSV.
+///     delimiter: What separates the fields of CSV, if not a comma.
+///     header: Whether each client that sends CSV begins with a line of names.
 ///
 /// Example:
 ///     >>> s = tw.listen_tcp("127.0.0.1:9000", schema={"ts": "timestamp[ms]", "card": "string", "amount": "float64"})
 #[pyfunction]
-#[pyo3(signature = (addr, schema, format="ndjson", end_on_disconnect=false, delimiter=",", header=false))]
+#[pyo3(signature = (addr, schema, format="ndjson", end_on_disconnect=false, delimiter=None, header=true))]
 pub fn listen_tcp(
     addr: &str,
     schema: &Bound<'_, PyAny>,
     format: &str,
     end_on_disconnect: bool,
-    delimiter: &str,
+    delimiter: Option<&str>,
     header: bool,
 ) -> PyResult<PyStream> {
     let listen = Listen::tcp(addr, schema_from(schema)?).format(format_of(format, delimiter, header)?);
     listening(schema.py(), listen.end_on_disconnect(end_on_disconnect))
 }
 
-/// What comes to a UDP address, one or more lines a datagram. Arguments as for `listen_tcp`.
+/// What comes to a UDP address, one or more lines a datagram, CSV without a header. Arguments as for `listen_tcp`.
 ///
 /// Example:
 ///     >>> s = tw.listen_udp("127.0.0.1:9001", schema={"ts": "timestamp[ms]", "level": "float64"})
 #[pyfunction]
-#[pyo3(signature = (addr, schema, format="ndjson", delimiter=","))]
-pub fn listen_udp(addr: &str, schema: &Bound<'_, PyAny>, format: &str, delimiter: &str) -> PyResult<PyStream> {
+#[pyo3(signature = (addr, schema, format="ndjson", delimiter=None))]
+pub fn listen_udp(addr: &str, schema: &Bound<'_, PyAny>, format: &str, delimiter: Option<&str>) -> PyResult<PyStream> {
     let listen = Listen::udp(addr, schema_from(schema)?).format(format_of(format, delimiter, false)?);
     listening(schema.py(), listen)
 }
@@ -106,13 +106,13 @@ pub fn listen_udp(addr: &str, schema: &Bound<'_, PyAny>, format: &str, delimiter
 /// Example:
 ///     >>> s = tw.listen_unix("/run/app/events.sock", schema={"ts": "timestamp[ms]", "level": "float64"})
 #[pyfunction]
-#[pyo3(signature = (path, schema, format="ndjson", end_on_disconnect=false, delimiter=",", header=false))]
+#[pyo3(signature = (path, schema, format="ndjson", end_on_disconnect=false, delimiter=None, header=true))]
 pub fn listen_unix(
     path: FilePath,
     schema: &Bound<'_, PyAny>,
     format: &str,
     end_on_disconnect: bool,
-    delimiter: &str,
+    delimiter: Option<&str>,
     header: bool,
 ) -> PyResult<PyStream> {
     let listen = Listen::unix(&path.0, schema_from(schema)?).format(format_of(format, delimiter, header)?);
@@ -123,17 +123,18 @@ fn listening(py: Python<'_>, listen: Listen) -> PyResult<PyStream> {
     PyStream::checked(py, detached(py, || Stream::listen(listen))?)
 }
 
-fn csv(delimiter: &str, header: bool) -> PyResult<Csv> {
-    match delimiter.as_bytes() {
-        &[delimiter] => Ok(Csv { delimiter, header }),
-        _ => Err(raise(Error::config(format!("`delimiter` is {delimiter:?}; it must be one ASCII character")))),
-    }
+/// The format called `name`, with other delimiters where they are given.
+fn format_of(name: &str, delimiter: Option<&str>, header: bool) -> PyResult<Format> {
+    Ok(match Format::parse(name).map_err(raise)? {
+        Format::Csv { delimiter: own, .. } => Format::Csv { delimiter: delimiter.map_or(Ok(own), byte)?, header },
+        other => other,
+    })
 }
 
-fn format_of(name: &str, delimiter: &str, header: bool) -> PyResult<Format> {
-    match Format::parse(name).map_err(raise)? {
-        Format::Csv(_) => Ok(Format::Csv(csv(delimiter, header)?)),
-        other => Ok(other),
+fn byte(delimiter: &str) -> PyResult<u8> {
+    match delimiter.as_bytes() {
+        &[byte] => Ok(byte),
+        _ => Err(raise(Error::config(format!("`delimiter` is {delimiter:?}; it must be one ASCII character")))),
     }
 }
 

@@ -25,7 +25,7 @@ _Columns: TypeAlias = str | Sequence[str]
 _SchemaLike: TypeAlias = dict[str, str] | dict[str, _ArrowSchema] | dict[str, Any] | _ArrowSchema
 _SinkLike: TypeAlias = Sink | Callable[[Table], object]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
-_Format: TypeAlias = Literal["ndjson", "csv", "arrow"]
+_Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow"]
 
 class ThalwegError(Exception):
     """Anything that goes wrong in Thalweg."""
@@ -259,12 +259,12 @@ def listen_tcp(
     schema: _SchemaLike,
     format: _Format = "ndjson",
     end_on_disconnect: bool = False,
-    delimiter: str = ",",
-    header: bool = False,
+    delimiter: str | None = None,
+    header: bool = True,
 ) -> Stream:
     """What clients send to a TCP address."""
 
-def listen_udp(addr: str, schema: _SchemaLike, format: _Format = "ndjson", delimiter: str = ",") -> Stream:
+def listen_udp(addr: str, schema: _SchemaLike, format: _Format = "ndjson", delimiter: str | None = None) -> Stream:
     """What comes to a UDP address."""
 
 def listen_unix(
@@ -272,8 +272,8 @@ def listen_unix(
     schema: _SchemaLike,
     format: _Format = "ndjson",
     end_on_disconnect: bool = False,
-    delimiter: str = ",",
-    header: bool = False,
+    delimiter: str | None = None,
+    header: bool = True,
 ) -> Stream:
     """What clients send to a Unix socket."""
 

@@ -137,7 +137,7 @@ def test_a_unix_socket_speaks_csv(tmp_path: Path) -> None:
     schema = {"n": "int64", "word": "string"}
     stream = tw.listen_unix(path, schema=schema, format="csv", end_on_disconnect=True, delimiter="|")
     assert stream.local_addr == str(path)
-    client = threading.Thread(target=send, args=(str(path), b"1|a\n2|b\n"))
+    client = threading.Thread(target=send, args=(str(path), b"n|word\n1|a\n2|b\n"))
     client.start()
     assert rows_of(stream.collect()) == [{"n": 1, "word": "a"}, {"n": 2, "word": "b"}]
     client.join()
