@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use memchr::{memchr, memrchr};
 
-use super::{Decoded, Decoder};
+use super::{Decoded, Decoder, extend_segments};
 use crate::batch::{PartitionId, Segment};
 use crate::config::Config;
 use crate::error::Result;
@@ -180,10 +180,8 @@ impl<L: Lines> Run<L> {
         self.lines.decode(lines, &mut self.bad);
         let rows = self.lines.rows() - before;
         if rows > 0 {
-            match self.segments.last_mut() {
-                Some(last) if last.partition == partition => last.rows += rows,
-                _ => self.segments.push(Segment { partition, rows, offset: start + first_row(lines, &self.bad) as u64 }),
-            }
+            let first = first_row(lines, &self.bad);
+            extend_segments(&mut self.segments, partition, rows, start + first as u64);
         }
         for bad in self.bad.drain(..) {
             let line = &lines[bad.start..bad.end];
@@ -195,9 +193,14 @@ impl<L: Lines> Run<L> {
     /// Quarantines a line that is too long. What is kept does not depend on how the line was cut into pieces.
     fn reject_long(&mut self, partition: PartitionId, start: u64, line: &[u8]) {
         let max = self.max_line_bytes;
-        let error = format!("the line is longer than {max} bytes; raise `max_line_bytes` if such lines are meant");
+        let error = too_long(max);
         self.rejected.push(Rejected::new(partition, start, &line[..max], error));
     }
+}
+
+/// Why a line or record is refused that is longer than `max` bytes.
+pub(super) fn too_long(max: usize) -> String {
+    format!("the record is longer than {max} bytes; raise `max_line_bytes` if such records are meant")
 }
 
 /// Whether `line` is to be skipped: nothing but white space.

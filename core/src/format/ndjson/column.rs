@@ -352,11 +352,11 @@ impl Column {
             Values::Timestamp(values, TimeUnit::Nanosecond, _) => primitive::<TimestampNanosecondType>(values, nulls, &self.data_type)?,
             Values::Boolean(bits) => Arc::new(BooleanArray::new(bits.finish(), nulls)),
             Values::Utf8(offsets, bytes) => {
-                let mut next = Vec::with_capacity(offsets.len());
+                let mut next = Vec::with_capacity(room(offsets.len()));
                 next.push(0);
                 let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, next)));
-                let room = Vec::with_capacity(bytes.len());
-                Arc::new(StringArray::try_new(offsets, Buffer::from_vec(std::mem::replace(bytes, room)), nulls)?)
+                let next = Vec::with_capacity(room(bytes.len()));
+                Arc::new(StringArray::try_new(offsets, Buffer::from_vec(std::mem::replace(bytes, next)), nulls)?)
             }
         })
     }
@@ -374,6 +374,12 @@ impl Column {
     }
 }
 
+/// Room for the next batch when the last had `used`: somewhat more, for batches are never of quite the same size
+/// and growing means copying.
+fn room(used: usize) -> usize {
+    used + used / 8 + 32
+}
+
 #[inline(always)]
 fn push_integer<T: Integer>(values: &mut Vec<T>, text: &[u8], at: usize) -> Option<usize> {
     let digits = integer(text, at)?;
@@ -382,7 +388,7 @@ fn push_integer<T: Integer>(values: &mut Vec<T>, text: &[u8], at: usize) -> Opti
 }
 
 fn primitive<T: ArrowPrimitiveType>(values: &mut Vec<T::Native>, nulls: Option<NullBuffer>, data_type: &DataType) -> Result<ArrayRef> {
-    let room = Vec::with_capacity(values.len());
-    let values = std::mem::replace(values, room);
+    let next = Vec::with_capacity(room(values.len()));
+    let values = std::mem::replace(values, next);
     Ok(Arc::new(PrimitiveArray::<T>::try_new(values.into(), nulls)?.with_data_type(data_type.clone())))
 }

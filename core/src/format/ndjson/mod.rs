@@ -35,6 +35,7 @@ use self::arrow_json::ArrowJson;
 pub use self::arrow_json::ArrowJsonLines;
 use self::column::Column;
 use self::record::Records;
+pub(in crate::format) use self::text::names as field_names;
 use super::bulk::Groups;
 use super::lines::{BadLine, Lines, is_blank};
 use crate::error::Result;
@@ -97,7 +98,7 @@ impl Lines for NdjsonLines {
     }
 
     fn decode(&mut self, lines: &[u8], bad: &mut Vec<BadLine>) {
-        if std::str::from_utf8(lines).is_ok() {
+        if lines.is_ascii() || std::str::from_utf8(lines).is_ok() {
             return self.valid(lines, 0, bad);
         }
         let mut start = 0;

@@ -57,28 +57,32 @@ fn join(values: u64, count: usize) -> u64 {
 fn digits(text: &[u8], mut at: usize, mut magnitude: u64, mut length: usize) -> Option<(u64, usize, usize)> {
     loop {
         let (values, count) = eight(text, at)?;
-        if count == 0 {
-            return Some((magnitude, length, at));
-        }
-        length += count;
-        if length > 19 {
+        if length + count > 19 {
             return None;
         }
-        magnitude = magnitude * POW10[count] + join(values, count);
-        at += count;
         if count < 8 {
-            return Some((magnitude, length, at));
+            let magnitude = if count == 0 { magnitude } else { magnitude * POW10[count] + join(values, count) };
+            return Some((magnitude, length + count, at + count));
         }
+        // Adding a constant frees the next load from waiting for this count.
+        (magnitude, length, at) = (magnitude * POW10[8] + join(values, 8), length + 8, at + 8);
     }
 }
 
-/// The integer at `at`. `None` if it has a fraction or an exponent, no digits or more than 19, or lies near the end of `text`.
+/// Whether the byte at `at` ends a number for sure. Others may go on with it or not: that is for the slower path.
+#[inline(always)]
+fn ends(text: &[u8], at: usize) -> bool {
+    matches!(text.get(at), Some(b',' | b'}'))
+}
+
+/// The integer at `at`. `None` if it has a fraction or an exponent, no digits or more than 19, or is not followed at once
+/// by a comma or a brace, or lies near the end of `text`.
 #[inline(always)]
 pub(super) fn integer(text: &[u8], at: usize) -> Option<Digits> {
     let negative = *text.get(at)? == b'-';
     let start = at + usize::from(negative);
     let (magnitude, length, end) = digits(text, start, 0, 0)?;
-    (length > 0 && !continues(*text.get(end)?)).then_some(Digits { negative, magnitude, end })
+    (length > 0 && ends(text, end)).then_some(Digits { negative, magnitude, end })
 }
 
 /// The decimal at `at` as sign and significand, how many of its digits are behind the point, and its end.
@@ -87,19 +91,32 @@ pub(super) fn integer(text: &[u8], at: usize) -> Option<Digits> {
 fn decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
     let negative = *text.get(at)? == b'-';
     let start = at + usize::from(negative);
-    let (mut magnitude, whole, mut end) = digits(text, start, 0, 0)?;
-    if whole == 0 {
-        return None;
+    // The two parts of most decimals are shorter than eight digits: straight on, both at once.
+    let ((whole, before), point) = (eight(text, start)?, start + 1);
+    if (1..8).contains(&before) && text.get(start + before) == Some(&b'.') {
+        let (part, after) = eight(text, point + before)?;
+        if (1..8).contains(&after) {
+            let magnitude = join(whole, before) * POW10[after] + join(part, after);
+            let end = point + before + after;
+            return ends(text, end).then_some((Digits { negative, magnitude, end }, after));
+        }
     }
+    long_decimal(text, start, negative)
+}
+
+/// [`decimal`] for parts of any length; the number starts at `start`, behind its sign.
+#[inline]
+fn long_decimal(text: &[u8], start: usize, negative: bool) -> Option<(Digits, usize)> {
+    let (mut magnitude, whole, mut end) = digits(text, start, 0, 0)?;
     let mut fraction = 0;
-    if *text.get(end)? == b'.' {
+    if whole > 0 && text.get(end) == Some(&b'.') {
         let (all, length, next) = digits(text, end + 1, magnitude, whole)?;
         (magnitude, fraction, end) = (all, length - whole, next);
         if fraction == 0 {
             return None;
         }
     }
-    (!continues(*text.get(end)?)).then_some((Digits { negative, magnitude, end }, fraction))
+    (whole > 0 && ends(text, end)).then_some((Digits { negative, magnitude, end }, fraction))
 }
 
 /// The `f64` at `at` and its end; `None` where the exact path does not apply.
@@ -124,18 +141,12 @@ pub(super) fn float32(text: &[u8], at: usize) -> Option<(f32, usize)> {
     Some((if digits.negative { -value } else { value }, digits.end))
 }
 
-/// Whether a number goes on with `byte`, which is not a digit.
-#[inline(always)]
-fn continues(byte: u8) -> bool {
-    matches!(byte, b'.' | b'e' | b'E' | b'+' | b'-')
-}
-
 /// The bytes at `at` that arrow-json takes for one number, valid or not; `None` if none can start there.
 pub(super) fn extent(text: &[u8], at: usize) -> Option<&[u8]> {
     let rest = text.get(at..)?;
     if !matches!(rest.first()?, b'-' | b'0'..=b'9') {
         return None;
     }
-    let length = rest.iter().position(|&byte| !byte.is_ascii_digit() && !continues(byte)).unwrap_or(rest.len());
+    let length = rest.iter().position(|&byte| !matches!(byte, b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-')).unwrap_or(rest.len());
     Some(&rest[..length])
 }

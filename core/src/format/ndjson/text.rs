@@ -19,8 +19,10 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 pub(super) fn short(text: &[u8], at: usize) -> Option<(&[u8; 16], usize)> {
     let bytes: &[u8; 16] = window(text, at)?;
     let (low, high) = bytes.split_at(8);
-    let (low, high) = (stops(*low.first_chunk()?), stops(*high.first_chunk()?));
-    let length = if low != 0 { low.trailing_zeros() as usize / 8 } else { 8 + high.trailing_zeros() as usize / 8 };
+    let length = match stops(*low.first_chunk()?) {
+        0 => 8 + stops(*high.first_chunk()?).trailing_zeros() as usize / 8,
+        stop => stop.trailing_zeros() as usize / 8,
+    };
     (bytes.get(length) == Some(&b'"')).then_some((bytes, length))
 }
 
@@ -148,4 +150,20 @@ fn skip_all(text: &[u8], at: usize, close: u8, scratch: &mut Vec<u8>, depth: usi
             _ => return None,
         }
     }
+}
+
+/// The names of the fields of a record, in its order, up to where it is not plain JSON.
+pub(in crate::format) fn names(line: &[u8]) -> Vec<String> {
+    let (mut names, mut scratch, mut unused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut next = || -> Option<()> {
+        let mut at = space(line, word(line, space(line, 0), b"{")?);
+        loop {
+            let (name, end) = string(line, word(line, at, b"\"")?, &mut scratch)?;
+            names.push(String::from_utf8(name.to_vec()).ok()?);
+            let start = space(line, word(line, space(line, end), b":")?);
+            at = space(line, word(line, space(line, skip(line, start, &mut unused)?), b",")?);
+        }
+    };
+    next();
+    names
 }

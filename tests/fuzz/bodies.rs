@@ -1,0 +1,107 @@
+//! What each fuzz target does with its bytes: decode them, and check what must hold for any bytes.
+
+#![allow(dead_code)] // each target uses one of them
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use thalweg::batch::PartitionId;
+use thalweg::config::Config;
+use thalweg::format::csv::CsvDecoder;
+use thalweg::format::infer::{infer, parse_type};
+use thalweg::format::lines::LineDecoder;
+use thalweg::format::ndjson::{ArrowJsonLines, NdjsonLines};
+use thalweg::format::{Decoder, Format};
+use thalweg::quality::Rejected;
+
+const PARTITION: PartitionId = PartitionId(0);
+
+/// Columns `a` to `e` of types that `seed` chooses.
+fn schema(seed: u8) -> SchemaRef {
+    let times = DataType::Timestamp(TimeUnit::Millisecond, None);
+    let types = match seed % 3 {
+        0 => [DataType::Int64, DataType::Float64, DataType::Utf8, DataType::Boolean, times],
+        1 => [DataType::UInt8, DataType::Float32, DataType::Utf8, DataType::Date32, DataType::Int32],
+        _ => [DataType::Int8, DataType::UInt64, DataType::Float64, DataType::Utf8, DataType::Int16],
+    };
+    let fields = ["a", "b", "c", "d", "e"].into_iter().zip(types).enumerate();
+    let fields = fields.map(|(index, (name, data_type))| Field::new(name, data_type, index != 4 || seed % 2 == 0));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
+/// Rows and quarantine of `text` in pieces of `piece` bytes; the words of errors are left out.
+fn decode(mut decoder: Box<dyn Decoder>, text: &[u8], piece: usize) -> (Option<RecordBatch>, Vec<Rejected>) {
+    for bytes in text.chunks(piece) {
+        if decoder.decode(PARTITION, bytes).is_err() {
+            break;
+        }
+    }
+    decoder.end(PARTITION);
+    let (rows, mut rejected) = (decoder.rows(), Vec::new());
+    decoder.take_rejected(&mut rejected);
+    rejected.iter_mut().for_each(|row| row.error.clear());
+    let decoded = decoder.take().expect("what was decoded makes columns");
+    let taken = decoded.as_ref().map_or(0, |decoded| decoded.records.num_rows());
+    assert_eq!(rows, taken);
+    assert_eq!(rows, decoded.iter().flat_map(|decoded| &decoded.segments).map(|segment| segment.rows).sum::<usize>());
+    (decoded.map(|decoded| decoded.records), rejected)
+}
+
+/// Newline-delimited JSON gives what arrow-json gives, however it is cut, and every line is a row or quarantined.
+pub fn ndjson(data: &[u8]) {
+    let [seed, piece, text @ ..] = data else { return };
+    let (schema, piece) = (schema(*seed), usize::from(*piece) + 1);
+    let ours = |piece| {
+        let lines = NdjsonLines::new(schema.clone()).expect("a schema").expect("known types");
+        decode(Box::new(LineDecoder::new(lines, &Config::default())), text, piece)
+    };
+    let whole = ours(text.len().max(1));
+    assert_eq!(whole, ours(piece));
+    let baseline = ArrowJsonLines::new(schema.clone()).expect("a schema");
+    assert_eq!(whole, decode(Box::new(LineDecoder::new(baseline, &Config::default())), text, piece));
+    let is_blank = |line: &[u8]| line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'));
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !is_blank(line)).count();
+    assert_eq!(lines, whole.0.map_or(0, |records| records.num_rows()) + whole.1.len());
+}
+
+/// Comma-separated values give the same however they are cut.
+pub fn csv(data: &[u8]) {
+    let [seed, piece, text @ ..] = data else { return };
+    let config = if seed & 8 == 0 { Config::default() } else { short_lines() };
+    let ours = |piece| {
+        let decoder = CsvDecoder::new(schema(*seed), b',', seed & 4 != 0, &config).expect("a schema");
+        decode(Box::new(decoder), text, piece)
+    };
+    assert_eq!(ours(text.len().max(1)), ours(usize::from(*piece) + 1));
+}
+
+fn short_lines() -> Config {
+    let mut config = Config::default();
+    config.max_line_bytes = 64;
+    config
+}
+
+/// An Arrow stream gives rows or an error.
+pub fn arrow_ipc(data: &[u8]) {
+    let [seed, piece, text @ ..] = data else { return };
+    let decoder = Format::ArrowIpc.decoder(schema(*seed), &Config::default()).expect("a schema");
+    decode(decoder, text, usize::from(*piece) + 1);
+}
+
+/// A schema inferred from a sample can be decoded with, or is an error; so is the name of a type.
+pub fn infer_schema(data: &[u8]) {
+    let [seed, text @ ..] = data else { return };
+    let _ = std::str::from_utf8(text).map(parse_type);
+    let format = match seed % 3 {
+        0 => Format::Ndjson,
+        1 => Format::Csv { delimiter: b',', header: seed & 4 != 0 },
+        _ => Format::ArrowIpc,
+    };
+    if let Ok(schema) = infer(&format, text) {
+        let decoder = format.decoder(Arc::new(schema), &Config::default());
+        if let Ok(decoder) = decoder {
+            decode(decoder, text, text.len().max(1));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A smoke run of the fuzz targets: their seeds and mutations of them, the same on every run.
+
+#![allow(clippy::unwrap_used)]
+
+mod bodies;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::ipc::writer::StreamWriter;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+/// Mutations per seed.
+const MUTATIONS: usize = 400;
+
+/// Bytes that mean something to one of the formats.
+const SPECIAL: &[u8] = b"{}[]\",:\\\n\r\t .-+eEnull0129\x00\x7f\x80\xc3\xff";
+
+/// Calls `body` with each of `seeds` under each of `modes`, whole and damaged.
+fn smoke(body: impl Fn(&[u8]), modes: &[u8], seeds: &[Vec<u8>]) {
+    let mut random = StdRng::seed_from_u64(7);
+    for seed in seeds {
+        for mutation in 0..MUTATIONS {
+            let mut text = seed.clone();
+            for _ in 0..mutation.min(4) {
+                mutate(&mut text, &mut random);
+            }
+            let mode = modes[mutation % modes.len()];
+            body(&[&[mode, random.random()], &text[..]].concat());
+        }
+    }
+}
+
+fn mutate(text: &mut Vec<u8>, random: &mut StdRng) {
+    if text.is_empty() {
+        return;
+    }
+    let (at, to) = (random.random_range(0..text.len()), random.random_range(0..text.len()));
+    match random.random_range(0..5) {
+        0 => text[at] = random.random(),
+        1 => text[at] = SPECIAL[random.random_range(0..SPECIAL.len())],
+        2 => text.insert(at, SPECIAL[random.random_range(0..SPECIAL.len())]),
+        3 => drop(text.drain(at.min(to)..at.max(to).min(at.min(to) + 20))),
+        _ => {
+            let part = text[at.min(to)..at.max(to)].to_vec();
+            text.splice(at..at, part);
+        }
+    }
+}
+
+fn json_seeds() -> Vec<Vec<u8>> {
+    let seeds = [
+        "{\"a\":1,\"b\":2.5,\"c\":\"x\",\"d\":true,\"e\":1700000000123}\n{\"a\":2,\"b\":-0.125,\"c\":\"longer than sixteen bytes\",\"d\":false,\"e\":3}\n",
+        "{\"e\": 1, \"c\": \"\\u00e9\\ud83d\\ude00\\n\", \"a\": null, \"x\": [1, {\"y\": []}]}\r\n\n{\"e\": 12345678901234567890}\n",
+        "{\"a\":1,\"a\":2,\"e\":1e3}\n{\"e\":\"2024-01-31T01:02:03Z\",\"d\":\"2024-01-31\"}\n{\"b\":1e400,\"e\":0}",
+    ];
+    seeds.map(|seed| seed.as_bytes().to_vec()).to_vec()
+}
+
+#[test]
+fn ndjson() {
+    smoke(bodies::ndjson, &[0, 1, 2, 3, 4, 5], &json_seeds());
+}
+
+#[test]
+fn csv() {
+    let seeds = [
+        "a,b,c,d,e\n1,2.5,x,true,2024-01-31T01:02:03\n2,,\"quoted, \"\"twice\"\"\nand more\",false,\n",
+        "e,c,more\r\n1,x,y\r\n\r\n2,\"open\n3,z,z\n",
+    ];
+    smoke(bodies::csv, &[0, 4, 8, 12, 1, 5, 2, 6], &seeds.map(|seed| seed.as_bytes().to_vec()));
+}
+
+fn stream() -> Vec<u8> {
+    let columns: [(&str, ArrayRef); 5] = [
+        ("a", Arc::new(Int64Array::from(vec![Some(1), None, Some(3)]))),
+        ("b", Arc::new(Float64Array::from(vec![1.0, f64::NAN, -0.0]))),
+        ("c", Arc::new(StringArray::from(vec!["x", "", "é"]))),
+        ("d", Arc::new(BooleanArray::from(vec![true, false, true]))),
+        ("e", Arc::new(TimestampMillisecondArray::from(vec![1, 2, 3]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = StreamWriter::try_new(Vec::new(), &batch.schema()).unwrap();
+    writer.write(&batch).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+#[test]
+fn arrow_ipc() {
+    smoke(bodies::arrow_ipc, &[0, 1, 2], &[stream()]);
+}
+
+#[test]
+fn infer() {
+    let types = ["timestamp[ms, UTC]", "decimal128(10, 2)", "float64"].map(|name| name.as_bytes().to_vec());
+    let seeds = [json_seeds(), vec![stream(), b"a,b\n1,2024-01-31\nx,\n".to_vec()], types.to_vec()].concat();
+    smoke(bodies::infer_schema, &[0, 1, 2, 5], &seeds);
+}
