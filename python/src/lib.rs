@@ -1,1 +1,54 @@
-//! x
+//! `thalweg._native`: the engine as a Python module. Everything public is re-exported by the package `thalweg`;
+//! each file here mirrors a part of it. Rows cross the border as Arrow columns, never one by one.
+
+use pyo3::prelude::*;
+
+mod arrow;
+mod config;
+mod error;
+mod log;
+mod query;
+mod sink;
+mod source;
+mod stream;
+mod table;
+
+/// The engine of `thalweg`.
+#[pymodule]
+fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    log::register();
+    error::register(module)?;
+    query::register(module)?;
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<stream::PyStream>()?;
+    module.add_class::<stream::PyWindowed>()?;
+    module.add_class::<stream::PyWindow>()?;
+    module.add_class::<stream::PyAggregate>()?;
+    module.add_class::<stream::PyDetector>()?;
+    module.add_class::<query::PyBatches>()?;
+    module.add_class::<query::PyQuery>()?;
+    module.add_class::<table::PyTable>()?;
+    module.add_class::<arrow::PyColumns>()?;
+    module.add_class::<config::PyConfig>()?;
+    module.add_class::<sink::PySink>()?;
+    module.add_function(wrap_pyfunction!(source::from_arrow, module)?)?;
+    module.add_function(wrap_pyfunction!(source::read_parquet, module)?)?;
+    module.add_function(wrap_pyfunction!(source::read_arrow, module)?)?;
+    module.add_function(wrap_pyfunction!(source::read_ndjson, module)?)?;
+    module.add_function(wrap_pyfunction!(source::read_csv, module)?)?;
+    module.add_function(wrap_pyfunction!(source::listen_tcp, module)?)?;
+    module.add_function(wrap_pyfunction!(source::listen_udp, module)?)?;
+    module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::tumbling, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::hopping, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::count, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::sum, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::mean, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::min, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::max, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::ewma, module)?)?;
+    module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
+    module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;
+    module.add_function(wrap_pyfunction!(sink::callback, module)?)?;
+    module.add_function(wrap_pyfunction!(query::run, module)?)
+}

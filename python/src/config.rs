@@ -1,0 +1,140 @@
+//! Knobs and durations as Python writes them.
+
+use std::time::Duration;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyDelta;
+use thalweg::config::{IoBackend, WaitStrategy};
+use thalweg::time::parse_duration;
+use thalweg::{Config, Error};
+
+use crate::error::raise;
+
+/// A duration: `"500ms"`, a `datetime.timedelta`, or 0.
+#[derive(Debug, Clone, Copy)]
+pub struct Interval(pub Duration);
+
+impl FromPyObject<'_, '_> for Interval {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Interval> {
+        if let Ok(text) = value.extract::<String>() {
+            return parse_duration(&text).map(Interval).map_err(raise);
+        }
+        if value.is_instance_of::<PyDelta>() {
+            let duration = value.extract().map_err(|_| raise(Error::config("a duration may not be negative")))?;
+            return Ok(Interval(duration));
+        }
+        match value.extract::<f64>() {
+            Ok(0.0) => Ok(Interval(Duration::ZERO)),
+            Ok(number) => {
+                Err(raise(Error::config(format!("{number} has no unit; write for example \"{number}ms\" or a datetime.timedelta"))))
+            }
+            Err(_) => Err(PyTypeError::new_err(format!(
+                "a duration must be a str such as \"500ms\" or a datetime.timedelta, not {}",
+                value.get_type().name()?
+            ))),
+        }
+    }
+}
+
+/// The knobs of a run. What is left out keeps its default, which suits most.
+///
+/// Args:
+///     io: How bytes come in: "auto" (io_uring where the kernel allows it, else epoll), "uring" or "portable".
+///         The environment variable THALWEG_IO sets the default.
+///     batch_rows: Rows after which a batch is handed on.
+///     linger: The longest that a row waits for its batch to fill.
+///     latency_target: When set, the linger adapts so that the time from a row's arrival to its results stays under this.
+///     max_connections: Clients that may be connected to a listener at once.
+///     max_line_bytes: Bytes in one line; longer ones go to quarantine.
+///     connection_idle: A client that sends nothing for this long is disconnected.
+///     source_thread: Reads and decodes on a thread of its own.
+///     wait: What a thread does while it has nothing to do: "spin", "yield" or "park".
+///     max_keys: Keys that one operator may hold at once.
+///     max_state_bytes: Bytes of accumulators that one window operator may hold.
+///     commit_every: How often sinks publish what was written.
+///     direct_io: Opens files past the page cache.
+///
+/// Example:
+///     >>> w.collect(config=tw.Config(batch_rows=4096, linger="5ms"))
+#[pyclass(name = "Config", module = "thalweg", frozen)]
+pub struct PyConfig(Config);
+
+impl PyConfig {
+    /// The given knobs, or the defaults.
+    pub fn resolve(given: Option<&Bound<'_, PyConfig>>) -> PyResult<Config> {
+        match given {
+            Some(config) => Ok(config.get().0.clone()),
+            None => Config::from_env().map_err(raise),
+        }
+    }
+}
+
+fn set<T>(knob: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *knob = value;
+    }
+}
+
+fn io_backend(name: &str) -> thalweg::Result<IoBackend> {
+    match name {
+        "auto" => Ok(IoBackend::Auto),
+        "uring" => Ok(IoBackend::Uring),
+        "portable" => Ok(IoBackend::Portable),
+        other => Err(Error::config(format!("`io` is `{other}`; it may be auto, uring or portable"))),
+    }
+}
+
+fn wait_strategy(name: &str) -> thalweg::Result<WaitStrategy> {
+    match name {
+        "spin" => Ok(WaitStrategy::Spin),
+        "yield" => Ok(WaitStrategy::Yield),
+        "park" => Ok(WaitStrategy::Park),
+        other => Err(Error::config(format!("`wait` is `{other}`; it may be spin, yield or park"))),
+    }
+}
+
+#[pymethods]
+impl PyConfig {
+    #[new]
+    #[pyo3(signature = (*, io=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn new(
+        io: Option<&str>,
+        batch_rows: Option<usize>,
+        linger: Option<Interval>,
+        latency_target: Option<Interval>,
+        max_connections: Option<usize>,
+        max_line_bytes: Option<usize>,
+        connection_idle: Option<Interval>,
+        source_thread: Option<bool>,
+        wait: Option<&str>,
+        max_keys: Option<usize>,
+        max_state_bytes: Option<usize>,
+        commit_every: Option<Interval>,
+        direct_io: Option<bool>,
+    ) -> PyResult<PyConfig> {
+        let mut config = Config::from_env().map_err(raise)?;
+        set(&mut config.io, io.map(io_backend).transpose().map_err(raise)?);
+        set(&mut config.batch_rows, batch_rows);
+        set(&mut config.linger, linger.map(|interval| interval.0));
+        config.latency_target = latency_target.map(|interval| interval.0);
+        set(&mut config.max_connections, max_connections);
+        set(&mut config.max_line_bytes, max_line_bytes);
+        set(&mut config.connection_idle, connection_idle.map(|interval| interval.0));
+        set(&mut config.source_thread, source_thread);
+        set(&mut config.wait, wait.map(wait_strategy).transpose().map_err(raise)?);
+        set(&mut config.max_keys, max_keys);
+        set(&mut config.max_state_bytes, max_state_bytes);
+        set(&mut config.commit_every, commit_every.map(|interval| interval.0));
+        set(&mut config.direct_io, direct_io);
+        config.validate().map_err(raise)?;
+        Ok(PyConfig(config))
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.0)
+    }
+}

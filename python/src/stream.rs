@@ -1,0 +1,429 @@
+//! The fluent builder. Every step is checked when it is added, so that an error points at the line that is wrong.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use arrow::datatypes::TimeUnit;
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyTuple};
+use thalweg::operator::detect::Ewma;
+use thalweg::plan::Windowed;
+use thalweg::window::WindowSpec;
+use thalweg::{Aggregate, Detection, Error, Stream};
+
+use crate::arrow::PyColumns;
+use crate::config::{Interval, PyConfig};
+use crate::error::{detached, raise};
+use crate::query::{Branch, PyBatches, PyQuery, collect};
+use crate::table::{PyTable, escape};
+
+/// How long a partition may be silent before it stops holding the watermark back, unless told otherwise.
+const IDLE_TIMEOUT: Option<Interval> = Some(Interval(thalweg::config::PARTITION_IDLE));
+
+/// A stream of rows: a source and the steps that its rows go through. Nothing happens until it is collected,
+/// iterated or run; each step is checked against the columns that go into it when it is added.
+///
+/// Example:
+///     >>> w = (tw.from_arrow(payments)
+///     ...        .event_time("ts", max_delay="500ms")
+///     ...        .window(tw.tumbling("1s"), by="card")
+///     ...        .agg(n=tw.count(), total=tw.sum("amount")))
+///     >>> w.collect()
+#[pyclass(name = "Stream", module = "thalweg", frozen)]
+pub struct PyStream {
+    pub stream: Stream,
+    /// What goes into the last window: its columns are those of the late rows.
+    pub window_input: Option<Stream>,
+}
+
+impl PyStream {
+    /// `stream`, if all its steps can work.
+    pub fn checked(py: Python<'_>, stream: Stream) -> PyResult<PyStream> {
+        detached(py, || stream.schema())?;
+        Ok(PyStream { stream, window_input: None })
+    }
+
+    fn then(&self, py: Python<'_>, stream: Stream) -> PyResult<PyStream> {
+        Ok(PyStream { window_input: self.window_input.clone(), ..PyStream::checked(py, stream)? })
+    }
+
+    /// The plan, one line per step, the source first.
+    fn steps(&self) -> Vec<String> {
+        self.stream.to_string().split("\n  → ").map(str::to_owned).collect()
+    }
+}
+
+#[pymethods]
+impl PyStream {
+    /// The address that clients connect to, if the source listens: "127.0.0.1:9000" or a path.
+    #[getter]
+    fn local_addr(&self) -> Option<String> {
+        self.stream.local_addr()
+    }
+
+    /// Names and types of the columns that come out.
+    #[getter]
+    fn schema(&self, py: Python<'_>) -> PyResult<PyColumns> {
+        Ok(PyColumns(detached(py, || self.stream.schema())?))
+    }
+
+    /// Takes the event time from a column.
+    ///
+    /// Args:
+    ///     column: A timestamp, a date or an integer.
+    ///     unit: What integers count: "s", "ms" (the default), "us" or "ns". Timestamps know it themselves.
+    ///     max_delay: How much later than the greatest event time before it a row may come and still be on time.
+    ///     idle_timeout: After how long without rows a partition (a connection, a file) stops holding the others
+    ///         back; None for never.
+    ///
+    /// Example:
+    ///     >>> s.event_time("ts", unit="ms", max_delay="500ms")
+    #[pyo3(signature = (column, unit=None, max_delay=Interval(Duration::ZERO), idle_timeout=IDLE_TIMEOUT))]
+    fn event_time(
+        &self,
+        py: Python<'_>,
+        column: &str,
+        unit: Option<&str>,
+        max_delay: Interval,
+        idle_timeout: Option<Interval>,
+    ) -> PyResult<PyStream> {
+        let mut time = thalweg::event_time(column).max_delay(max_delay.0).idle_timeout(idle_timeout.map(|interval| interval.0));
+        if let Some(unit) = unit {
+            time = time.unit(time_unit(unit)?);
+        }
+        self.then(py, self.stream.event_time(time))
+    }
+
+    /// Keeps the rows for which a SQL expression is true.
+    ///
+    /// Example:
+    ///     >>> s.filter("amount > 10 AND card IS NOT NULL")
+    fn filter(&self, py: Python<'_>, predicate: &str) -> PyResult<PyStream> {
+        self.then(py, self.stream.filter(predicate))
+    }
+
+    /// Adds columns given as SQL expressions, or replaces those of the same name.
+    ///
+    /// Example:
+    ///     >>> s.with_columns(fee="amount * 0.02", hour="date_trunc('hour', ts)")
+    #[pyo3(signature = (**columns))]
+    fn with_columns(&self, py: Python<'_>, columns: Option<&Bound<'_, PyDict>>) -> PyResult<PyStream> {
+        let mut named = Vec::new();
+        for (name, expression) in columns.into_iter().flatten() {
+            let name: String = name.extract()?;
+            let Ok(expression) = expression.extract::<String>() else {
+                return Err(PyTypeError::new_err(format!(
+                    "`{name}` must be a SQL expression in a str, not {}",
+                    expression.get_type().name()?
+                )));
+            };
+            named.push((name, expression));
+        }
+        self.then(py, self.stream.with_columns(named.iter().map(|(name, expression)| (name.as_str(), expression.as_str()))))
+    }
+
+    /// Keeps these columns or SQL expressions, in this order.
+    ///
+    /// Example:
+    ///     >>> s.select("ts", "card", "amount * 2 AS doubled")
+    #[pyo3(signature = (*columns))]
+    fn select(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<PyStream> {
+        let columns: Vec<String> =
+            columns.extract().map_err(|_| PyTypeError::new_err("select takes names of columns or SQL expressions, each a str"))?;
+        self.then(py, self.stream.select(columns.iter().map(String::as_str)))
+    }
+
+    /// Cuts the stream into windows; go on with `agg`.
+    ///
+    /// Args:
+    ///     spec: `tw.tumbling(size)` or `tw.hopping(size, slide)`.
+    ///     by: The column or columns whose equal values make a group.
+    ///
+    /// Example:
+    ///     >>> s.window(tw.hopping("1min", "10s"), by=["city", "sensor"]).agg(hottest=tw.max("degrees"))
+    #[pyo3(signature = (spec, by=None))]
+    fn window(&self, py: Python<'_>, spec: &PyWindow, by: Option<Names>) -> PyResult<PyWindowed> {
+        let windowed = self.stream.window(spec.0).by(by.unwrap_or_default().0);
+        // A window of nothing but a count fails exactly if the window itself or its keys cannot work.
+        let probe = windowed.clone().agg([thalweg::count().alias("")]);
+        detached(py, || probe.schema())?;
+        Ok(PyWindowed { windowed, input: self.stream.clone() })
+    }
+
+    /// Adds `score` and `is_anomaly` to every row: the same rows in the same order.
+    ///
+    /// Args:
+    ///     detector: One of `tw.anomaly`.
+    ///     on: The column or columns to watch; a row's score is the greatest of theirs.
+    ///     by: The column or columns whose equal values have a history of their own.
+    ///     threshold: The score from which a row is an anomaly.
+    ///
+    /// Example:
+    ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
+    #[pyo3(signature = (detector, on, by=None, threshold=4.0))]
+    fn detect(&self, py: Python<'_>, detector: &PyDetector, on: Names, by: Option<Names>, threshold: f64) -> PyResult<PyStream> {
+        let detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0).threshold(threshold);
+        self.then(py, self.stream.detect(detection))
+    }
+
+    /// The plan in words, one step a line, with the device of each kernel.
+    fn explain(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || self.stream.explain())
+    }
+
+    /// Reads a bounded input to its end and returns the results; every window that is open then fires. Ctrl-C stops it.
+    ///
+    /// Warns with `DroppedRowsWarning` if rows were late or did not decode; they are in `Table.late` and
+    /// `Table.quarantined`.
+    ///
+    /// Args:
+    ///     workers: How many workers run the steps; None lets Thalweg choose. It has one.
+    ///     config: The knobs of the run.
+    ///
+    /// Example:
+    ///     >>> w.collect().to_polars()
+    #[pyo3(signature = (workers=None, config=None))]
+    fn collect(&self, py: Python<'_>, workers: Option<usize>, config: Option<&Bound<'_, PyConfig>>) -> PyResult<PyTable> {
+        if let Some(workers) = workers.filter(|&workers| workers != 1) {
+            return Err(raise(Error::config(format!("`workers` is {workers}; a stream runs on one worker: leave it out or give 1"))));
+        }
+        collect(py, self, PyConfig::resolve(config)?)
+    }
+
+    /// The results as they come: an iterator of tables with a metrics() of its own. Iterating over the stream does
+    /// the same with the default configuration.
+    ///
+    /// Example:
+    ///     >>> for batch in w.batches(config=tw.Config(linger="5ms")):
+    ///     ...     print(batch)
+    #[pyo3(signature = (config=None))]
+    fn batches(&self, py: Python<'_>, config: Option<&Bound<'_, PyConfig>>) -> PyResult<PyBatches> {
+        PyBatches::start(py, self, PyConfig::resolve(config)?)
+    }
+
+    fn __iter__(&self, py: Python<'_>) -> PyResult<PyBatches> {
+        self.batches(py, None)
+    }
+
+    fn __aiter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.batches(py, None)?.into_pyobject(py)?.call_method0("__aiter__")
+    }
+
+    /// Runs in the background.
+    ///
+    /// Args:
+    ///     sink: Where results go: `tw.write_parquet`, `tw.write_ndjson`, or a callable that takes each batch as a `Table`.
+    ///     late: Where late rows go.
+    ///     quarantine: Where rows go that did not decode.
+    ///     config: The knobs of the run.
+    ///
+    /// Example:
+    ///     >>> with w.run(sink=tw.write_parquet("out/")) as q:
+    ///     ...     q.wait()
+    #[pyo3(signature = (sink, late=None, quarantine=None, config=None))]
+    fn run<'py>(
+        &self,
+        py: Python<'py>,
+        sink: &Bound<'py, PyAny>,
+        late: Option<&Bound<'py, PyAny>>,
+        quarantine: Option<&Bound<'py, PyAny>>,
+        config: Option<&Bound<'py, PyConfig>>,
+    ) -> PyResult<Bound<'py, PyQuery>> {
+        let branch = Branch::new(self.stream.clone(), sink, late)?;
+        PyQuery::start(py, vec![branch], quarantine, PyConfig::resolve(config)?)
+    }
+
+    fn __repr__(&self) -> String {
+        self.stream.to_string()
+    }
+
+    fn _repr_html_(&self, py: Python<'_>) -> PyResult<String> {
+        let mut html = String::from("<table><tbody>");
+        for (number, step) in self.steps().iter().enumerate() {
+            let _ = write!(html, "<tr><td>{number}</td><td style=\"text-align:left\"><code>{}</code></td></tr>", escape(step));
+        }
+        let columns: Vec<_> = self.schema(py)?.items().into_iter().map(|(name, data_type)| format!("{name}: {data_type}")).collect();
+        let _ = write!(html, "</tbody></table><small>{}</small>", escape(&columns.join(", ")));
+        Ok(html)
+    }
+}
+
+/// A stream cut into windows, waiting for its aggregates.
+#[pyclass(name = "Windowed", module = "thalweg", frozen)]
+pub struct PyWindowed {
+    windowed: Windowed,
+    input: Stream,
+}
+
+#[pymethods]
+impl PyWindowed {
+    /// One row per window and group: the `by` columns, `window_start`, `window_end`, then the aggregates under their names.
+    ///
+    /// Example:
+    ///     >>> s.window(tw.tumbling("1s"), by="card").agg(n=tw.count(), total=tw.sum("amount"))
+    #[pyo3(signature = (**aggregates))]
+    fn agg(&self, py: Python<'_>, aggregates: Option<&Bound<'_, PyDict>>) -> PyResult<PyStream> {
+        let mut named = Vec::new();
+        for (name, aggregate) in aggregates.into_iter().flatten() {
+            let name: String = name.extract()?;
+            let Ok(aggregate) = aggregate.cast::<PyAggregate>() else {
+                return Err(PyTypeError::new_err(format!(
+                    "`{name}` must be an aggregate such as tw.sum(\"amount\"), not {}",
+                    aggregate.get_type().name()?
+                )));
+            };
+            named.push(aggregate.get().0.clone().alias(name));
+        }
+        let stream = PyStream::checked(py, self.windowed.clone().agg(named))?;
+        Ok(PyStream { window_input: Some(self.input.clone()), ..stream })
+    }
+
+    fn __repr__(&self) -> String {
+        format!("{:?}", self.windowed)
+    }
+}
+
+/// What windows a stream is cut into. Made by `tumbling` and `hopping`.
+#[pyclass(name = "Window", module = "thalweg", frozen)]
+pub struct PyWindow(WindowSpec);
+
+#[pymethods]
+impl PyWindow {
+    fn __repr__(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// Windows that follow each other without gap or overlap, aligned to the Unix epoch.
+///
+/// Example:
+///     >>> tw.tumbling("1s")
+#[pyfunction]
+pub fn tumbling(size: Interval) -> PyWindow {
+    PyWindow(thalweg::tumbling(size.0))
+}
+
+/// Windows of `size` that begin every `slide`; a row lies in size / slide of them.
+///
+/// Example:
+///     >>> tw.hopping("1min", "10s")
+#[pyfunction]
+pub fn hopping(size: Interval, slide: Interval) -> PyWindow {
+    PyWindow(thalweg::hopping(size.0, slide.0))
+}
+
+/// An aggregate of a window. Made by `count`, `sum`, `mean`, `min` and `max`.
+#[pyclass(name = "Aggregate", module = "thalweg", frozen)]
+pub struct PyAggregate(Aggregate);
+
+#[pymethods]
+impl PyAggregate {
+    fn __repr__(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+/// How many rows, or in how many of them `column` is not null.
+///
+/// Example:
+///     >>> windowed.agg(n=tw.count(), known=tw.count("amount"))
+#[pyfunction]
+#[pyo3(signature = (column=None))]
+pub fn count(column: Option<&str>) -> PyAggregate {
+    PyAggregate(column.map_or_else(thalweg::count, thalweg::count_of))
+}
+
+/// The sum of a column: float64 for floats, int64 for integers. Null if there are no values.
+///
+/// Example:
+///     >>> windowed.agg(total=tw.sum("amount"))
+#[pyfunction]
+pub fn sum(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::sum(column))
+}
+
+/// The mean of a column, as float64. Null if there are no values.
+///
+/// Example:
+///     >>> windowed.agg(avg=tw.mean("amount"))
+#[pyfunction]
+pub fn mean(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::mean(column))
+}
+
+/// The least value of a column, in its own type. Null if there are no values.
+///
+/// Example:
+///     >>> windowed.agg(lo=tw.min("amount"))
+#[pyfunction]
+pub fn min(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::min(column))
+}
+
+/// The greatest value of a column, in its own type. Null if there are no values.
+///
+/// Example:
+///     >>> windowed.agg(hi=tw.max("amount"))
+#[pyfunction]
+pub fn max(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::max(column))
+}
+
+/// An anomaly detector and its parameters. Made by the functions of `thalweg.anomaly`.
+#[pyclass(name = "Detector", module = "thalweg.anomaly", frozen)]
+pub struct PyDetector {
+    detection: Detection,
+    description: String,
+}
+
+#[pymethods]
+impl PyDetector {
+    fn __repr__(&self) -> &str {
+        &self.description
+    }
+}
+
+/// Scores by the exponentially weighted z-score: |x − mean| / standard deviation, both as they were before the row.
+///
+/// Args:
+///     alpha: The weight of the newest row, between 0 and 1; the memory is about 2 / alpha rows.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Equations: Finch, "Incremental calculation of weighted mean and variance", 2009. State: 24 bytes a key.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card")
+#[pyfunction]
+#[pyo3(signature = (alpha=0.05, warmup=10))]
+pub fn ewma(alpha: f64, warmup: u64) -> PyDetector {
+    PyDetector { detection: Detection::new(Ewma { alpha, warmup }), description: format!("ewma(alpha={alpha}, warmup={warmup})") }
+}
+
+/// One name or several.
+#[derive(Default)]
+struct Names(Vec<String>);
+
+impl FromPyObject<'_, '_> for Names {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Names> {
+        if let Ok(name) = value.extract::<String>() {
+            return Ok(Names(vec![name]));
+        }
+        match value.extract() {
+            Ok(names) => Ok(Names(names)),
+            Err(_) => Err(PyTypeError::new_err(format!("columns must be a str or a list of str, not {}", value.get_type().name()?))),
+        }
+    }
+}
+
+fn time_unit(name: &str) -> PyResult<TimeUnit> {
+    match name {
+        "s" => Ok(TimeUnit::Second),
+        "ms" => Ok(TimeUnit::Millisecond),
+        "us" => Ok(TimeUnit::Microsecond),
+        "ns" => Ok(TimeUnit::Nanosecond),
+        other => Err(raise(Error::config(format!("`unit` is `{other}`; it may be s, ms, us or ns")))),
+    }
+}

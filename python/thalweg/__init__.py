@@ -1,0 +1,107 @@
+"""Embedded stream processing on Arrow columns.
+
+A stream is a source and the steps that its rows go through. Arrow tables of any library come in and go out
+without a copy; no Python object is made per event.
+
+Example:
+    >>> import thalweg as tw
+    >>> payments = tw.read_parquet("payments/*.parquet").event_time("ts", max_delay="500ms")
+    >>> per_card = payments.window(tw.tumbling("1min"), by="card").agg(n=tw.count(), total=tw.sum("amount"))
+    >>> per_card.collect().to_polars()
+    >>> odd = payments.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card").filter("is_anomaly")
+    >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
+    ...     query.wait()
+
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `listen_tcp`, `listen_udp`,
+`listen_unix`.
+Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
+The engine logs to the logger "thalweg".
+"""
+
+import logging as _logging
+
+from thalweg import anomaly
+from thalweg._native import (
+    Aggregate,
+    Batches,
+    Config,
+    ConfigError,
+    ConnectorError,
+    DecodeError,
+    DeviceError,
+    DroppedRowsWarning,
+    Query,
+    Schema,
+    SchemaError,
+    Sink,
+    StateError,
+    Stream,
+    Table,
+    ThalwegError,
+    Window,
+    Windowed,
+    __version__,
+    callback,
+    count,
+    from_arrow,
+    hopping,
+    listen_tcp,
+    listen_udp,
+    listen_unix,
+    max,
+    mean,
+    min,
+    read_arrow,
+    read_csv,
+    read_ndjson,
+    read_parquet,
+    run,
+    sum,
+    tumbling,
+    write_ndjson,
+    write_parquet,
+)
+
+_logging.getLogger("thalweg").addHandler(_logging.NullHandler())
+
+__all__ = [
+    "Aggregate",
+    "Batches",
+    "Config",
+    "ConfigError",
+    "ConnectorError",
+    "DecodeError",
+    "DeviceError",
+    "DroppedRowsWarning",
+    "Query",
+    "Schema",
+    "SchemaError",
+    "Sink",
+    "StateError",
+    "Stream",
+    "Table",
+    "ThalwegError",
+    "Window",
+    "Windowed",
+    "__version__",
+    "anomaly",
+    "callback",
+    "count",
+    "from_arrow",
+    "hopping",
+    "listen_tcp",
+    "listen_udp",
+    "listen_unix",
+    "max",
+    "mean",
+    "min",
+    "read_arrow",
+    "read_csv",
+    "read_ndjson",
+    "read_parquet",
+    "run",
+    "sum",
+    "tumbling",
+    "write_ndjson",
+    "write_parquet",
+]

@@ -1,0 +1,323 @@
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from os import PathLike
+from types import TracebackType
+from typing import Any, Literal, Protocol, TypeAlias, final
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+
+__version__: str
+
+class _ArrowStream(Protocol):
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+class _ArrowArray(Protocol):
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
+
+class _ArrowSchema(Protocol):
+    def __arrow_c_schema__(self) -> object: ...
+
+_Path: TypeAlias = str | PathLike[str]
+_Duration: TypeAlias = str | timedelta | Literal[0]
+_Columns: TypeAlias = str | Sequence[str]
+_SchemaLike: TypeAlias = dict[str, str] | dict[str, _ArrowSchema] | dict[str, Any] | _ArrowSchema
+_SinkLike: TypeAlias = Sink | Callable[[Table], object]
+_Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
+_Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow"]
+
+class ThalwegError(Exception):
+    """Anything that goes wrong in Thalweg."""
+
+    code: str
+    retriable: bool
+
+class ConfigError(ThalwegError):
+    """A setting is missing, out of range or contradicts another."""
+
+class SchemaError(ThalwegError):
+    """A column is unknown, has the wrong type, or an expression does not fit the columns."""
+
+class DecodeError(ThalwegError):
+    """Bytes do not follow the format they were said to be in."""
+
+class ConnectorError(ThalwegError):
+    """A file, socket, broker or other outside system failed."""
+
+class StateError(ThalwegError):
+    """Operator state is over its bound or cannot be restored."""
+
+class DeviceError(ThalwegError):
+    """A compute device is missing or failed."""
+
+class DroppedRowsWarning(UserWarning):
+    """Rows were late or did not decode, and nothing was told to take them."""
+
+@final
+class Schema:
+    """Names and types of columns: a read-only mapping that Arrow libraries understand."""
+
+    def keys(self) -> list[str]:
+        """The names of the columns, in order."""
+    def values(self) -> list[str]:
+        """The types of the columns, in order."""
+    def items(self) -> list[tuple[str, str]]:
+        """Names with types, in order."""
+    def __getitem__(self, name: str) -> str: ...
+    def __contains__(self, name: object) -> bool: ...
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __eq__(self, other: object) -> bool: ...
+    def __arrow_c_schema__(self) -> object: ...
+
+@final
+class Config:
+    """The knobs of a run. What is left out keeps its default, which suits most."""
+
+    def __new__(
+        cls,
+        *,
+        io: Literal["auto", "uring", "portable"] | None = None,
+        batch_rows: int | None = None,
+        linger: _Duration | None = None,
+        latency_target: _Duration | None = None,
+        max_connections: int | None = None,
+        max_line_bytes: int | None = None,
+        connection_idle: _Duration | None = None,
+        source_thread: bool | None = None,
+        wait: Literal["spin", "yield", "park"] | None = None,
+        max_keys: int | None = None,
+        max_state_bytes: int | None = None,
+        commit_every: _Duration | None = None,
+        direct_io: bool | None = None,
+    ) -> Config: ...
+
+@final
+class Table:
+    """Rows in Arrow columns: the results of a run, or one batch of them."""
+
+    @property
+    def num_rows(self) -> int:
+        """How many rows."""
+    @property
+    def column_names(self) -> list[str]:
+        """The names of the columns, in order."""
+    @property
+    def schema(self) -> Schema:
+        """Names and types of the columns."""
+    @property
+    def late(self) -> Table:
+        """The first rows that came after all their windows had fired."""
+    @property
+    def quarantined(self) -> Table:
+        """The first rows that did not decode or had no event time: partition, offset, bytes, error."""
+    def metrics(self) -> dict[str, Any]:
+        """The counters of the run, the watermark and latencies."""
+    def head(self, rows: int = 5) -> Table:
+        """The first rows, without a copy."""
+    def to_arrow(self) -> pa.Table:
+        """As a pyarrow.Table, without a copy."""
+    def to_polars(self) -> pl.DataFrame:
+        """As a polars.DataFrame."""
+    def to_pandas(self) -> pd.DataFrame:
+        """As a pandas.DataFrame."""
+    def __len__(self) -> int: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+    def _repr_html_(self) -> str: ...
+
+@final
+class Batches:
+    """The results of a stream as they come: an iterator, synchronous or not, of tables."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether there are no more batches."""
+    @property
+    def late(self) -> Table:
+        """The first late rows, once the stream has ended."""
+    @property
+    def quarantined(self) -> Table:
+        """The first quarantined rows, once the stream has ended."""
+    def metrics(self) -> dict[str, Any]:
+        """The counters now."""
+    def pull(self, seconds: float = 0.05) -> Table | None:
+        """The next batch if one is there within about `seconds`, else None."""
+    def __iter__(self) -> Batches: ...
+    def __next__(self) -> Table: ...
+    def __aiter__(self) -> _AsyncTables: ...
+
+class _AsyncTables(Protocol):
+    def __aiter__(self) -> _AsyncTables: ...
+    async def __anext__(self) -> Table: ...
+
+@final
+class Query:
+    """A query that runs in the background."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the query has not ended yet, well or badly."""
+    def stop(self) -> None:
+        """Asks the query to finish; does not wait."""
+    def wait(self, timeout: float | _Duration | None = None) -> dict[str, Any]:
+        """Waits for the end of the query and returns its last counters."""
+    def metrics(self) -> dict[str, Any]:
+        """The counters now."""
+    def __enter__(self) -> Query: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> Literal[False]: ...
+
+@final
+class Sink:
+    """Where results go."""
+
+@final
+class Window:
+    """What windows a stream is cut into."""
+
+@final
+class Aggregate:
+    """An aggregate of a window."""
+
+@final
+class Detector:
+    """An anomaly detector and its parameters."""
+
+@final
+class Windowed:
+    """A stream cut into windows, waiting for its aggregates."""
+
+    def agg(self, **aggregates: Aggregate) -> Stream:
+        """One row per window and group."""
+
+@final
+class Stream:
+    """A stream of rows: a source and the steps that its rows go through."""
+
+    @property
+    def local_addr(self) -> str | None:
+        """The address that clients connect to, if the source listens."""
+    @property
+    def schema(self) -> Schema:
+        """Names and types of the columns that come out."""
+    def event_time(
+        self,
+        column: str,
+        unit: _Unit | None = None,
+        max_delay: _Duration = 0,
+        idle_timeout: _Duration | None = "5s",
+    ) -> Stream:
+        """Takes the event time from a column."""
+    def filter(self, predicate: str) -> Stream:
+        """Keeps the rows for which a SQL expression is true."""
+    def with_columns(self, **columns: str) -> Stream:
+        """Adds columns given as SQL expressions, or replaces those of the same name."""
+    def select(self, *columns: str) -> Stream:
+        """Keeps these columns or SQL expressions, in this order."""
+    def window(self, spec: Window, by: _Columns | None = None) -> Windowed:
+        """Cuts the stream into windows; go on with `agg`."""
+    def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
+        """Adds `score` and `is_anomaly` to every row."""
+    def explain(self) -> str:
+        """The plan in words, one step a line."""
+    def collect(self, workers: int | None = None, config: Config | None = None) -> Table:
+        """Reads a bounded input to its end and returns the results."""
+    def batches(self, config: Config | None = None) -> Batches:
+        """The results as they come."""
+    def run(
+        self,
+        sink: _SinkLike,
+        late: _SinkLike | None = None,
+        quarantine: _SinkLike | None = None,
+        config: Config | None = None,
+    ) -> Query:
+        """Runs in the background."""
+    def __iter__(self) -> Batches: ...
+    def __aiter__(self) -> _AsyncTables: ...
+    def _repr_html_(self) -> str: ...
+
+def from_arrow(data: _ArrowStream | _ArrowArray) -> Stream:
+    """The rows of an Arrow object."""
+
+def read_parquet(path: _Path) -> Stream:
+    """The rows of the Parquet files that a path or glob names."""
+
+def read_arrow(path: _Path) -> Stream:
+    """The rows of the Arrow IPC files that a path or glob names."""
+
+def read_ndjson(path: _Path, schema: _SchemaLike | None = None) -> Stream:
+    """The lines of the files that a path or glob names, each a JSON object."""
+
+def read_csv(path: _Path, schema: _SchemaLike | None = None, delimiter: str = ",", header: bool = True) -> Stream:
+    """The rows of the CSV files that a path or glob names."""
+
+def listen_tcp(
+    addr: str,
+    schema: _SchemaLike,
+    format: _Format = "ndjson",
+    end_on_disconnect: bool = False,
+    delimiter: str | None = None,
+    header: bool = True,
+) -> Stream:
+    """What clients send to a TCP address."""
+
+def listen_udp(addr: str, schema: _SchemaLike, format: _Format = "ndjson", delimiter: str | None = None) -> Stream:
+    """What comes to a UDP address."""
+
+def listen_unix(
+    path: _Path,
+    schema: _SchemaLike,
+    format: _Format = "ndjson",
+    end_on_disconnect: bool = False,
+    delimiter: str | None = None,
+    header: bool = True,
+) -> Stream:
+    """What clients send to a Unix socket."""
+
+def run(
+    branches: Sequence[tuple[Stream, _SinkLike] | tuple[Stream, _SinkLike, _SinkLike | None]],
+    quarantine: _SinkLike | None = None,
+    config: Config | None = None,
+) -> Query:
+    """Runs several streams of one source in the background, each bound to its own sink."""
+
+def write_parquet(
+    directory: _Path,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+) -> Sink:
+    """Writes Parquet files into a directory."""
+
+def write_ndjson(path: _Path, append: bool = False) -> Sink:
+    """Writes one JSON object per line to a file, or to standard output for "-"."""
+
+def callback(function: Callable[[Table], object]) -> Sink:
+    """Calls a function with each batch of results as a Table."""
+
+def tumbling(size: _Duration) -> Window:
+    """Windows that follow each other without gap or overlap."""
+
+def hopping(size: _Duration, slide: _Duration) -> Window:
+    """Windows of `size` that begin every `slide`."""
+
+def count(column: str | None = None) -> Aggregate:
+    """How many rows, or in how many of them `column` is not null."""
+
+def sum(column: str) -> Aggregate:
+    """The sum of a column."""
+
+def mean(column: str) -> Aggregate:
+    """The mean of a column."""
+
+def min(column: str) -> Aggregate:
+    """The least value of a column."""
+
+def max(column: str) -> Aggregate:
+    """The greatest value of a column."""
+
+def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
+    """Scores by the exponentially weighted z-score."""

@@ -1,0 +1,137 @@
+"""Windows against their definition in plain Python and against polars."""
+
+from __future__ import annotations
+
+import math
+from datetime import timedelta
+
+import polars as pl
+import pyarrow as pa
+import pytest
+
+import thalweg as tw
+from twins import make_payments, rows_of, window_twin
+
+
+def aggregates() -> dict[str, tw.Aggregate]:
+    return {
+        "n": tw.count(),
+        "known": tw.count("amount"),
+        "total": tw.sum("amount"),
+        "avg": tw.mean("amount"),
+        "lo": tw.min("amount"),
+        "hi": tw.max("amount"),
+    }
+
+
+@pytest.mark.parametrize(("size", "slide"), [(1_000, 1_000), (10_000, 1_000), (9_000, 6_000), (7, 7)])
+@pytest.mark.parametrize("batch_rows", [1, 617, 16_384])
+def test_every_group_of_every_window_has_the_answer_of_the_definition(size: int, slide: int, batch_rows: int) -> None:
+    table = make_payments(700)
+    spec = tw.tumbling(f"{size}ms") if size == slide else tw.hopping(f"{size}ms", timedelta(milliseconds=slide))
+    windows = tw.from_arrow(table).event_time("ts").window(spec, by="card").agg(**aggregates())
+    result = windows.collect(config=tw.Config(batch_rows=batch_rows))
+    names = ["card", "window_start", "window_end", "n", "known", "total", "avg", "lo", "hi"]
+    assert result.column_names == names
+    expected = window_twin(rows_of(table), size, slide)
+    rows = rows_of(result)
+    assert len(rows) == len(expected)
+    for row in rows:
+        group = expected.pop((row["card"], row["window_start"]))
+        amounts = [member["amount"] for member in group if member["amount"] is not None]
+        assert row["window_end"] == row["window_start"] + size
+        assert (row["n"], row["known"]) == (len(group), len(amounts))
+        if not amounts:
+            assert row["total"] is row["avg"] is row["lo"] is row["hi"] is None
+            continue
+        assert math.isclose(row["total"], math.fsum(amounts), rel_tol=1e-12)
+        assert math.isclose(row["avg"], math.fsum(amounts) / len(amounts), rel_tol=1e-12)
+        assert (row["lo"], row["hi"]) == (min(amounts), max(amounts))
+    assert not expected
+
+
+def test_tumbling_agrees_with_polars(payments: pa.Table) -> None:
+    windows = tw.from_arrow(payments).event_time("ts").window(tw.tumbling("1s"), by="card")
+    ours = windows.agg(n=tw.count(), total=tw.sum("amount")).collect().to_polars().sort("window_start", "card")
+    frame = pl.DataFrame(payments).with_columns(window_start=pl.col("ts").dt.truncate("1s"))
+    theirs = frame.group_by("window_start", "card").agg(n=pl.len().cast(pl.Int64), total=pl.col("amount").sum())
+    theirs = theirs.sort("window_start", "card")
+    assert ours["n"].to_list() == theirs["n"].to_list()
+    assert ours["card"].to_list() == theirs["card"].to_list()
+    assert ours["total"].fill_null(0).to_list() == pytest.approx(theirs["total"].to_list(), rel=1e-12)
+
+
+@pytest.mark.parametrize("by", [None, ["card", "amount"], ("card",)])
+def test_groups_may_have_no_key_or_several(payments: pa.Table, by: list[str] | None) -> None:
+    keys = list(by or [])
+    windows = tw.from_arrow(payments).event_time("ts").window(tw.tumbling("1h"), by=by).agg(n=tw.count())
+    ours = windows.collect().to_polars()
+    assert ours.columns == [*keys, "window_start", "window_end", "n"]
+    frame = pl.DataFrame(payments).with_columns(window_start=pl.col("ts").dt.truncate("1h"))
+    theirs = frame.group_by("window_start", *keys).agg(n=pl.len())
+    assert sorted(ours["n"].to_list()) == sorted(theirs["n"].to_list())
+
+
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())]
+)
+def test_string_keys_of_any_layout_come_back_as_they_went_in(kind: pa.DataType) -> None:
+    words = ["a", None, "a", "a string longer than twelve bytes", "", None]
+    table = pa.table({"ts": [1, 2, 3, 4, 5, 6], "key": pa.array(words, pa.string()).cast(kind)})
+    windows = tw.from_arrow(table).event_time("ts").window(tw.tumbling("1s"), by="key").agg(n=tw.count())
+    counts = {row["key"]: row["n"] for row in rows_of(windows.collect())}
+    assert counts == {"a": 2, None: 2, "a string longer than twelve bytes": 1, "": 1}
+
+
+def test_integer_sums_are_exact_and_integers() -> None:
+    table = pa.table({"ts": [0, 1, 2], "value": [2**53, 1, 1]})
+    total = tw.from_arrow(table).event_time("ts").window(tw.tumbling("1s")).agg(total=tw.sum("value")).collect()
+    assert dict(total.schema)["total"] == "int64"
+    assert rows_of(total)[0]["total"] == 2**53 + 2
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("s", 1), ("ms", 1_000), ("us", 1_000_000), ("ns", 1_000_000_000)])
+def test_integers_count_in_the_unit_that_was_said(unit: str, factor: int) -> None:
+    table = pa.table({"ts": [factor * second for second in (0, 1, 59, 60, 61)]})
+    stream = tw.from_arrow(table).event_time("ts", unit=unit)  # type: ignore[arg-type]
+    counts = stream.window(tw.tumbling("1min")).agg(n=tw.count()).collect()
+    assert [row["n"] for row in rows_of(counts)] == [3, 2]
+
+
+def test_late_rows_are_counted_kept_and_warned_of() -> None:
+    table = pa.table({"ts": [0, 100, 1_600, 500, 1_700, 3_000, 1_650], "value": [1, 2, 3, 4, 5, 6, 7]})
+    stream = tw.from_arrow(table).event_time("ts", max_delay="100ms")
+    windows = stream.window(tw.tumbling("1s")).agg(total=tw.sum("value"))
+    with pytest.warns(tw.DroppedRowsWarning, match="2 rows came after their windows had fired"):
+        result = windows.collect()
+    assert [row["total"] for row in rows_of(result)] == [3, 8, 6]
+    assert rows_of(result.late) == [{"ts": 500, "value": 4}, {"ts": 1_650, "value": 7}]
+    metrics = result.metrics()
+    assert (metrics["rows_in"], metrics["rows_out"], metrics["late_rows"]) == (7, 3, 2)
+    assert len(result.quarantined) == 0
+
+
+def test_max_delay_keeps_late_rows_in(payments: pa.Table) -> None:
+    table = pa.table({"ts": [0, 1_600, 500], "value": [1, 2, 3]})
+    windows = tw.from_arrow(table).event_time("ts", max_delay=timedelta(seconds=1)).window(tw.tumbling("1s"))
+    result = windows.agg(total=tw.sum("value")).collect()
+    assert [row["total"] for row in rows_of(result)] == [4, 2]
+    assert result.metrics()["late_rows"] == 0
+    assert result.late.column_names == ["ts", "value"]
+    assert len(result.late) == 0
+
+
+def test_rows_without_event_time_go_to_quarantine() -> None:
+    table = pa.table({"ts": [0, None, 1], "value": [1, 2, 3]})
+    windows = tw.from_arrow(table).event_time("ts").window(tw.tumbling("1s")).agg(n=tw.count())
+    with pytest.warns(tw.DroppedRowsWarning, match="1 row did not decode or had no event time"):
+        result = windows.collect()
+    assert [row["n"] for row in rows_of(result)] == [2]
+    (rejected,) = rows_of(result.quarantined)
+    assert b'"value":2' in rejected["bytes"]
+    assert "ts" in rejected["error"]
+
+
+def test_windows_of_windows(payments: pa.Table) -> None:
+    seconds = tw.from_arrow(payments).event_time("ts").window(tw.tumbling("1s"), by="card").agg(n=tw.count())
+    assert sum(row["n"] for row in rows_of(seconds.collect())) == len(payments)
