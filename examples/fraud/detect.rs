@@ -10,9 +10,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use clap::Args;
-use thalweg::sink::callback::Callback;
-use thalweg::sink::ndjson::Ndjson;
-use thalweg::sink::parquet::Parquet;
+use thalweg::sink::Callback;
+use thalweg::sink::Ndjson;
+use thalweg::sink::Parquet;
 use thalweg::source::Listen;
 use thalweg::{Metrics, Query, Running, Stream, count, event_time, ewma, hours, max, mean, min, mins, sum, tumbling};
 

@@ -18,9 +18,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use thalweg::format::pod::EventSender;
+use thalweg::source::events::EventSender;
 use thalweg::ring::Full;
-use thalweg::sink::callback::Callback;
+use thalweg::sink::Callback;
 use thalweg::{Query, Stream, count, ewma, max, mean, min, secs, tumbling};
 
 use proc::Host;
@@ -71,7 +71,7 @@ fn main() -> ExitCode {
 fn run(options: &Cli) -> Result<()> {
     let host = Host::new()?;
     let watch = Arc::new(Mutex::new(Watch::new(host.gauges())));
-    let (sender, samples) = Stream::events::<Sample>(WAITING, Full::DropNewest)?;
+    let (sender, samples) = Stream::events::<Sample>(WAITING, Full::DropOldest)?;
     let samples = samples.event_time("ts");
     let seconds = samples.window(tumbling(secs(1))).by(["gauge"]).agg([
         count().alias("n"),

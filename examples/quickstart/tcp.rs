@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema};
 use thalweg::format::parse_type;
-use thalweg::sink::ndjson::Ndjson;
+use thalweg::sink::Ndjson;
 use thalweg::source::Listen;
 use thalweg::{Result, Stream, event_time, ewma, millis};
 

@@ -4,7 +4,10 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 use crate::format::Format;
+use crate::format::pod::Event;
 use crate::plan::Stream;
+use crate::ring::Full;
+use crate::source::events::{EventSender, ring};
 use crate::source::{Files, Listen, arrow_files, parquet_files};
 
 impl Stream {
@@ -47,5 +50,15 @@ impl Stream {
     /// If the address is in use, not permitted or cannot be resolved.
     pub fn listen(listen: Listen) -> Result<Stream> {
         Ok(Stream::from_source(listen.bind()?))
+    }
+
+    /// Typed events that any number of threads push into a ring of at least `capacity`; `full` says what happens to
+    /// more. The stream ends when the last sender is dropped, and can be run once.
+    ///
+    /// # Errors
+    /// If the capacity is out of range.
+    pub fn events<E: Event>(capacity: usize, full: Full) -> Result<(EventSender<E>, Stream)> {
+        let (sender, ring) = ring(capacity, full)?;
+        Ok((sender, Stream::from_source(ring)))
     }
 }

@@ -1,35 +1,31 @@
 //! Events of this program: typed rows pushed by any number of threads.
 //!
 //! ```
-//! use std::time::Duration;
-//!
-//! use thalweg::config::Config;
-//! use thalweg::ring::Full;
-//! use thalweg::source::{Source, events::events};
+//! use thalweg::{Stream, ring::Full};
 //!
 //! thalweg::event! {
 //!     pub struct Payment { ts: i64 as timestamp_ms, card: u64, amount: f64 }
 //! }
 //!
-//! let (sender, mut source) = events(4_096, Full::Block, &Config::default())?;
+//! let (sender, payments) = Stream::events(4_096, Full::Block)?;
 //! std::thread::spawn(move || sender.push(Payment { ts: 0, card: 7, amount: 9.5 }));
-//! let delivery = source.poll(Duration::from_secs(60))?;
-//! assert_eq!(delivery.batch.map(|batch| batch.rows()), Some(1));
+//! assert_eq!(payments.collect()?.num_rows(), 1);
 //! # Ok::<(), thalweg::error::Error>(())
 //! ```
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
 use crate::batch::{Batch, PartitionId};
-use crate::config::Config;
+use crate::config::{Config, WaitStrategy};
 use crate::error::{Error, Result};
-use crate::format::pod::{Event, Transposer};
+use crate::format::pod::{Event, Transposer, schema};
 use crate::ring::{Empty, Full, Receiver, Sender, mpsc};
-use crate::source::{Delivery, Source};
-use crate::time::{SharedClock, SystemClock};
+use crate::source::{Delivery, OpenSource, Source};
+use crate::time::SharedClock;
 
 /// Rows that go from the ring to the columns at once: few enough to stay in the L1 cache in between.
 const DRAIN_ROWS: usize = 256;
@@ -61,33 +57,40 @@ pub struct Events<E: Event> {
     ended: bool,
 }
 
-/// A ring for at least `capacity` events (rounded up to a power of two), `full` for what happens to more, and the source that empties it.
-///
-/// A batch is handed on when it has `config.batch_rows` rows or its oldest is `config.linger` old.
+/// The receiving end of a ring of events, until it is opened as a source; that can be done once.
+pub(crate) struct EventRing<E: Event> {
+    receiver: Mutex<Option<Receiver<E>>>,
+    schema: SchemaRef,
+}
+
+/// A ring for at least `capacity` events (rounded up to a power of two), `full` for what happens to more, and what
+/// the source that empties it is opened from.
 ///
 /// # Errors
-/// [`Kind::Config`](crate::error::Kind::Config) if the capacity or a knob is out of range; [`Kind::Schema`](crate::error::Kind::Schema)
-/// if the event's fields are, which [`event!`](crate::event) rules out.
-pub fn events<E: Event>(capacity: usize, full: Full, config: &Config) -> Result<(EventSender<E>, Events<E>)> {
-    config.validate()?;
+/// [`Kind::Config`](crate::error::Kind::Config) if the capacity is out of range.
+pub(crate) fn ring<E: Event>(capacity: usize, full: Full) -> Result<(EventSender<E>, EventRing<E>)> {
     if !(1..=MAX_CAPACITY).contains(&capacity) {
         return Err(Error::config(format!("`capacity` of the event ring is {capacity}; it may be 1 to {MAX_CAPACITY}")));
     }
-    let columns = Transposer::new(config.batch_rows)?;
-    let (sender, receiver) = mpsc(capacity, full, config.wait);
-    let events = Events {
-        receiver,
-        rows: Vec::with_capacity(DRAIN_ROWS),
-        columns,
-        clock: SystemClock::shared(),
-        batch_rows: config.batch_rows,
-        linger: nanos(config.linger),
-        received: 0,
-        offset: 0,
-        opened: false,
-        ended: false,
-    };
-    Ok((sender, events))
+    let (sender, receiver) = mpsc(capacity, full, WaitStrategy::Park);
+    Ok((sender, EventRing { receiver: Mutex::new(Some(receiver)), schema: schema::<E>() }))
+}
+
+impl<E: Event> OpenSource for EventRing<E> {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    fn describe(&self) -> String {
+        format!("events of {} bytes", size_of::<E>())
+    }
+
+    fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
+        match self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(receiver) => Ok(Box::new(Events::new(receiver, config, SharedClock::clone(clock))?)),
+            None => Err(Error::config("the events of a ring can be taken once, and a run has taken them; make a new ring")),
+        }
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {
@@ -95,14 +98,24 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 impl<E: Event> Events<E> {
-    /// The same source with another clock for arrival times and the linger.
-    pub fn with_clock(self, clock: SharedClock) -> Events<E> {
-        Events { clock, ..self }
-    }
-
-    /// Events dropped so far under [`Full::DropOldest`].
-    pub fn dropped(&self) -> u64 {
-        self.receiver.dropped()
+    /// The source that empties the ring of `receiver`. A batch is handed on when it has `config.batch_rows` rows or
+    /// its oldest is `config.linger` old.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if the event's fields are wrong, which [`event!`](crate::event) rules out.
+    pub fn new(receiver: Receiver<E>, config: &Config, clock: SharedClock) -> Result<Events<E>> {
+        Ok(Events {
+            receiver,
+            rows: Vec::with_capacity(DRAIN_ROWS),
+            columns: Transposer::new(config.batch_rows)?,
+            clock,
+            batch_rows: config.batch_rows,
+            linger: nanos(config.linger),
+            received: 0,
+            offset: 0,
+            opened: false,
+            ended: false,
+        })
     }
 
     /// Moves events to the columns until the batch is full (false) or the ring empty (true).
@@ -195,7 +208,7 @@ mod tests {
     use arrow::datatypes::{UInt32Type, UInt64Type};
 
     use super::*;
-    use crate::time::{SimulatedClock, millis, secs};
+    use crate::time::{SimulatedClock, SystemClock, millis, secs};
 
     crate::event! {
         struct Click { number: u64, user: u32, page: u32 }
@@ -217,12 +230,16 @@ mod tests {
         numbers
     }
 
+    fn events(capacity: usize, full: Full, config: &Config, clock: SharedClock) -> (EventSender<Click>, Events<Click>) {
+        let (sender, receiver) = mpsc(capacity, full, config.wait);
+        (sender, Events::new(receiver, config, clock).unwrap())
+    }
+
     #[test]
     fn a_batch_is_full_rows_or_lingered_rows_or_the_last() {
         let clock = SimulatedClock::shared();
         let config = Config { batch_rows: 4, linger: secs(1), ..Config::default() };
-        let (sender, source) = events(16, Full::Fail, &config).unwrap();
-        let mut source = source.with_clock(clock.clone());
+        let (sender, mut source) = events(16, Full::Fail, &config, clock.clone());
 
         let first = source.poll(Duration::ZERO).unwrap();
         assert_eq!((first.opened.as_slice(), first.batch.is_none(), first.end), ([PARTITION].as_slice(), true, false));
@@ -253,8 +270,7 @@ mod tests {
     fn the_end_of_the_linger_cuts_a_longer_wait_short() {
         // The clock stands still, so only the wait itself can end the linger.
         let config = Config { linger: millis(1), ..Config::default() };
-        let (sender, source) = events(16, Full::Fail, &config).unwrap();
-        let mut source = source.with_clock(SimulatedClock::shared());
+        let (sender, mut source) = events(16, Full::Fail, &config, SimulatedClock::shared());
         sender.push(click(0)).unwrap();
         assert_eq!(numbers(&source.poll(Duration::MAX).unwrap()), [0]);
     }
@@ -264,7 +280,7 @@ mod tests {
         const SENDERS: u64 = 3;
         const EACH: u64 = 20_000;
         let config = Config { batch_rows: 1_000, ..Config::default() };
-        let (sender, mut source) = events(64, Full::Block, &config).unwrap();
+        let (sender, mut source) = events(64, Full::Block, &config, SystemClock::shared());
         let mut arrived = Vec::new();
         std::thread::scope(|scope| {
             for id in 0..SENDERS {
@@ -287,21 +303,21 @@ mod tests {
             let range = id * EACH..(id + 1) * EACH;
             assert!(arrived.iter().copied().filter(|number| range.contains(number)).eq(range.clone()));
         }
-        assert_eq!((arrived.len() as u64, source.dropped()), (SENDERS * EACH, 0));
+        assert_eq!((arrived.len() as u64, source.receiver.dropped()), (SENDERS * EACH, 0));
     }
 
     #[test]
     fn what_was_dropped_is_counted() {
-        let (sender, mut source) = events(4, Full::DropOldest, &Config::default()).unwrap();
+        let (sender, mut source) = events(4, Full::DropOldest, &Config::default(), SystemClock::shared());
         assert_eq!(sender.push_slice(&[0, 1, 2, 3, 4, 5].map(click)), 6);
         drop(sender);
         assert_eq!(numbers(&source.poll(Duration::ZERO).unwrap()), [2, 3, 4, 5]);
-        assert_eq!(source.dropped(), 2);
+        assert_eq!(source.receiver.dropped(), 2);
     }
 
     #[test]
     fn a_capacity_out_of_range_is_named() {
-        let error = events::<Click>(0, Full::Block, &Config::default()).unwrap_err();
+        let error = ring::<Click>(0, Full::Block).err().unwrap();
         assert_eq!(error.to_string(), "`capacity` of the event ring is 0; it may be 1 to 67108864");
     }
 }
