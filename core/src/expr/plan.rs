@@ -81,8 +81,7 @@ impl<'a> Planner<'a> {
         let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&self.qualified)).build());
         let compiled = simplifier.coerce(item.expr, &self.qualified).and_then(|expr| {
             let expr = simplifier.simplify(expr)?;
-            let physical =
-                create_physical_expr(&expr, &self.qualified, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
+            let physical = create_physical_expr(&expr, &self.qualified, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
             let field = physical.return_field(self.schema)?;
             Ok((physical, field))
         });
@@ -103,9 +102,13 @@ impl<'a> Planner<'a> {
                 Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
                     Some("aggregates look at more than one row; use `.window(..).agg(..)` for that".to_owned())
                 }
-                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..) => {
-                    Some("a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned())
-                }
+                Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..) => Some(
+                    "a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned(),
+                ),
                 Expr::Placeholder(placeholder) => Some(format!("`{}` is a placeholder; write the value itself", placeholder.id)),
                 _ => None,
             };
@@ -160,7 +163,9 @@ pub(super) fn message(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(error, _) => error.to_string(),
         other => other.message().into_owned(),
     };
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+    // What follows is for the developers of DataFusion.
+    let end = [DataFusionError::BACK_TRACE_SEP, "\nThis issue was likely"].iter().filter_map(|mark| text.find(mark)).min();
+    let text = &text[..end.unwrap_or(text.len())];
     text.trim().trim_end_matches('.').to_owned()
 }
 
