@@ -4,7 +4,7 @@
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
-CARGO_TEST := cargo test --release --workspace --exclude thalweg-python
+CARGO_TEST := cargo test --release --workspace
 
 demo: setup
 	cargo run --release --example fraud

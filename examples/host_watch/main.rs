@@ -110,7 +110,7 @@ fn sample(mut host: Host, sender: EventSender<Sample>, end: Option<Instant>) -> 
             due += SAMPLE_EVERY;
             let ts = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
             for (gauge, value) in (0..).zip(host.sample()?) {
-                if sender.try_send(Sample { ts, gauge, value }).is_err() {
+                if sender.push(Sample { ts, gauge, value }).is_err() {
                     return Ok(());
                 }
             }

@@ -87,9 +87,13 @@ impl<'a> Planner<'a> {
                 Expr::AggregateFunction(_) | Expr::WindowFunction(_) => {
                     Some("aggregates look at more than one row; use `.window(..).agg(..)` for that".to_owned())
                 }
-                Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..) => {
-                    Some("a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned())
-                }
+                Expr::Exists(_)
+                | Expr::InSubquery(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::SetComparison(_)
+                | Expr::OuterReferenceColumn(..) => Some(
+                    "a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned(),
+                ),
                 Expr::Placeholder(placeholder) => Some(format!("`{}` is a placeholder; write the value itself", placeholder.id)),
                 _ => None,
             };
@@ -144,7 +148,9 @@ pub(super) fn message(error: &DataFusionError) -> String {
         DataFusionError::ArrowError(error, _) => error.to_string(),
         other => other.message().into_owned(),
     };
-    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or_default();
+    // What follows is for the developers of DataFusion.
+    let end = [DataFusionError::BACK_TRACE_SEP, "\nThis issue was likely"].iter().filter_map(|mark| text.find(mark)).min();
+    let text = &text[..end.unwrap_or(text.len())];
     text.trim().trim_end_matches('.').to_owned()
 }
 

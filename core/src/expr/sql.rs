@@ -1,13 +1,14 @@
 //! SQL text to a syntax tree, checked before anything else looks at it.
 
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use arrow::datatypes::SchemaRef;
-use datafusion_sql::sqlparser::ast::{Expr as Syntax, Function, Query, SelectItem, Value, Visit, Visitor};
+use datafusion_sql::sqlparser::ast::{Expr as Syntax, Function, Ident, Query, SelectItem, Value, Visit, Visitor, visit_expressions_mut};
 use datafusion_sql::sqlparser::dialect::GenericDialect;
 use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
-use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use thalweg_sql::{FUNCTIONS, Known};
 use super::plan::nearest;
@@ -24,9 +25,27 @@ const MAX_OPERATORS: usize = 2_048;
 
 /// Words that keep their meaning in SQL even where a column has the same name.
 const RESERVED: &[Keyword] = &[
-    Keyword::AND, Keyword::OR, Keyword::NOT, Keyword::IN, Keyword::IS, Keyword::NULL, Keyword::LIKE, Keyword::ILIKE, Keyword::BETWEEN,
-    Keyword::CASE, Keyword::WHEN, Keyword::THEN, Keyword::ELSE, Keyword::END, Keyword::AS, Keyword::TRUE, Keyword::FALSE, Keyword::FROM,
-    Keyword::DISTINCT, Keyword::ESCAPE, Keyword::SELECT,
+    Keyword::AND,
+    Keyword::OR,
+    Keyword::NOT,
+    Keyword::IN,
+    Keyword::IS,
+    Keyword::NULL,
+    Keyword::LIKE,
+    Keyword::ILIKE,
+    Keyword::BETWEEN,
+    Keyword::CASE,
+    Keyword::WHEN,
+    Keyword::THEN,
+    Keyword::ELSE,
+    Keyword::END,
+    Keyword::AS,
+    Keyword::TRUE,
+    Keyword::FALSE,
+    Keyword::FROM,
+    Keyword::DISTINCT,
+    Keyword::ESCAPE,
+    Keyword::SELECT,
 ];
 
 /// One entry of a list of expressions.
@@ -48,9 +67,11 @@ pub(super) fn parse(text: &str, schema: &SchemaRef) -> Result<Vec<Entry>, String
     }
     let operators = tokens.iter().filter(|token| is_operator(&token.token)).count();
     if operators > MAX_OPERATORS {
-        return Err(format!("{operators} operators and names are more than the {MAX_OPERATORS} allowed; use IN (..) for long lists of values"));
+        return Err(format!(
+            "{operators} operators and names are more than the {MAX_OPERATORS} allowed; use IN (..) for long lists of values"
+        ));
     }
-    quote_columns(&mut tokens, schema);
+    let quoted = quote_columns(&mut tokens, schema);
 
     let dialect = GenericDialect {};
     let mut parser = Parser::new(&dialect).with_recursion_limit(MAX_NESTING).with_tokens_with_locations(tokens);
@@ -60,39 +81,61 @@ pub(super) fn parse(text: &str, schema: &SchemaRef) -> Result<Vec<Entry>, String
         let found = parser.expected::<()>("an operator or the end", rest);
         return Err(found.map_or_else(|error| syntax_error(&error), |()| String::new()));
     }
-    items.into_iter().map(entry).collect()
+    items.into_iter().map(|item| entry(item, &quoted)).collect()
 }
 
-fn entry(item: SelectItem) -> Result<Entry, String> {
-    let entry = match item {
+fn entry(item: SelectItem, quoted: &HashSet<Location>) -> Result<Entry, String> {
+    let mut entry = match item {
         SelectItem::UnnamedExpr(syntax) => Entry { syntax: Some(syntax), alias: None },
         SelectItem::ExprWithAlias { expr, alias } => Entry { syntax: Some(expr), alias: Some(alias.value) },
         SelectItem::Wildcard(options) if options == Default::default() => return Ok(Entry { syntax: None, alias: None }),
         SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..) | SelectItem::ExprWithAliases { .. } => {
-            return Err(format!("`{item}` is not allowed here; `*` alone stands for all columns"));
+            return Err("a star has nothing before or behind it, and an expression has one name".to_owned());
         }
     };
-    if let Some(syntax) = &entry.syntax
-        && let ControlFlow::Break(refusal) = syntax.visit(&mut Check { depth: 0 })
-    {
-        return Err(refusal);
+    if let Some(syntax) = &mut entry.syntax {
+        if let ControlFlow::Break(refusal) = syntax.visit(&mut Check { depth: 0 }) {
+            return Err(refusal);
+        }
+        unquote(syntax, quoted);
     }
     Ok(entry)
 }
 
+/// Takes back the quotes that [`quote_columns`] put, which would show in the names of unnamed results.
+fn unquote(syntax: &mut Syntax, quoted: &HashSet<Location>) {
+    let unquote = |ident: &mut Ident| {
+        if quoted.contains(&ident.span.start) {
+            ident.quote_style = None;
+        }
+    };
+    // The closure never breaks.
+    let _ = visit_expressions_mut(syntax, |node| {
+        match node {
+            Syntax::Identifier(ident) => unquote(ident),
+            Syntax::CompoundIdentifier(idents) => idents.iter_mut().for_each(unquote),
+            _ => {}
+        }
+        ControlFlow::<()>::Continue(())
+    });
+}
+
 /// Puts quotes around words that are columns of the schema but that SQL would otherwise take for something
-/// else, such as `user`, `timestamp` or `interval`.
-fn quote_columns(tokens: &mut [TokenWithSpan], schema: &SchemaRef) {
+/// else, such as `user`, `timestamp` or `interval`; where they stand is returned.
+fn quote_columns(tokens: &mut [TokenWithSpan], schema: &SchemaRef) -> HashSet<Location> {
+    let mut quoted = HashSet::new();
     let solid: Vec<usize> = (0..tokens.len()).filter(|&at| !matches!(tokens[at].token, Token::Whitespace(_))).collect();
     for (position, &at) in solid.iter().enumerate() {
         let before = position.checked_sub(1).map(|position| &tokens[solid[position]].token);
         let after = solid.get(position + 1).map(|&next| &tokens[next].token);
-        let is_type = matches!(before, Some(Token::Word(word)) if word.keyword == Keyword::AS) || matches!(before, Some(Token::DoubleColon));
+        let is_type =
+            matches!(before, Some(Token::Word(word)) if word.keyword == Keyword::AS) || matches!(before, Some(Token::DoubleColon));
         let is_prefix = match after {
             Some(Token::LParen | Token::SingleQuotedString(_)) => true,
             Some(Token::Word(word)) => word.keyword == Keyword::FROM,
             _ => false,
         };
+        let start = tokens[at].span.start;
         if let Token::Word(word) = &mut tokens[at].token
             && word.quote_style.is_none()
             && word.keyword != Keyword::NoKeyword
@@ -102,8 +145,10 @@ fn quote_columns(tokens: &mut [TokenWithSpan], schema: &SchemaRef) {
             && !is_prefix
         {
             (word.quote_style, word.keyword) = (Some('"'), Keyword::NoKeyword);
+            quoted.insert(start);
         }
     }
+    quoted
 }
 
 fn is_operator(token: &Token) -> bool {
@@ -113,12 +158,14 @@ fn is_operator(token: &Token) -> bool {
 fn syntax_error(error: &ParserError) -> String {
     let message = match error {
         ParserError::TokenizerError(message) | ParserError::ParserError(message) => message,
-        ParserError::RecursionLimitExceeded => return format!("it is nested deeper than {MAX_NESTING} levels; compute parts of it as columns first"),
+        ParserError::RecursionLimitExceeded => {
+            return format!("it is nested deeper than {MAX_NESTING} levels; compute parts of it as columns first");
+        }
     };
     let placed = message.rsplit_once(" at Line: ").and_then(|(what, place)| Some((what, place.split_once(", Column: ")?)));
     match placed {
         Some((what, (line, column))) => format!("syntax error at line {line}, column {column}: {}", lower_first(what)),
-        None => format!("syntax error at the end: {}", lower_first(message).replace("found: EOF", "found the end")),
+        None => format!("syntax error at the end: {}", lower_first(message).replace("found EOF", "found the end")),
     }
 }
 
@@ -138,7 +185,9 @@ impl Visitor for Check {
     type Break = String;
 
     fn pre_visit_query(&mut self, _query: &Query) -> ControlFlow<String> {
-        ControlFlow::Break("a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned())
+        ControlFlow::Break(
+            "a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned(),
+        )
     }
 
     fn pre_visit_expr(&mut self, syntax: &Syntax) -> ControlFlow<String> {
@@ -151,7 +200,9 @@ impl Visitor for Check {
         let refusal = match syntax {
             Syntax::Function(function) => refuse_function(function),
             Syntax::Value(value) => match &value.value {
-                Value::Placeholder(name) => Some(format!("`{name}` is a placeholder, which an expression cannot have; write the value itself")),
+                Value::Placeholder(name) => {
+                    Some(format!("`{name}` is a placeholder, which an expression cannot have; write the value itself"))
+                }
                 _ => None,
             },
             _ => None,
@@ -173,9 +224,9 @@ fn refuse_function(function: &Function) -> Option<String> {
     }
     match FUNCTIONS.find(&name) {
         Known::Scalar => None,
-        Known::OverRows => {
-            Some(format!("`{written}` looks at more than one row, but an expression sees one row at a time; use `.window(..).agg(..)` for that"))
-        }
+        Known::OverRows => Some(format!(
+            "`{written}` looks at more than one row, but an expression sees one row at a time; use `.window(..).agg(..)` for that"
+        )),
         Known::Unrepeatable => Some(format!(
             "`{written}` gives another answer each time, so that a replay after a crash would differ; put the value into a column at the source"
         )),

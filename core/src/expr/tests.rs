@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use arrow::array::{Array, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
 use arrow::datatypes::{Int32Type, Schema, TimeUnit};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -57,71 +59,74 @@ fn error(expression: &str) -> String {
     error.to_string()
 }
 
+/// Expressions and their results for the rows of [`batch`].
+const ANSWERS: &[(&str, &str)] = &[
+    // Names as written, in any case, also where SQL knows the word.
+    ("cardId > 2", "false false true true"),
+    ("\"cardId\" + \"net amount\"", "8 10 12 14"),
+    ("`net amount` - 7", "0 1 2 3"),
+    ("\"a.b\" * 2", "-2 -4 -6 -8"),
+    ("user || '!'", "u1! u2! u3! u4!"),
+    ("timestamp / 10", "1 2 3 4"),
+    ("limit IS NULL AND timestamp IN (20)", "false true false false"),
+    // Arithmetic and comparison.
+    ("amount * 2 + 1", "21.0 -4.0 1.0 200.98"),
+    ("-cardId % 3", "-1 -2 0 -1"),
+    ("amount > limit", "true - false false"),
+    ("amount <> 0 OR ok", "true true - true"),
+    ("NOT ok", "false true - false"),
+    ("cardId = 2.0", "false true false false"),
+    // Conditions.
+    ("CASE WHEN amount > 50 THEN 'high' WHEN amount < 0 THEN 'low' END", "- low - high"),
+    ("CASE cardId WHEN 1 THEN 'one' ELSE 'more' END", "one more more more"),
+    ("cardId IN (1, 3, 5)", "true false true false"),
+    ("name NOT IN ('Ada', 'bob')", "false false - true"),
+    ("amount BETWEEN 0 AND 50", "true false true false"),
+    ("name LIKE 'A%'", "true false - false"),
+    ("name ILIKE 'B_B'", "false true - false"),
+    ("name LIKE '%\\%%'", "false false - true"),
+    ("limit IS NOT NULL", "true false true true"),
+    ("ok IS NOT TRUE", "false true true false"),
+    ("name IS DISTINCT FROM 'Ada'", "false true true true"),
+    // A dictionary column is its values.
+    ("card = 'c1'", "true false - true"),
+    ("upper(card)", "C1 C2 - C1"),
+    // Functions, in any case.
+    ("abs(amount)", "10.0 2.5 0.0 99.99"),
+    ("ROUND(amount, 1)", "10.0 -2.5 0.0 100.0"),
+    ("floor(amount) + ceil(amount)", "20.0 -5.0 0.0 199.0"),
+    ("sqrt(power(cardId, 2))", "1.0 2.0 3.0 4.0"),
+    ("Lower(name)", "ada bob - x%y"),
+    ("upper(name)", "ADA BOB - X%Y"),
+    ("concat(name, '-', cardId)", "Ada-1 bob-2 -3 x%y-4"),
+    ("length(name)", "3 3 - 3"),
+    ("substring(user, 2, 1)", "1 2 3 4"),
+    ("trim('  x ')", "x x x x"),
+    ("coalesce(limit, amount)", "5.0 -2.5 0.0 100.0"),
+    ("amount / nullif(limit, 0)", "2.0 - - 0.9999"),
+    ("greatest(cardId, 3)", "3 3 3 4"),
+    ("starts_with(user, 'u1')", "true false false false"),
+    ("CAST(cardId AS VARCHAR) || 'x'", "1x 2x 3x 4x"),
+    ("cardId::double / 2", "0.5 1.0 1.5 2.0"),
+    ("try_cast(name AS INT)", "- - - -"),
+    // Time.
+    ("ts > '1970-01-01T00:30:00'", "false true true true"),
+    ("ts >= TIMESTAMP '2024-01-31 12:00:00'", "false false false true"),
+    ("ts = to_timestamp('2024-01-31T12:00:00')", "false false false true"),
+    ("ts + INTERVAL '1 hour' > '1970-01-01T01:30:00Z'", "false true true true"),
+    ("date_trunc('day', ts) = '1970-01-01'", "true true false false"),
+    ("extract(hour FROM ts)", "0 1 0 12"),
+    ("date_part('year', ts)", "1970 1970 1970 2024"),
+    ("to_timestamp_millis(cardId) < ts", "false true true true"),
+    // Constants fill the batch.
+    ("1 + 1", "2 2 2 2"),
+    ("NULL", "- - - -"),
+    ("true AND 1 < 2", "true true true true"),
+];
+
 #[test]
 fn expressions_have_the_answers_of_sql() {
-    for (expression, expected) in [
-        // Names as written, in any case, also where SQL knows the word.
-        ("cardId > 2", "false false true true"),
-        ("\"cardId\" + \"net amount\"", "8 10 12 14"),
-        ("`net amount` - 7", "0 1 2 3"),
-        ("\"a.b\" * 2", "-2 -4 -6 -8"),
-        ("user || '!'", "u1! u2! u3! u4!"),
-        ("timestamp / 10", "1 2 3 4"),
-        ("limit IS NULL AND timestamp IN (20)", "false true false false"),
-        // Arithmetic and comparison.
-        ("amount * 2 + 1", "21.0 -4.0 1.0 200.98"),
-        ("-cardId % 3", "-1 -2 0 -1"),
-        ("amount > limit", "true - false false"),
-        ("amount <> 0 OR ok", "true true - true"),
-        ("NOT ok", "false true - false"),
-        ("cardId = 2.0", "false true false false"),
-        // Conditions.
-        ("CASE WHEN amount > 50 THEN 'high' WHEN amount < 0 THEN 'low' END", "- low - high"),
-        ("CASE cardId WHEN 1 THEN 'one' ELSE 'more' END", "one more more more"),
-        ("cardId IN (1, 3, 5)", "true false true false"),
-        ("name NOT IN ('Ada', 'bob')", "false false - true"),
-        ("amount BETWEEN 0 AND 50", "true false true false"),
-        ("name LIKE 'A%'", "true false - false"),
-        ("name ILIKE 'B_B'", "false true - false"),
-        ("name LIKE '%\\%%'", "false false - true"),
-        ("limit IS NOT NULL", "true false true true"),
-        ("ok IS NOT TRUE", "false true true false"),
-        ("name IS DISTINCT FROM 'Ada'", "false true true true"),
-        // A dictionary column is its values.
-        ("card = 'c1'", "true false - true"),
-        ("upper(card)", "C1 C2 - C1"),
-        // Functions, in any case.
-        ("abs(amount)", "10.0 2.5 0.0 99.99"),
-        ("ROUND(amount, 1)", "10.0 -2.5 0.0 100.0"),
-        ("floor(amount) + ceil(amount)", "20.0 -5.0 0.0 199.0"),
-        ("sqrt(power(cardId, 2))", "1.0 2.0 3.0 4.0"),
-        ("Lower(name)", "ada bob - x%y"),
-        ("upper(name)", "ADA BOB - X%Y"),
-        ("concat(name, '-', cardId)", "Ada-1 bob-2 -3 x%y-4"),
-        ("length(name)", "3 3 - 3"),
-        ("substring(user, 2, 1)", "1 2 3 4"),
-        ("trim('  x ')", "x x x x"),
-        ("coalesce(limit, amount)", "5.0 -2.5 0.0 100.0"),
-        ("amount / nullif(limit, 0)", "2.0 - - 0.9999"),
-        ("greatest(cardId, 3)", "3 3 3 4"),
-        ("starts_with(user, 'u1')", "true false false false"),
-        ("CAST(cardId AS VARCHAR) || 'x'", "1x 2x 3x 4x"),
-        ("cardId::double / 2", "0.5 1.0 1.5 2.0"),
-        ("try_cast(name AS INT)", "- - - -"),
-        // Time.
-        ("ts > '1970-01-01T00:30:00'", "false true true true"),
-        ("ts >= TIMESTAMP '2024-01-31 12:00:00'", "false false false true"),
-        ("ts = to_timestamp('2024-01-31T12:00:00')", "false false false true"),
-        ("ts + INTERVAL '1 hour' > '1970-01-01T01:30:00Z'", "false true true true"),
-        ("date_trunc('day', ts) = '1970-01-01'", "true true false false"),
-        ("extract(hour FROM ts)", "0 1 0 12"),
-        ("date_part('year', ts)", "1970 1970 1970 2024"),
-        ("to_timestamp_millis(cardId) < ts", "false true true true"),
-        // Constants fill the batch.
-        ("1 + 1", "2 2 2 2"),
-        ("NULL", "- - - -"),
-        ("true AND 1 < 2", "true true true true"),
-    ] {
+    for &(expression, expected) in ANSWERS {
         assert_eq!(evaluate(expression).join(" "), expected, "{expression}");
     }
 }
@@ -174,11 +179,17 @@ fn errors_say_what_is_wrong_and_what_to_do() {
         ("ammount > 1", format!("expression `ammount > 1`: there is no column `ammount` (did you mean `amount`?); {COLUMNS}")),
         ("cardid > 1", format!("expression `cardid > 1`: there is no column `cardid` (did you mean `cardId`?); {COLUMNS}")),
         ("zzz > 1", format!("expression `zzz > 1`: there is no column `zzz`; {COLUMNS}")),
-        ("user = \"anna\"", format!("expression `user = \"anna\"`: there is no column `anna` (text is written in single quotes: 'anna'); {COLUMNS}")),
+        (
+            "user = \"anna\"",
+            format!("expression `user = \"anna\"`: there is no column `anna` (text is written in single quotes: 'anna'); {COLUMNS}"),
+        ),
         ("a.b > 1", format!("expression `a.b > 1`: there is no column `a.b` (write it in double quotes: \"a.b\"); {COLUMNS}")),
         ("amount >", "expression `amount >`: syntax error at the end: expected an expression, found the end".to_owned()),
         ("amount > > 1", "expression `amount > > 1`: syntax error at line 1, column 10: expected an expression, found >".to_owned()),
-        ("amount > 1 1", "expression `amount > 1 1`: syntax error at line 1, column 12: expected an operator or the end, found 1".to_owned()),
+        (
+            "amount > 1 1",
+            "expression `amount > 1 1`: syntax error at line 1, column 12: expected an operator or the end, found 1".to_owned(),
+        ),
         ("name = 'x", "expression `name = 'x`: syntax error at line 1, column 8: unterminated string literal".to_owned()),
         (" ", "expression ``: the text is empty; write for example `amount > 10`".to_owned()),
         ("lenght(name)", "expression `lenght(name)`: there is no function `lenght` (did you mean `length`?)".to_owned()),
@@ -191,7 +202,10 @@ fn errors_say_what_is_wrong_and_what_to_do() {
 #[test]
 fn what_looks_at_more_than_one_row_or_the_clock_is_refused() {
     for (expression, expected) in [
-        ("sum(amount) > 1", "`sum` looks at more than one row, but an expression sees one row at a time; use `.window(..).agg(..)` for that"),
+        (
+            "sum(amount) > 1",
+            "`sum` looks at more than one row, but an expression sees one row at a time; use `.window(..).agg(..)` for that",
+        ),
         ("count(*)", "`count` looks at more than one row"),
         ("abs(MAX(amount))", "`MAX` looks at more than one row"),
         ("row_number() OVER (ORDER BY ts)", "`row_number(..) OVER (..)` looks at more than one row; use `.window(..).agg(..)` for that"),
@@ -203,7 +217,7 @@ fn what_looks_at_more_than_one_row_or_the_clock_is_refused() {
         ("random() < 0.1", "`random` gives another answer each time"),
         ("cardId = $1", "`$1` is a placeholder"),
         ("cardId = ?", "`?` is a placeholder"),
-        ("name.*", "`name.*` is not allowed here; `*` alone stands for all columns"),
+        ("name.*", "a star has nothing before or behind it"),
     ] {
         let message = error(expression);
         assert!(message.starts_with(&format!("expression `{expression}`: {expected}")), "{message}");
@@ -214,7 +228,7 @@ fn what_looks_at_more_than_one_row_or_the_clock_is_refused() {
 fn types_that_do_not_fit_are_refused() {
     for (expression, parts) in [
         ("name + 1", ["name", "Utf8"]),
-        ("abs(name)", ["abs", "Utf8"]),
+        ("abs(name)", ["abs", "String"]),
         ("ok > ts", ["Boolean", "Timestamp"]),
         ("ts > 'soon'", ["soon", "imestamp"]),
         ("round()", ["round", "argument"]),
@@ -268,22 +282,156 @@ fn expressions_of_any_depth_return() {
 
 /// Pieces that, put together at random, get past the parser often enough to test what is behind it.
 const PIECES: &[&str] = &[
-        "amount", "cardId", "name", "ts", "ok", "limit", "card", "zzz", "1", "0", "-1", "2.5", "1e308", "9223372036854775807", "'x'", "''", "'2024-01-01'",
-        "NULL", "true", "(", ")", "(", ")", ",", "+", "-", "*", "/", "%", "=", "<", ">=", "<>", "||", "AND", "OR", "NOT", "IS", "IN", "LIKE", "BETWEEN",
-        "CASE", "WHEN", "THEN", "ELSE", "END", "AS", "abs(", "round(", "repeat(", "substr(", "lpad(", "date_trunc('day',", "to_timestamp(",
-        "coalesce(", "make_date(", "chr(", "factorial(", "power(", "INTERVAL '1 day'", "CAST(", "INT", "::", "::timestamp", "DATE '2024-01-01'", "[", "]",
-        "->", ".", "\"", "extract(year FROM", "date_bin(INTERVAL '1 hour',", "to_char(", "split_part(", "struct(",
+    "amount",
+    "cardId",
+    "name",
+    "ts",
+    "ok",
+    "limit",
+    "card",
+    "zzz",
+    "1",
+    "0",
+    "-1",
+    "2.5",
+    "1e308",
+    "9223372036854775807",
+    "'x'",
+    "''",
+    "'2024-01-01'",
+    "NULL",
+    "true",
+    "(",
+    ")",
+    "(",
+    ")",
+    ",",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "=",
+    "<",
+    ">=",
+    "<>",
+    "||",
+    "AND",
+    "OR",
+    "NOT",
+    "IS",
+    "IN",
+    "LIKE",
+    "BETWEEN",
+    "CASE",
+    "WHEN",
+    "THEN",
+    "ELSE",
+    "END",
+    "AS",
+    "abs(",
+    "round(",
+    "repeat(",
+    "substr(",
+    "lpad(",
+    "date_trunc('day',",
+    "to_timestamp(",
+    "coalesce(",
+    "make_date(",
+    "chr(",
+    "factorial(",
+    "power(",
+    "INTERVAL '1 day'",
+    "CAST(",
+    "INT",
+    "::",
+    "::timestamp",
+    "DATE '2024-01-01'",
+    "[",
+    "]",
+    "->",
+    ".",
+    "\"",
+    "extract(year FROM",
+    "date_bin(INTERVAL '1 hour',",
+    "to_char(",
+    "split_part(",
+    "struct(",
 ];
 
 fn pieces() -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(PIECES), 1..9).prop_map(|words| words.join(" "))
 }
 
+/// Arguments at the ends of their types' ranges, where a careless function would overflow or run out of memory.
+const EXTREMES: &[&str] = &[
+    "cardId",
+    "name",
+    "amount",
+    "ts",
+    "card",
+    "ok",
+    "NULL",
+    "0",
+    "1",
+    "-1",
+    "3",
+    "9223372036854775807",
+    "(-9223372036854775807 - 1)",
+    "1e308",
+    "-0.0",
+    "(1e308 * 10)",
+    "(0e0 / 0e0)",
+    "''",
+    "'é😀'",
+    "'day'",
+    "'2024-02-30'",
+    "'%Y-%m-%d'",
+    "INTERVAL '0 seconds'",
+    "INTERVAL '1000000 years'",
+    "TIMESTAMP '2262-04-11T23:47:16.854775807'",
+    "DATE '1677-09-21'",
+    "CAST(-7.25 AS DECIMAL(38, 10))",
+    "X'00ff'",
+];
+
+fn extreme_calls() -> impl Strategy<Value = String> {
+    let mut names: Vec<String> = functions::FUNCTIONS.names().map(str::to_owned).collect();
+    names.sort_unstable();
+    let arguments = || prop::collection::vec(prop::sample::select(EXTREMES), 0..4).prop_map(|arguments| arguments.join(", "));
+    let binary = (
+        prop::sample::select(EXTREMES),
+        prop::sample::select(&["+", "-", "*", "/", "%", "<", "=", "LIKE", "||", "&", "<<", "~"][..]),
+        prop::sample::select(EXTREMES),
+    );
+    let types = prop::sample::select(
+        &[
+            "INT",
+            "TINYINT",
+            "BIGINT UNSIGNED",
+            "DECIMAL(38, 38)",
+            "DECIMAL(400, 2)",
+            "TIMESTAMP",
+            "DATE",
+            "TIME",
+            "VARCHAR",
+            "BOOLEAN",
+            "FLOAT",
+            "INTERVAL",
+        ][..],
+    );
+    prop_oneof![
+        4 => (prop::sample::select(names), arguments()).prop_map(|(name, arguments)| format!("{name}({arguments})")),
+        1 => binary.prop_map(|(left, operator, right)| format!("{left} {operator} {right}")),
+        1 => (prop::sample::select(EXTREMES), types).prop_map(|(value, to)| format!("CAST({value} AS {to})")),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 
     #[test]
-    fn no_text_panics(text in prop_oneof![2 => pieces(), 1 => "\\PC{0,40}", 1 => "[a-z0-9 ()'\",.*+-<>=|&^~!@#$%:;\\[\\]{}]{0,30}"]) {
+    fn no_text_panics(text in prop_oneof![2 => pieces(), 2 => extreme_calls(), 1 => "\\PC{0,40}", 1 => "[a-z0-9 ()'\",.*+-<>=|&^~!@#$%:;\\[\\]{}]{0,30}"]) {
         let batch = batch();
         if let Ok(list) = Compiled::list(&text.as_str().into(), &batch.schema()) {
             for compiled in list {

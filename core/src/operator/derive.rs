@@ -118,6 +118,8 @@ fn no_duplicates<'n>(names: impl Iterator<Item = &'n str>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use arrow::array::{AsArray, Float64Array, StringArray, TimestampMillisecondArray};
     use arrow::datatypes::{DataType, Field, Float64Type, TimeUnit};
 

@@ -38,6 +38,8 @@ impl Operator for Filter {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::Arc;
 
     use arrow::array::{Int64Array, RecordBatch};

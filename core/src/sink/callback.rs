@@ -48,6 +48,8 @@ impl<F> fmt::Debug for Callback<F> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::Arc;
 
     use arrow::array::Int64Array;

@@ -96,6 +96,8 @@ impl fmt::Debug for Collected {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use arrow::array::Int64Array;
 
     use super::*;
@@ -114,7 +116,7 @@ mod tests {
         sink.abort();
         sink.commit().unwrap();
         assert_eq!(collected.schema().unwrap(), batch.schema());
-        assert_eq!(collected.batches(), [batch.clone()]);
+        assert_eq!(collected.batches(), std::slice::from_ref(&batch));
         assert_eq!(collected.take(), [batch]);
         assert_eq!(collected.rows(), 0);
     }

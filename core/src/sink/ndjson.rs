@@ -133,7 +133,9 @@ impl Sink for Ndjson {
             Output::Append { path, file } => {
                 let synced = file.as_ref().ok_or_else(not_open)?.sync_data();
                 // Devices and pipes (`/dev/stderr`) cannot be synced and need not be.
-                synced.or_else(|error| if error.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(error) }).map_err(|error| publish::failed("append to", path, error))
+                synced
+                    .or_else(|error| if error.kind() == ErrorKind::InvalidInput { Ok(()) } else { Err(error) })
+                    .map_err(|error| publish::failed("append to", path, error))
             }
             Output::Atomic { state, .. } => match std::mem::replace(state, Atomic::Committed) {
                 Atomic::Writing(pending) => pending.publish(),
@@ -166,7 +168,8 @@ fn check(schema: &SchemaRef) -> Result<()> {
         let alone = Arc::new(Field::new_struct("", vec![Arc::clone(field)], false));
         let empty = StructArray::new(vec![Arc::clone(field)].into(), vec![arrow::array::new_empty_array(field.data_type())], None);
         make_encoder(&alone, &empty, &Default::default()).map_err(|error| {
-            Error::schema(format!("column `{}` of type {} cannot be written as JSON; select or cast it", field.name(), field.data_type())).with_source(error)
+            Error::schema(format!("column `{}` of type {} cannot be written as JSON; select or cast it", field.name(), field.data_type()))
+                .with_source(error)
         })?;
     }
     Ok(())
@@ -205,6 +208,8 @@ fn not_open() -> Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::sync::Mutex;
 
     use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray};
@@ -265,7 +270,7 @@ mod tests {
                 "\n",
                 r#"{"ts":"2024-01-31T12:00:00Z","zoned":"1970-01-01T00:00:00Z","x":null,"y":-0.25,"s":"é"}"#,
                 "\n",
-                r#"{"ts":null,"zoned":"1969-12-31T23:59:59.999999Z","x":null,"y":1e300,"s":null}"#,
+                r#"{"ts":null,"zoned":"1969-12-31T23:59:59.999999Z","x":null,"y":1.0e300,"s":null}"#,
                 "\n"
             )
         );

@@ -106,7 +106,15 @@ impl Parquet {
     }
 
     fn new(destination: Destination) -> Parquet {
-        Parquet { destination, options: ParquetOptions::default(), schema: None, current: None, complete: Vec::new(), next: 0, committed: false }
+        Parquet {
+            destination,
+            options: ParquetOptions::default(),
+            schema: None,
+            current: None,
+            complete: Vec::new(),
+            next: 0,
+            committed: false,
+        }
     }
 
     fn properties(&self) -> Result<WriterProperties> {
@@ -116,7 +124,8 @@ impl Parquet {
                 return Err(Error::config(format!("`{name}` is 0; it may be 1 or more")));
             }
         }
-        let level = ZstdLevel::try_new(*zstd_level).map_err(|_| Error::config(format!("`zstd_level` is {zstd_level}; it may be 1 to 22")))?;
+        let level =
+            ZstdLevel::try_new(*zstd_level).map_err(|_| Error::config(format!("`zstd_level` is {zstd_level}; it may be 1 to 22")))?;
         Ok(WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
             .set_max_row_group_row_count(Some(*row_group_rows))
@@ -149,7 +158,8 @@ impl Parquet {
             return usize::MAX;
         }
         let too_large = part.writer.bytes_written() + part.writer.in_progress_size() >= self.options.max_bytes;
-        let too_old = self.options.max_age.as_ref().is_some_and(|(age, clock)| u128::from(clock.monotonic() - part.opened) >= age.as_nanos());
+        let too_old =
+            self.options.max_age.as_ref().is_some_and(|(age, clock)| u128::from(clock.monotonic() - part.opened) >= age.as_nanos());
         match part.rows > 0 && (too_large || too_old) {
             true => 0,
             false => self.options.max_rows.saturating_sub(part.rows),
@@ -287,6 +297,8 @@ fn not_open() -> Error {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::process::Command;
 
     use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
@@ -420,7 +432,9 @@ mod tests {
 
     #[test]
     fn a_full_disk_keeps_what_was_committed() {
-        let values = |step: i64| batch(0..2_000).column(0).as_primitive::<Int64Type>().unary::<_, Int64Type>(|n| (n + step) * 0x9e37_79b9_7f4a_7c15_u64 as i64);
+        let values = |step: i64| {
+            batch(0..2_000).column(0).as_primitive::<Int64Type>().unary::<_, Int64Type>(|n| (n + step) * 0x9e37_79b9_7f4a_7c15_u64 as i64)
+        };
         let random = |step| RecordBatch::try_from_iter([("n", Arc::new(values(step)) as ArrayRef)]).unwrap();
         if Path::new("a_full_disk_keeps_what_was_committed").exists() {
             let mut sink = Parquet::directory("out").options(ParquetOptions { row_group_rows: 2_000, ..Default::default() });

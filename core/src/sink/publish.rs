@@ -165,6 +165,8 @@ fn sync_folder(path: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -206,7 +208,10 @@ mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let error = failed("write", Path::new("out/a.parquet"), ErrorKind::StorageFull.into()).to_string();
-        assert!(error.starts_with("cannot write `out/a.parquet`: no space is left for it; what was committed before stays whole"), "{error}");
+        assert!(
+            error.starts_with("cannot write `out/a.parquet`: no space is left for it; what was committed before stays whole"),
+            "{error}"
+        );
     }
 
     #[test]
