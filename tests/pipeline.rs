@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use arrow::array::{Array, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
 use thalweg::config::IoBackend;
-use thalweg::sink::callback::Callback;
+use thalweg::sink::Callback;
 use thalweg::source::Listen;
 use thalweg::{Config, Kind, Query, Stream, count, event_time, ewma, millis, secs, sum, tumbling};
 

@@ -60,6 +60,16 @@ pub const MAX_STATE_BYTES: usize = 4 << 30;
 /// Panes that one window operator may hold open at once; reached only when event times lie far apart.
 pub const MAX_OPEN_PANES: usize = 1 << 14;
 
+/// Rows in one Parquet part, by default.
+pub const PARQUET_PART_ROWS: usize = 1 << 24;
+
+/// Compressed bytes in one Parquet part, by default: readers and object stores are at their best with some hundred MiB.
+pub const PARQUET_PART_BYTES: usize = 256 << 20;
+
+/// Rows in one Parquet row group, by default: what a writer holds in memory, and what a reader skips or decodes at once.
+pub const PARQUET_ROW_GROUP_ROWS: usize = 1 << 20;
+
+const _: () = assert!(PARQUET_ROW_GROUP_ROWS <= PARQUET_PART_ROWS);
 const _: () = assert!(RECV_BUFFERS.is_power_of_two(), "a provided-buffer ring has a power of two entries");
 const _: () = assert!(MAX_LINE_BYTES >= RECV_BUFFER_BYTES, "a line may be longer than a receive buffer");
 const _: () = assert!(MAX_QUARANTINED_BYTES <= MAX_LINE_BYTES);

@@ -41,6 +41,9 @@
 //! No global runtime, no hidden threads: a pipeline runs on the thread that asks for its results, unless it is
 //! started in the background.
 
+// The paths in what `event!` writes, within this crate too.
+extern crate self as thalweg;
+
 pub mod batch;
 pub mod config;
 pub mod error;
@@ -63,10 +66,13 @@ pub use batch::Batch;
 pub use config::Config;
 pub use error::{Error, Kind, Result};
 pub use expr::{Expression, col, lit};
+pub use format::Format;
 pub use metrics::Metrics;
 pub use operator::aggregate::{Aggregate, count, count_of, max, mean, min, sum};
 pub use operator::detect::{Detection, ewma};
-pub use plan::{Batches, Query, Stream, Table, event_time};
-pub use runtime::Running;
+pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
+pub use runtime::{Pipeline, Running};
+pub use sink::Sink;
+pub use source::Listen;
 pub use time::{hours, millis, mins, secs};
 pub use window::{hopping, tumbling};

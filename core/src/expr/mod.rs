@@ -21,7 +21,6 @@
 //! # Ok::<(), thalweg::error::Error>(())
 //! ```
 
-mod functions;
 mod plan;
 mod sql;
 

@@ -7,14 +7,7 @@ use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::utils::datafusion_strsim::levenshtein;
 use datafusion_common::{Column, DFSchema, DFSchemaRef, DataFusionError, SchemaError};
 use datafusion_expr::Expr;
-use datafusion_expr::execution_props::ExecutionProps;
-use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion_expr::simplify::SimplifyContext;
-use datafusion_optimizer::simplify_expressions::ExprSimplifier;
-use datafusion_physical_expr::create_physical_expr;
-use datafusion_sql::planner::{ParserOptions, PlannerContext, SqlToRel};
 
-use super::functions::FUNCTIONS;
 use super::{Compiled, Expression, sql};
 use crate::error::{Error, Result};
 
@@ -45,8 +38,6 @@ impl<'a> Planner<'a> {
     /// Reads a list of SQL expressions.
     pub(super) fn parse(&self, text: &str) -> Result<Vec<Item>> {
         let entries = sql::parse(text, self.schema).map_err(|why| self.refuse(why))?;
-        let options = ParserOptions::new().with_enable_ident_normalization(false).with_map_string_types_to_utf8view(false);
-        let planner = SqlToRel::new_with_options(&*FUNCTIONS, options);
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
             let Some(syntax) = entry.syntax else {
@@ -54,7 +45,7 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let text = syntax.to_string();
-            let planned = planner.sql_to_expr(syntax, &self.qualified, &mut PlannerContext::new());
+            let planned = thalweg_sql::to_expr(syntax, &self.qualified);
             let expr = planned.map_err(|error| self.explain(&error))?;
             self.check(&expr)?;
             items.push(Item { expr, text, alias: entry.alias });
@@ -78,14 +69,7 @@ impl<'a> Planner<'a> {
             Expr::Column(column) => Some(column.name.clone()),
             _ => None,
         };
-        let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&self.qualified)).build());
-        let compiled = simplifier.coerce(item.expr, &self.qualified).and_then(|expr| {
-            let expr = simplifier.simplify(expr)?;
-            let physical =
-                create_physical_expr(&expr, &self.qualified, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-            let field = physical.return_field(self.schema)?;
-            Ok((physical, field))
-        });
+        let compiled = thalweg_sql::compile(item.expr, &self.qualified);
         let (physical, field) = compiled.map_err(|error| self.explain(&error))?;
         let name = item.alias.or(column_name).unwrap_or_else(|| item.text.clone());
         Ok(Compiled { text: item.text, field: Field::clone(&field).with_name(name), physical })

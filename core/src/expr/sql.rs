@@ -9,7 +9,7 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use super::functions::{FUNCTIONS, Known};
+use thalweg_sql::{FUNCTIONS, Known};
 use super::plan::nearest;
 
 /// Levels to which parentheses, calls and the like may be nested: each costs a stack frame of several kilobytes in the parser.

@@ -6,6 +6,9 @@ pub mod csv;
 pub mod infer;
 pub mod lines;
 pub mod ndjson;
+pub mod pod;
+
+use std::fmt;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -14,6 +17,7 @@ use self::arrow_ipc::ArrowIpcDecoder;
 use self::csv::CsvDecoder;
 use self::lines::LineDecoder;
 use self::ndjson::{ArrowJsonLines, NdjsonLines};
+pub use self::infer::parse_type;
 use crate::batch::{PartitionId, Segment};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -33,6 +37,16 @@ pub enum Format {
     },
     /// Arrow's inter-process stream format.
     ArrowIpc,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Ndjson => "ndjson",
+            Format::Csv { .. } => "csv",
+            Format::ArrowIpc => "arrow",
+        })
+    }
 }
 
 impl Format {

@@ -2,6 +2,7 @@
 
 mod compile;
 mod query;
+mod sources;
 mod table;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
 use crate::source::{Memory, OpenSource, Reader, Readers};
 use crate::window::WindowSpec;
-pub use query::{Batches, Query};
+pub use query::{Batches, Pulled, Query};
 pub use table::Table;
 
 /// A stream of rows: a source and the steps that its rows go through. Cheap to clone; nothing happens until it is
@@ -119,7 +120,11 @@ impl Stream {
 
     /// The rows of any source.
     pub fn from_source(source: impl OpenSource + 'static) -> Stream {
-        Stream { node: Arc::new(Node::Source(Box::new(source))) }
+        Stream::from_boxed(Box::new(source))
+    }
+
+    fn from_boxed(source: Box<dyn OpenSource>) -> Stream {
+        Stream { node: Arc::new(Node::Source(source)) }
     }
 
     fn then(&self, step: Step) -> Stream {

@@ -2,13 +2,12 @@
 
 use arrow::datatypes::SchemaRef;
 
-use crate::config::Config;
 use crate::error::Result;
 use crate::format::Format;
 use crate::format::pod::Event;
 use crate::plan::Stream;
 use crate::ring::Full;
-use crate::source::events::{EventSender, Events};
+use crate::source::events::{EventSender, ring};
 use crate::source::{Files, Listen, arrow_files, parquet_files};
 
 impl Stream {
@@ -34,7 +33,7 @@ impl Stream {
     /// # Errors
     /// If no file matches or the first cannot be read.
     pub fn read_arrow(pattern: &str) -> Result<Stream> {
-        Ok(Stream::from_source(arrow_files(pattern)?))
+        Ok(Stream::from_boxed(arrow_files(pattern)?))
     }
 
     /// The rows of Parquet files.
@@ -51,5 +50,15 @@ impl Stream {
     /// If the address is in use, not permitted or cannot be resolved.
     pub fn listen(listen: Listen) -> Result<Stream> {
         Ok(Stream::from_source(listen.bind()?))
+    }
+
+    /// Typed events that any number of threads push into a ring of at least `capacity`; `full` says what happens to
+    /// more. The stream ends when the last sender is dropped, and can be run once.
+    ///
+    /// # Errors
+    /// If the capacity is out of range.
+    pub fn events<E: Event>(capacity: usize, full: Full) -> Result<(EventSender<E>, Stream)> {
+        let (sender, ring) = ring(capacity, full)?;
+        Ok((sender, Stream::from_source(ring)))
     }
 }

@@ -1,5 +1,7 @@
 //! Every interleaving of small programs: nothing is lost, read twice, read half written, or slept through.
 
+#![allow(clippy::unwrap_used)]
+
 use super::sync::{model, thread};
 use super::{Closed, Full, Receiver, Refused, Sender, mpsc, spsc};
 use crate::config::WaitStrategy::Park;

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used)]
+
 use std::collections::VecDeque;
 use std::thread;
 use std::time::Duration;
@@ -130,7 +132,7 @@ fn what_is_not_dropped_is_received_in_order() {
 fn linearizable() {
     // As each thread pops only what it has just pushed or what another has, an empty ring after a push would be a lie.
     let (sender, receiver) = mpsc(4, Full::Fail, WaitStrategy::Yield);
-    let receiver = std::sync::Mutex::new(receiver);
+    let receiver = Mutex::new(receiver);
     thread::scope(|scope| {
         for _ in 0..4 {
             let (sender, receiver) = (sender.clone(), &receiver);

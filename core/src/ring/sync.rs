@@ -163,9 +163,7 @@ mod loom_sync {
     pub use loom::hint::spin_loop;
     pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
     pub use loom::sync::{Arc, Mutex, MutexGuard};
-    pub use loom::thread::{Thread, current, yield_now};
-    #[cfg(test)]
-    pub use loom::thread;
+    pub use loom::thread::{self, Thread, current, yield_now};
     use std::time::Duration;
 
     /// Runs `program` in every interleaving in which no more than `preemptions` threads are interrupted against their will;
@@ -179,8 +177,9 @@ mod loom_sync {
     }
 
     /// Loom runs a thread that spins or yields only when no other can run, which would hide the races around sleep.
-    pub const SPIN_DOUBLINGS: u32 = 0;
-    pub const YIELDS: u32 = 0;
+    /// Statics, for the compiler would warn of loops that it knows to be empty.
+    pub static SPIN_DOUBLINGS: u32 = 0;
+    pub static YIELDS: u32 = 0;
 
     /// Loom knows no time: no deadline ever passes.
     #[derive(Clone, Copy)]
@@ -199,7 +198,7 @@ mod loom_sync {
     }
 
     pub fn park(_: Deadline) {
-        loom::thread::park();
+        thread::park();
     }
 
     /// Both barriers as the fences that they stand for.

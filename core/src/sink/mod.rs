@@ -1,9 +1,19 @@
 //! Sinks: where results go.
 
+mod callback;
+mod memory;
+mod ndjson;
+mod parquet;
+mod publish;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
+pub use callback::Callback;
+pub use memory::{Collected, Memory};
+pub use ndjson::Ndjson;
+pub use parquet::{Parquet, ParquetOptions};
 
 /// An output. Calls come in the order `open`, then any number of `write` and `commit`, at last `commit` or `abort`.
 ///

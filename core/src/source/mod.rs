@@ -1,10 +1,12 @@
 //! Sources: where batches come from.
 
 mod endpoint;
+pub mod events;
 pub mod file;
 mod gather;
 mod glob;
 mod memory;
+mod open;
 mod reader;
 pub mod socket;
 #[cfg(test)]
@@ -20,7 +22,10 @@ use crate::error::Result;
 use crate::quality::Rejected;
 use crate::time::SharedClock;
 
+pub use endpoint::{Endpoint, Listener};
 pub use memory::Memory;
+pub use open::Listen;
+pub(crate) use open::{Files, arrow_files, parquet_files};
 pub use reader::{Reader, Readers};
 
 /// What a source hands over at once. All of it may be empty: the wait was over before anything came.

@@ -1,14 +1,19 @@
 //! What a stream holds until it runs: listeners and files with their format and columns.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
+use arrow::array::RecordBatchIterator;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::format::Format;
+use crate::format::arrow_ipc::{is_arrow_file, read_arrow_file};
+use crate::format::infer::infer;
 use crate::source::endpoint::{Endpoint, Listener};
 use crate::source::file::FileSource;
 use crate::source::glob::expand;
@@ -16,6 +21,9 @@ use crate::source::reader::{Reader, Readers};
 use crate::source::socket::SocketSource;
 use crate::source::{OpenSource, Source};
 use crate::time::SharedClock;
+
+/// Bytes at the beginning of a file that columns are inferred from.
+const SAMPLE_BYTES: u64 = 1 << 20;
 
 /// A socket to listen on, with the format and columns of what its clients send.
 #[derive(Debug, Clone)]
@@ -118,7 +126,7 @@ impl Files {
         let paths = expand(pattern)?;
         let schema = match (schema, paths.first()) {
             (Some(schema), _) => schema,
-            (None, Some(first)) => format.infer_file(first)?,
+            (None, Some(first)) => infer_file(format, first)?,
             (None, None) => return Err(Error::config(format!("no file matches `{pattern}`"))),
         };
         Ok(Files { pattern: pattern.to_owned(), paths, schema, format })
@@ -140,6 +148,40 @@ impl OpenSource for Files {
     }
 }
 
+/// The columns of the file at `path`, from its beginning.
+fn infer_file(format: Format, path: &Path) -> Result<SchemaRef> {
+    if path == Path::new("-") {
+        return Err(Error::config("the columns of standard input cannot be inferred, because it can be read only once; give a schema"));
+    }
+    let mut sample = Vec::new();
+    let file = File::open(path).map_err(|error| Error::io(format!("cannot open {}", path.display()), error))?;
+    file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(|error| Error::io(format!("cannot read {}", path.display()), error))?;
+    infer(&format, &sample).map(SchemaRef::new).map_err(|error| error.context(path.display()))
+}
+
+/// The Arrow IPC files that match `pattern`: all of the file format, or all of the stream format.
+///
+/// # Errors
+/// If no file matches or the first cannot be read.
+pub(crate) fn arrow_files(pattern: &str) -> Result<Box<dyn OpenSource>> {
+    let paths = expand(pattern)?;
+    let Some(first) = paths.first() else { return Err(Error::config(format!("no file matches `{pattern}`"))) };
+    if !is_arrow_file(first)? {
+        return Ok(Box::new(Files::new(pattern, None, Format::ArrowIpc)?));
+    }
+    let schema = read_arrow_file(first)?.schema();
+    let description = format!("read_arrow({pattern}), {} files", paths.len());
+    let open = move || paths.iter().map(|path| Ok((path.display().to_string(), open_arrow(path)?))).collect();
+    Ok(Box::new(Readers::reopened(schema, description, open)))
+}
+
+fn open_arrow(path: &Path) -> Result<Reader> {
+    let file = read_arrow_file(path)?;
+    let schema = file.schema();
+    let batches = file.map(|batch| batch.map_err(|error| ArrowError::ExternalError(Box::new(error))));
+    Ok(Box::new(RecordBatchIterator::new(batches, schema)))
+}
+
 /// The Parquet files that match `pattern`, read by the parquet crate (columns are pages, not a byte stream, so
 /// io_uring does not carry them).
 ///
@@ -154,7 +196,7 @@ pub(crate) fn parquet_files(pattern: &str) -> Result<Readers> {
     Ok(Readers::reopened(schema, description, open))
 }
 
-fn open_parquet(path: &PathBuf, batch_rows: usize) -> Result<Reader> {
+fn open_parquet(path: &Path, batch_rows: usize) -> Result<Reader> {
     let file = File::open(path).map_err(|error| Error::io(format!("cannot open {}", path.display()), error))?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file).and_then(|builder| builder.with_batch_size(batch_rows).build());
     let reader = reader.map_err(|error| Error::decode(format!("{} cannot be read as Parquet", path.display())).with_source(error))?;

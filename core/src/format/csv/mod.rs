@@ -11,6 +11,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, new_null_array};
@@ -123,7 +124,7 @@ fn check_types(schema: &SchemaRef) -> Result<()> {
     for field in schema.fields() {
         let column = Arc::new(Schema::new(vec![field.as_ref().clone().with_nullable(true)]));
         let mut layout = Layout::positional(&column, b',');
-        if let Err(why) = layout.rows(b"\"\"\n", &[0..3]) {
+        if let Err(why) = layout.rows(b"\"\"\n", from_ref(&(0..3))) {
             return Err(Error::schema(format!("column `{}` cannot be read from CSV: {why}", field.name())));
         }
     }
@@ -160,8 +161,7 @@ impl Decoder for CsvDecoder {
         match straddle.layout {
             Some(layout) if straddle.scan != Scan::Quoted => {
                 straddle.carry.push(b'\n');
-                let frame = 0..straddle.carry.len();
-                self.run.decode(partition, layout, start, &straddle.carry, &[frame]);
+                self.run.decode(partition, layout, start, &straddle.carry, from_ref(&(0..straddle.carry.len())));
             }
             Some(_) => self.run.reject(partition, start, &straddle.carry, "the input ends inside quotes".to_owned()),
             // A header without rows.
@@ -297,7 +297,7 @@ impl Run {
         straddle.carry.extend_from_slice(&bytes[..used]);
         match straddle.layout {
             _ if is_blank(&straddle.carry) => {}
-            Some(layout) => self.decode(partition, layout, start, &straddle.carry, &[0..straddle.carry.len()]),
+            Some(layout) => self.decode(partition, layout, start, &straddle.carry, from_ref(&(0..straddle.carry.len()))),
             None => straddle.layout = Some(self.header(&straddle.carry)?),
         }
         straddle.carry.clear();

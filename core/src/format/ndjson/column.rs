@@ -10,7 +10,8 @@ use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
 use super::number::{Digits, extent, float32, float64, integer, window};
-use super::text::{short, string, word};
+use super::text::{plain, short, string, word};
+use super::time::rfc3339;
 use crate::error::{Error, Result};
 
 /// A column of one of the types that this decoder knows.
@@ -24,6 +25,7 @@ pub(super) struct Column {
 }
 
 #[derive(Debug)]
+#[repr(u8)] // a tag of its own is read faster than one hidden in a capacity
 enum Values {
     Int8(Vec<i8>),
     Int16(Vec<i16>),
@@ -179,7 +181,20 @@ impl Column {
             Values::Int8(values) => push_integer(values, text, at),
             Values::Int16(values) => push_integer(values, text, at),
             Values::Int32(values) | Values::Date32(values) => push_integer(values, text, at),
-            Values::Int64(values) | Values::Timestamp(values, ..) => push_integer(values, text, at),
+            Values::Int64(values) => push_integer(values, text, at),
+            Values::Timestamp(values, unit, _) => match text.get(at)? {
+                b'"' => {
+                    let (seconds, nanos, end) = rfc3339(text, at + 1)?;
+                    values.push(match unit {
+                        TimeUnit::Second => seconds,
+                        TimeUnit::Millisecond => seconds * 1_000 + nanos / 1_000_000,
+                        TimeUnit::Microsecond => seconds * 1_000_000 + nanos / 1_000,
+                        TimeUnit::Nanosecond => seconds * 1_000_000_000 + nanos,
+                    });
+                    Some(end)
+                }
+                _ => push_integer(values, text, at),
+            },
             Values::UInt8(values) => push_integer(values, text, at),
             Values::UInt16(values) => push_integer(values, text, at),
             Values::UInt32(values) => push_integer(values, text, at),
@@ -206,15 +221,22 @@ impl Column {
                 _ => None,
             },
             Values::Utf8(offsets, bytes) => {
+                if *text.get(at)? != b'"' {
+                    return None;
+                }
                 let start = at + 1;
-                let (window, length) = if *text.get(at)? == b'"' { short(text, start)? } else { return None };
-                // All sixteen bytes and then back: a copy of known length is two moves instead of a call.
-                let end = bytes.len() + length;
-                let offset = i32::try_from(end).ok()?;
-                bytes.extend_from_slice(window);
-                bytes.truncate(end);
-                offsets.push(offset);
-                Some(start + length + 1)
+                if let Some((window, length)) = short(text, start) {
+                    // All sixteen bytes and then back: a copy of known length is two moves instead of a call.
+                    let end = bytes.len() + length;
+                    offsets.push(i32::try_from(end).ok()?);
+                    bytes.extend_from_slice(window);
+                    bytes.truncate(end);
+                    return Some(start + length + 1);
+                }
+                let (value, after) = plain(text, start)?;
+                offsets.push(i32::try_from(bytes.len() + value.len()).ok()?);
+                bytes.extend_from_slice(value);
+                Some(after)
             }
         }
     }

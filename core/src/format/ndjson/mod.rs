@@ -24,8 +24,10 @@ mod record;
 #[allow(clippy::unwrap_used)]
 mod tests;
 mod text;
+mod time;
 
 use std::collections::HashSet;
+use std::slice::from_ref;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -76,10 +78,11 @@ impl NdjsonLines {
             start = self.records.repeat(lines, start);
             let Some(length) = memchr(b'\n', &lines[start..]) else { return };
             let line = &lines[start..=start + length];
-            if self.records.add(line).is_none() && !is_blank(line) {
-                if let Err(error) = self.odd(line) {
-                    bad.push(BadLine { start: base + start, end: base + start + length, error });
-                }
+            if self.records.add(line).is_none()
+                && !is_blank(line)
+                && let Err(error) = self.odd(line)
+            {
+                bad.push(BadLine { start: base + start, end: base + start + length, error });
             }
             start += line.len();
         }
@@ -87,7 +90,7 @@ impl NdjsonLines {
 
     /// Decodes a line with arrow-json.
     fn odd(&mut self, line: &[u8]) -> Result<(), String> {
-        let row = self.judge.rows(line, &[0..line.len()])?;
+        let row = self.judge.rows(line, from_ref(&(0..line.len())))?;
         self.records.add_row(&row).ok_or_else(|| "the batch holds too much text for one column".to_owned())
     }
 }

@@ -79,35 +79,58 @@ fn ends(text: &[u8], at: usize) -> bool {
 /// by a comma or a brace, or lies near the end of `text`.
 #[inline(always)]
 pub(super) fn integer(text: &[u8], at: usize) -> Option<Digits> {
-    let negative = *text.get(at)? == b'-';
-    let start = at + usize::from(negative);
-    let (magnitude, length, end) = digits(text, start, 0, 0)?;
-    (length > 0 && ends(text, end)).then_some(Digits { negative, magnitude, end })
+    // A sign is a branch to code of its own: as a number added to the position it would delay every load after it.
+    match text.get(at)? {
+        b'-' => negative_integer(text, at + 1),
+        _ => unsigned_integer(text, at),
+    }
+}
+
+#[inline(never)]
+fn negative_integer(text: &[u8], at: usize) -> Option<Digits> {
+    unsigned_integer(text, at).map(|digits| Digits { negative: true, ..digits })
+}
+
+#[inline(always)]
+fn unsigned_integer(text: &[u8], at: usize) -> Option<Digits> {
+    let (magnitude, length, end) = digits(text, at, 0, 0)?;
+    (length > 0 && ends(text, end)).then_some(Digits { negative: false, magnitude, end })
 }
 
 /// The decimal at `at` as sign and significand, how many of its digits are behind the point, and its end.
 /// `None` in the cases of [`integer`], save that it may have a fraction.
 #[inline(always)]
 fn decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
-    let negative = *text.get(at)? == b'-';
-    let start = at + usize::from(negative);
+    match text.get(at)? {
+        b'-' => negative_decimal(text, at + 1),
+        _ => unsigned_decimal(text, at),
+    }
+}
+
+#[inline(never)]
+fn negative_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
+    unsigned_decimal(text, at).map(|(digits, fraction)| (Digits { negative: true, ..digits }, fraction))
+}
+
+#[inline(always)]
+fn unsigned_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
     // The two parts of most decimals are shorter than eight digits: straight on, both at once.
-    let ((whole, before), point) = (eight(text, start)?, start + 1);
-    if (1..8).contains(&before) && text.get(start + before) == Some(&b'.') {
+    let ((whole, before), point) = (eight(text, at)?, at + 1);
+    if (1..8).contains(&before) && text.get(at + before) == Some(&b'.') {
         let (part, after) = eight(text, point + before)?;
         if (1..8).contains(&after) {
             let magnitude = join(whole, before) * POW10[after] + join(part, after);
             let end = point + before + after;
-            return ends(text, end).then_some((Digits { negative, magnitude, end }, after));
+            return ends(text, end).then_some((Digits { negative: false, magnitude, end }, after));
         }
     }
-    long_decimal(text, start, negative)
+    long_decimal(text, at)
 }
 
-/// [`decimal`] for parts of any length; the number starts at `start`, behind its sign.
+/// [`unsigned_decimal`] for parts of any length.
 #[inline]
-fn long_decimal(text: &[u8], start: usize, negative: bool) -> Option<(Digits, usize)> {
-    let (mut magnitude, whole, mut end) = digits(text, start, 0, 0)?;
+fn long_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
+    let (mut magnitude, whole, mut end) = digits(text, at, 0, 0)?;
     let mut fraction = 0;
     if whole > 0 && text.get(end) == Some(&b'.') {
         let (all, length, next) = digits(text, end + 1, magnitude, whole)?;
@@ -116,7 +139,7 @@ fn long_decimal(text: &[u8], start: usize, negative: bool) -> Option<(Digits, us
             return None;
         }
     }
-    (whole > 0 && ends(text, end)).then_some((Digits { negative, magnitude, end }, fraction))
+    (whole > 0 && ends(text, end)).then_some((Digits { negative: false, magnitude, end }, fraction))
 }
 
 /// The `f64` at `at` and its end; `None` where the exact path does not apply.

@@ -21,7 +21,7 @@ const OVER_ROWS: &[&str] = &[
 ];
 
 /// What is known of a function by its name.
-pub(super) enum Known {
+pub enum Known {
     /// A function of the values of one row.
     Scalar,
     /// An aggregate or window function.
@@ -33,7 +33,7 @@ pub(super) enum Known {
 }
 
 /// The table of functions; built once, never changed.
-pub(super) struct Functions {
+pub struct Functions {
     scalar: HashMap<String, Arc<ScalarUDF>>,
     unrepeatable: Vec<String>,
     planners: Vec<Arc<dyn ExprPlanner>>,
@@ -41,7 +41,7 @@ pub(super) struct Functions {
 }
 
 /// The functions that every expression may call.
-pub(super) static FUNCTIONS: LazyLock<Functions> = LazyLock::new(Functions::new);
+pub static FUNCTIONS: LazyLock<Functions> = LazyLock::new(Functions::new);
 
 impl Functions {
     fn new() -> Functions {
@@ -59,7 +59,7 @@ impl Functions {
     }
 
     /// What is known of the function called `name`, in lower case.
-    pub(super) fn find(&self, name: &str) -> Known {
+    pub fn find(&self, name: &str) -> Known {
         if self.scalar.contains_key(name) {
             Known::Scalar
         } else if OVER_ROWS.contains(&name) {
@@ -72,7 +72,7 @@ impl Functions {
     }
 
     /// The names of all functions of one row.
-    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> {
         self.scalar.keys().map(String::as_str)
     }
 }
