@@ -4,9 +4,7 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use thalweg::sink::callback::Callback;
-use thalweg::sink::ndjson::Ndjson;
-use thalweg::sink::parquet::{Parquet, ParquetOptions};
+use thalweg::sink::{Callback, Ndjson, Parquet, ParquetOptions};
 use thalweg::time::SystemClock;
 use thalweg::{Error, Result, Sink};
 
