@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Write};
 
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -37,17 +38,32 @@ impl Subscriber for Bridge {
             Level::WARN => 30,
             _ => 20,
         };
-        // Without an interpreter there is no one to tell; a logger that raises must not end the stream.
-        let _ = Python::try_attach(|py| -> PyResult<()> {
-            let logger = py.import("logging")?.call_method1("getLogger", ("thalweg",))?;
-            logger.call_method1("log", (level, "%s", text.message + &text.fields))?;
-            Ok(())
+        // Without an interpreter there is no one to tell.
+        Python::try_attach(|py| {
+            if let Err(error) = log(py, level, text.message + &text.fields) {
+                recover(py, error);
+            }
         });
     }
 
     fn enter(&self, _span: &Id) {}
 
     fn exit(&self, _span: &Id) {}
+}
+
+fn log(py: Python<'_>, level: u8, text: String) -> PyResult<()> {
+    let logger = py.import("logging")?.call_method1("getLogger", ("thalweg",))?;
+    logger.call_method1("log", (level, "%s", text)).map(drop)
+}
+
+/// A logger that raises must not end the stream, but Ctrl-C that happened to come while it was logging must: it is
+/// made pending again, for the next look at the signals.
+fn recover(py: Python<'_>, error: PyErr) {
+    if !error.is_instance_of::<PyKeyboardInterrupt>(py) {
+        error.write_unraisable(py, None);
+    } else if let Err(failure) = py.import("_thread").and_then(|thread| thread.call_method0("interrupt_main")) {
+        failure.write_unraisable(py, None);
+    }
 }
 
 /// The message of an event, then its fields as ` name=value`.

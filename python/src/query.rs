@@ -371,18 +371,20 @@ impl PyQuery {
         slf
     }
 
-    /// Stops and waits. An exception of the block goes first: the query's is then only reported.
+    /// Stops and waits. An exception of the block goes first: the query's is then only reported, unless the block
+    /// has seen it already.
     fn __exit__(
         slf: &Bound<'_, Self>,
         kind: &Bound<'_, PyAny>,
         _value: &Bound<'_, PyAny>,
         _traceback: &Bound<'_, PyAny>,
     ) -> PyResult<bool> {
+        let seen = slf.get().failure().is_some();
         slf.get().stop();
         match slf.get().wait(slf.py(), None) {
-            Err(error) if !kind.is_none() => error.write_unraisable(slf.py(), Some(slf)),
-            Err(error) => return Err(error),
-            Ok(_) => {}
+            Err(error) if kind.is_none() => return Err(error),
+            Err(error) if !seen => error.write_unraisable(slf.py(), Some(slf)),
+            _ => {}
         }
         Ok(false)
     }

@@ -272,8 +272,8 @@ def test_control_c_is_answered(wait: str) -> None:
             async for batch in stream:
                 return batch
         stream = tw.listen_tcp("127.0.0.1:0", schema={{"n": "int64"}})
-        print("ready", flush=True)
         try:
+            print("ready", flush=True)
             {wait}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
@@ -343,3 +343,20 @@ def test_documented_names_exist_and_have_examples() -> None:
         assert name == "__version__" or member.__doc__, name
     for function in (tw.from_arrow, tw.listen_tcp, tw.run, tw.Stream.window, tw.Stream.detect, tw.anomaly.ewma):
         assert "Example" in (function.__doc__ or "")
+
+
+def test_control_c_survives_the_logger() -> None:
+    """Python may run the signal's handler inside a call of the logger, whose exceptions go nowhere."""
+    done = run_python("""
+        import logging, thalweg as tw
+        class Interrupted(logging.Handler):
+            def emit(self, record):
+                raise KeyboardInterrupt
+        logging.basicConfig(level=logging.INFO, handlers=[Interrupted()])
+        stream = tw.listen_tcp("127.0.0.1:0", schema={"n": "int64"})
+        try:
+            stream.collect()
+        except KeyboardInterrupt:
+            print("interrupted")
+    """)
+    assert done.stdout == "interrupted\n"
