@@ -82,8 +82,8 @@ pub struct PyBatches {
 }
 
 enum Run {
-    Going(Unlocked<Batches>),
-    Ended(Table),
+    Going(Unlocked<Box<Batches>>),
+    Ended(Box<Table>),
 }
 
 impl PyBatches {
@@ -92,7 +92,7 @@ impl PyBatches {
         let late_schema = late_schema(py, stream)?;
         let batches = detached(py, || stream.stream.batches(config))?;
         let schema = batches.schema();
-        Ok(PyBatches { run: Mutex::new(Run::Going(Unlocked(Some(batches)))), schema, late_schema })
+        Ok(PyBatches { run: Mutex::new(Run::Going(Unlocked(Some(Box::new(batches))))), schema, late_schema })
     }
 
     /// The next batch within about `budget`. At the end the pipeline gives way to what is left of it, once.
@@ -120,7 +120,7 @@ fn finish(run: &mut Run) -> Option<Metrics> {
     let Run::Going(batches) = run else { return None };
     let table = batches.0.take()?.finish();
     let metrics = table.metrics().clone();
-    *run = Run::Ended(table);
+    *run = Run::Ended(Box::new(table));
     Some(metrics)
 }
 
@@ -165,7 +165,7 @@ impl PyBatches {
     /// The counters now.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let metrics = py.detach(|| match &*locked(&self.run) {
-            Run::Going(Unlocked(batches)) => batches.as_ref().map(Batches::metrics),
+            Run::Going(Unlocked(batches)) => batches.as_ref().map(|batches| batches.metrics()),
             Run::Ended(table) => Some(table.metrics().clone()),
         });
         metrics.map_or_else(|| Ok(PyDict::new(py)), |metrics| metrics_dict(py, &metrics))
