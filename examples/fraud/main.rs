@@ -21,6 +21,7 @@ mod report;
 mod screen;
 mod simulator;
 mod wire;
+mod words;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn demo(options: &Demo) -> Result<()> {
     let truth = options.out.join("truth.csv");
     let rate = match options.traffic.rate {
         0 => "as fast as they are taken".to_owned(),
-        rate => format!("{} a second", screen::grouped(rate)),
+        rate => format!("{} a second", words::grouped(rate)),
     };
     println!("sending transactions to {} for {} s, {rate}; some 9,700 make one simulated day", pipeline.addr, options.traffic.seconds);
     let mut sender = Sender::spawn(&pipeline.addr, &options.traffic, &truth)?;

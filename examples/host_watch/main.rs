@@ -39,7 +39,7 @@ thalweg::event! {
     /// One gauge at one moment.
     pub struct Sample {
         /// Milliseconds since 1970.
-        pub ts: i64,
+        pub ts: i64 as timestamp_ms,
         /// Which gauge, by its place in [`Host::gauges`].
         pub gauge: i64,
         /// Percent, or megabytes a second.
