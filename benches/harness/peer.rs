@@ -1,0 +1,99 @@
+//! Peers in Python: one process that answers a query per line, so that only the query is timed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde::{Deserialize, Serialize};
+
+use crate::answer::Answer;
+use crate::contest::Run;
+use crate::{Result, machine};
+
+/// A running peer.
+pub struct Peer {
+    pub name: String,
+    child: Child,
+    questions: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+}
+
+/// A query in the words that the scripts know.
+#[derive(Debug, Clone, Serialize)]
+pub struct Question<'a> {
+    pub query: &'static str,
+    pub key: &'a str,
+    /// Length and distance of the windows in milliseconds.
+    pub size: i64,
+    pub slide: i64,
+    /// What a value must exceed to count.
+    pub limit: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Greeting {
+    Engine(String),
+    Missing(String),
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    seconds: f64,
+    cpu_seconds: f64,
+    #[serde(flatten)]
+    answer: Answer,
+}
+
+impl Peer {
+    /// Starts `benches/peers/<script>` over the Arrow file `data` on the first core.
+    ///
+    /// # Errors
+    /// In words, if the interpreter or a package is not there; the measurement goes on without the peer.
+    pub fn start(script: &str, python: &Path, data: &Path) -> Result<Peer, String> {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(script);
+        let mut command = machine::pinned(0, python);
+        command.arg(&path).arg(data).env("POLARS_MAX_THREADS", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("{script} was left out: {}: {error}", python.display()))?;
+        let (Some(questions), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err(format!("{script} was left out: no pipes to it"));
+        };
+        let mut peer = Peer { name: String::new(), child, questions: Some(questions), answers: BufReader::new(answers) };
+        match peer.read::<Greeting>().map_err(|error| format!("{script} was left out: {error}"))? {
+            Greeting::Engine(name) => peer.name = name,
+            Greeting::Missing(package) => {
+                let python = python.display();
+                return Err(format!("{package} is not importable: install it with `{python} -m pip install {package} pyarrow`"));
+            }
+        }
+        Ok(peer)
+    }
+
+    /// Asks one query.
+    ///
+    /// # Errors
+    /// If the peer fails.
+    pub fn ask(&mut self, question: &Question<'_>) -> Result<Run> {
+        let Some(questions) = &mut self.questions else { return Err("the peer has ended".into()) };
+        writeln!(questions, "{}", serde_json::to_string(question)?)?;
+        questions.flush()?;
+        let reply: Reply = self.read()?;
+        Ok(Run { seconds: reply.seconds, cpu_seconds: Some(reply.cpu_seconds), answer: reply.answer })
+    }
+
+    fn read<T: for<'a> Deserialize<'a>>(&mut self) -> Result<T> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line)? {
+            0 => Err("the script ended without an answer".into()),
+            _ => Ok(serde_json::from_str(&line)?),
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // The script ends with its input.
+        self.questions = None;
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,122 @@
+//! The other side of a socket, in a process of its own on the other core: the same program under a hidden command.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::latency::{Clock, Load, line};
+use crate::{Result, machine};
+
+/// What to send where.
+#[derive(Args)]
+pub struct Send {
+    /// `host:port`.
+    #[arg(long)]
+    to: String,
+    /// Sends the bytes of this file each time a line comes on standard input.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Sends events at this rate instead, each when it is due.
+    #[arg(long, default_value_t = 0)]
+    rate: u64,
+    /// For how many seconds.
+    #[arg(long, default_value_t = 0)]
+    seconds: u64,
+}
+
+/// Nanoseconds from the announcement of the first event to when it is due: time to start the pipeline.
+const LEAD: i64 = 200_000_000;
+
+/// How long the open loop sleeps between looks at the clock.
+const NAP: Duration = Duration::from_micros(50);
+
+/// The hidden command.
+pub fn run(send: &Send) -> Result<()> {
+    let bytes = send.file.as_ref().map(fs::read).transpose()?;
+    println!("ready");
+    for _ in std::io::stdin().lines() {
+        let mut socket = TcpStream::connect(&send.to)?;
+        socket.set_nodelay(true)?;
+        match &bytes {
+            Some(bytes) => {
+                println!("{}", bytes.len());
+                socket.write_all(bytes)?;
+            }
+            None => open_loop(&mut socket, Load { rate: send.rate, seconds: send.seconds })?,
+        }
+    }
+    Ok(())
+}
+
+/// Sends every event as soon as it is due, whether or not the receiver keeps up; its time is when it was due.
+fn open_loop(socket: &mut TcpStream, load: Load) -> Result<()> {
+    let start = Clock::now() + LEAD;
+    println!("{start}");
+    let mut text = Vec::with_capacity(1 << 16);
+    let mut event = 0;
+    while event < load.events() {
+        let now = Clock::now();
+        while event < load.events() && load.due(start, event) <= now && text.len() < 1 << 16 {
+            line(&mut text, load.due(start, event), event)?;
+            event += 1;
+        }
+        match text.is_empty() {
+            true => std::thread::sleep(NAP),
+            false => socket.write_all(&text)?,
+        }
+        text.clear();
+    }
+    Ok(())
+}
+
+/// A running sender.
+pub struct Sender {
+    child: Child,
+    orders: Option<ChildStdin>,
+    words: BufReader<ChildStdout>,
+}
+
+impl Sender {
+    /// A sender of the bytes of `file`, which it has read when this returns.
+    pub fn of_file(to: &str, file: &Path) -> Result<Sender> {
+        Sender::start(to, &["--file", &file.display().to_string()])
+    }
+
+    /// A sender of events at a rate.
+    pub fn of_events(to: &str, load: Load) -> Result<Sender> {
+        Sender::start(to, &["--rate", &load.rate.to_string(), "--seconds", &load.seconds.to_string()])
+    }
+
+    fn start(to: &str, arguments: &[&str]) -> Result<Sender> {
+        let mut command = machine::pinned(1, &std::env::current_exe()?);
+        command.args(["send", "--to", to]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn()?;
+        let orders = child.stdin.take();
+        let mut words = BufReader::new(child.stdout.take().ok_or("no pipe to the sender")?);
+        words.read_line(&mut String::new())?;
+        Ok(Sender { child, orders, words: words })
+    }
+
+    /// Lets it connect and send once. It says how many bytes it sends, or when its first event is due.
+    pub fn go(&mut self) -> Result<String> {
+        let orders = self.orders.as_mut().ok_or("the sender has ended")?;
+        writeln!(orders, "go")?;
+        orders.flush()?;
+        let mut word = String::new();
+        self.words.read_line(&mut word)?;
+        Ok(word)
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // It ends with its input.
+        self.orders = None;
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,50 @@
+"""DuckDB on one thread over the Arrow table in memory."""
+
+import sys
+from typing import Any
+
+import protocol
+
+WINDOWS = """
+SELECT count(*), sum(n)::BIGINT, sum(s), sum(lo), sum(hi), sum(m) FROM (
+    SELECT ts // {slide} AS w, {key}, count(*) AS n, sum(value) AS s, min(value) AS lo, max(value) AS hi, avg(value) AS m
+    FROM events GROUP BY ALL)
+"""
+
+# Panes first, then the panes of each window: ten times as fast as joining rows to windows.
+HOPPING = """
+SELECT count(*), sum(n)::BIGINT, sum(s), sum(lo), sum(hi), sum(s / n) FROM (
+    SELECT w, {key}, sum(n) AS n, sum(s) AS s, min(lo) AS lo, max(hi) AS hi
+    FROM (SELECT pane - back AS w, {key}, n, s, lo, hi FROM (
+            SELECT ts // {slide} AS pane, {key}, count(*) AS n, sum(value) AS s, min(value) AS lo, max(value) AS hi
+            FROM events GROUP BY ALL), range({panes}) AS backs(back))
+    GROUP BY ALL)
+"""
+
+FILTER = "SELECT count(*), sum(n)::BIGINT FROM (SELECT ts // {size} AS w, count(*) AS n FROM events WHERE value > {limit} GROUP BY ALL)"
+
+
+def main() -> None:
+    """Serves queries over the file named on the command line."""
+    try:
+        import duckdb
+        import pyarrow  # noqa: F401
+    except ImportError:
+        protocol.missing("duckdb")
+        return
+    connection = duckdb.connect()
+    connection.execute("SET threads = 1")
+    connection.register("events", protocol.load(sys.argv[1]))
+
+    def answer(question: dict[str, Any]) -> tuple[Any, ...]:
+        if question["query"] == "filter":
+            text = FILTER
+        else:
+            text = WINDOWS if question["size"] == question["slide"] else HOPPING
+        panes = question["size"] // question["slide"]
+        return connection.execute(text.format(panes=panes, **question)).fetchone()
+
+    protocol.serve(f"DuckDB {duckdb.__version__}", answer)
+
+
+main()

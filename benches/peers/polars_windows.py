@@ -1,0 +1,44 @@
+"""Polars' streaming engine over the Arrow table in memory; the harness sets POLARS_MAX_THREADS=1."""
+
+import sys
+from typing import Any
+
+import protocol
+
+
+def main() -> None:
+    """Serves queries over the file named on the command line."""
+    try:
+        import polars as pl
+        import pyarrow  # noqa: F401
+    except ImportError:
+        protocol.missing("polars")
+        return
+    events = pl.from_arrow(protocol.load(sys.argv[1]), rechunk=False).lazy()
+    value = pl.col("value")
+    sums = [pl.col(name).sum() for name in ("n", "sum", "min", "max", "mean")]
+
+    def windows(question: dict[str, Any]) -> Any:
+        key, slide = question["key"], question["slide"]
+        grouped = events.group_by(pl.col("ts") // slide, key).agg(
+            n=pl.len().cast(pl.Int64), sum=value.sum(), min=value.min(), max=value.max(), mean=value.mean()
+        )
+        panes = question["size"] // slide
+        if panes == 1:
+            return grouped
+        # Panes first, then the panes of each window.
+        spread = grouped.with_columns(w=pl.concat_list([pl.col("ts") - back for back in range(panes)])).explode("w")
+        parts = [pl.col("n").sum(), pl.col("sum").sum(), pl.col("min").min(), pl.col("max").max()]
+        return spread.group_by("w", key).agg(parts).with_columns(mean=pl.col("sum") / pl.col("n"))
+
+    def answer(question: dict[str, Any]) -> tuple[Any, ...]:
+        if question["query"] == "filter":
+            kept = events.filter(value > question["limit"])
+            counts = kept.group_by(pl.col("ts") // question["size"]).agg(n=pl.len().cast(pl.Int64))
+            return counts.select(pl.len(), pl.col("n").sum()).collect(engine="streaming").row(0)
+        return windows(question).select(pl.len(), *sums).collect(engine="streaming").row(0)
+
+    protocol.serve(f"Polars {pl.__version__}", answer)
+
+
+main()
