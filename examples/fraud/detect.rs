@@ -10,11 +10,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use clap::Args;
-use thalweg::sink::Callback;
-use thalweg::sink::Ndjson;
-use thalweg::sink::Parquet;
-use thalweg::source::Listen;
-use thalweg::{Metrics, Query, Running, Stream, count, event_time, hours, max, mean, min, mins, sum, tumbling};
+use thalweg::operator::detect::Ewma;
+use thalweg::sink::{Callback, Ndjson, Parquet};
+use thalweg::{Detection, Listen, Metrics, Query, Running, Stream, count, event_time, hours, max, mean, min, mins, sum, tumbling};
 
 use crate::Result;
 use crate::live::Live;
