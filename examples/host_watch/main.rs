@@ -79,8 +79,8 @@ fn run(options: &Cli) -> Result<()> {
         min("value").alias("least"),
         max("value").alias("most"),
     ]);
-    // Half a core, half the memory, or 50 MB a second: below that, nothing is worth an alert however sudden.
-    let alerts = samples.detect(ewma(0.02).on(["value"]).by(["gauge"]).threshold(6.0)).filter("is_anomaly AND value >= 50");
+    // A fifth of a core or of the memory, or 20 MB a second: below that, nothing is worth an alert however sudden.
+    let alerts = samples.detect(ewma(0.02).on(["value"]).by(["gauge"]).threshold(6.0)).filter("is_anomaly AND value >= 20");
 
     let (of_seconds, of_alerts) = (Arc::clone(&watch), Arc::clone(&watch));
     let mut running = Query::new()
