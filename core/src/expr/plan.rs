@@ -1,13 +1,15 @@
 //! Syntax trees and typed expressions to physical expressions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::utils::datafusion_strsim::levenshtein;
-use datafusion_common::{Column, DFSchema, DFSchemaRef, DataFusionError, SchemaError};
+use datafusion_common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result as DataFusionResult, ScalarValue, SchemaError};
 use datafusion_expr::Expr;
 use datafusion_expr::execution_props::ExecutionProps;
+use datafusion_expr::expr::ScalarFunction;
 use datafusion_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion_expr::simplify::SimplifyContext;
 use datafusion_optimizer::simplify_expressions::ExprSimplifier;
@@ -20,6 +22,12 @@ use crate::error::{Error, Result};
 
 /// Columns that an error lists before it only counts them.
 const LISTED_COLUMNS: usize = 40;
+
+/// Functions whose second argument is the length of their result.
+const SIZED: &[&str] = &["lpad", "repeat", "rpad"];
+
+/// The longest text, in repetitions or letters, that they are let make.
+const LONGEST_PAD: i64 = 4_096;
 
 /// One expression with resolved names but without agreed types.
 pub(super) struct Item {
@@ -54,7 +62,7 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let text = syntax.to_string();
-            let planned = planner.sql_to_expr(syntax, &self.qualified, &mut PlannerContext::new());
+            let planned = guarded(|| planner.sql_to_expr(syntax, &self.qualified, &mut PlannerContext::new()));
             let expr = planned.map_err(|error| self.explain(&error))?;
             self.check(&expr)?;
             items.push(Item { expr, text, alias: entry.alias });
@@ -79,8 +87,8 @@ impl<'a> Planner<'a> {
             _ => None,
         };
         let simplifier = ExprSimplifier::new(SimplifyContext::builder().with_schema(Arc::clone(&self.qualified)).build());
-        let compiled = simplifier.coerce(item.expr, &self.qualified).and_then(|expr| {
-            let expr = simplifier.simplify(expr)?;
+        let compiled = guarded(|| {
+            let expr = simplifier.simplify(simplifier.coerce(item.expr, &self.qualified)?)?;
             let physical = create_physical_expr(&expr, &self.qualified, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
             let field = physical.return_field(self.schema)?;
             Ok((physical, field))
@@ -110,6 +118,7 @@ impl<'a> Planner<'a> {
                     "a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned(),
                 ),
                 Expr::Placeholder(placeholder) => Some(format!("`{}` is a placeholder; write the value itself", placeholder.id)),
+                Expr::ScalarFunction(call) => refuse_sizes(call),
                 _ => None,
             };
             refusal = refusal.take().or(why);
@@ -154,6 +163,27 @@ impl<'a> Planner<'a> {
 
 fn column(field: &Field) -> Item {
     Item { expr: datafusion_expr::ident(field.name()), text: field.name().clone(), alias: None }
+}
+
+/// Refuses functions that take the length of their result from data: one row could use up the memory of the process.
+fn refuse_sizes(call: &ScalarFunction) -> Option<String> {
+    let is_bounded = |length: &Expr| matches!(length, Expr::Literal(ScalarValue::Int64(Some(0..=LONGEST_PAD)), _));
+    let refused = SIZED.contains(&call.name()) && !call.args.get(1).is_none_or(is_bounded);
+    refused.then(|| {
+        format!(
+            "`{}` makes text as long as it is told to, so the length must be written out, as a number of 0 to {LONGEST_PAD}",
+            call.name()
+        )
+    })
+}
+
+/// Runs code of DataFusion, some functions of which panic on some arguments, and makes an error of a panic.
+pub(super) fn guarded<T>(run: impl FnOnce() -> DataFusionResult<T>) -> DataFusionResult<T> {
+    // Nothing that a panic may have left half done is looked at again: the error ends the pipeline.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(DataFusionError::Execution(format!("a function failed on its arguments: {}", why.unwrap_or("no reason given"))))
+    })
 }
 
 /// What DataFusion says, without the name of its error's class and without a backtrace.
