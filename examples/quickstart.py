@@ -1,4 +1,4 @@
-"""What each card spends per second: from a file of events to a table. ``python examples/quickstart.py``"""
+"""What each card spends per second, from a file of events to a table: ``python examples/quickstart.py``."""
 
 from pathlib import Path
 

@@ -33,7 +33,11 @@ fn listener() -> Stream {
 }
 
 fn per_card(stream: &Stream) -> Stream {
-    stream.event_time(event_time("ts").max_delay(millis(500))).window(tumbling(secs(1))).by(["card"]).agg([count().alias("n"), sum("amount")])
+    stream
+        .event_time(event_time("ts").max_delay(millis(500)))
+        .window(tumbling(secs(1)))
+        .by(["card"])
+        .agg([count().alias("n"), sum("amount")])
 }
 
 #[test]
@@ -114,14 +118,21 @@ fn branches_share_one_source() {
     let alerted = Arc::new(Mutex::new(Vec::new()));
     let (counts, caught) = (Arc::clone(&counted), Arc::clone(&alerted));
     let metrics = Query::new()
-        .sink(&windows, Callback::new(move |batch: &RecordBatch| {
-            counts.fetch_add(batch.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64, Relaxed);
-            Ok(())
-        }))
-        .sink(&alerts, Callback::new(move |batch: &RecordBatch| {
-            caught.lock().unwrap().extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
-            Ok(())
-        }))
+        .sink(
+            &windows,
+            Callback::new(move |batch: &RecordBatch| {
+                counts
+                    .fetch_add(batch.column_by_name("n").unwrap().as_primitive::<Int64Type>().values().iter().sum::<i64>() as u64, Relaxed);
+                Ok(())
+            }),
+        )
+        .sink(
+            &alerts,
+            Callback::new(move |batch: &RecordBatch| {
+                caught.lock().unwrap().extend(batch.column(0).as_primitive::<Int64Type>().values().iter().copied());
+                Ok(())
+            }),
+        )
         .run()
         .unwrap();
     assert_eq!((metrics.rows_in, counted.load(Relaxed)), (1_000, 1_000));

@@ -20,7 +20,8 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Neighbours in one layer that may use each other; all other neighbours may not.
-const NEIGHBOURS: &[(&str, &str)] = &[("config", "error"), ("time", "error"), ("metrics", "error"), ("format", "quality"), ("config", "time")];
+const NEIGHBOURS: &[(&str, &str)] =
+    &[("config", "error"), ("time", "error"), ("metrics", "error"), ("format", "quality"), ("config", "time")];
 
 /// Text that has one home: what, where it may stand, what to do otherwise.
 const HOMES: &[(&str, &[&str], &str)] = &[
@@ -32,9 +33,17 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("wgpu::", &["kernels/src/gpu/"], "use the engine in kernels/src/gpu"),
     ("std::env::", &["core/src/config.rs", "examples/", "benches/", "tests/"], "read the environment in Config::from_env"),
     ("SystemTime", &["core/src/time.rs", "examples/", "benches/", "tests/"], "take a Clock"),
-    ("Instant::now", &["core/src/time.rs", "core/src/ring/", "core/src/io/", "examples/", "benches/", "tests/", "python/src/"], "take a Clock"),
+    (
+        "Instant::now",
+        &["core/src/time.rs", "core/src/ring/", "core/src/io/", "examples/", "benches/", "tests/", "python/src/"],
+        "take a Clock",
+    ),
     ("thread::sleep", &["core/src/time.rs", "core/src/ring/", "core/src/io/", "examples/", "benches/"], "wait on the source or a ring"),
-    ("unsafe {", &["core/src/ring/", "core/src/io/", "kernels/src/simd/", "kernels/src/gpu/", "python/src/arrow.rs", "tests/"], "find the safe way"),
+    (
+        "unsafe {",
+        &["core/src/ring/", "core/src/io/", "kernels/src/simd/", "kernels/src/gpu/", "python/src/arrow.rs", "tests/"],
+        "find the safe way",
+    ),
 ];
 
 const MAX_FILE_LINES: usize = 600;
@@ -98,7 +107,10 @@ fn imports_point_downwards() {
                 let Some(depth) = layer(used) else { continue };
                 let neighbours = NEIGHBOURS.contains(&(own.as_str(), used));
                 if used != own && (depth > height || (depth == height && !neighbours)) {
-                    failures.push(format!("{path}:{}: `{own}` may not import `{used}`: data flows one way, move the shared part down", number + 1));
+                    failures.push(format!(
+                        "{path}:{}: `{own}` may not import `{used}`: data flows one way, move the shared part down",
+                        number + 1
+                    ));
                 }
             }
         }
@@ -112,8 +124,16 @@ fn kernels_are_called_by_operators_and_formats_only() {
     let calls = |(path, text): &(String, String)| {
         !allowed.iter().any(|home| path.starts_with(home)) && code(text).iter().any(|line| line.contains("thalweg_kernels"))
     };
-    report(sources(&["core/src"]).iter().filter(|file| calls(file)).map(|(path, _)| format!("{path}: hand plain slices over in an operator")).collect());
-    let upward = |(path, text): &(String, String)| text.contains("use thalweg::").then(|| format!("{path}: kernels import nothing of the workspace"));
+    report(
+        sources(&["core/src"])
+            .iter()
+            .filter(|file| calls(file))
+            .map(|(path, _)| format!("{path}: hand plain slices over in an operator"))
+            .collect(),
+    );
+    let upward = |(path, text): &(String, String)| {
+        text.contains("use thalweg::").then(|| format!("{path}: kernels import nothing of the workspace"))
+    };
     report(sources(&["kernels/src"]).iter().filter_map(upward).collect());
 }
 
@@ -159,7 +179,8 @@ fn files_and_functions_are_short() {
         for (start, line) in lines.iter().enumerate() {
             let indent = &line[..line.len() - line.trim_start().len()];
             let words = line.trim_start();
-            let is_function = words.starts_with("fn ") || ((words.starts_with("pub") || words.starts_with("unsafe")) && words.contains(" fn "));
+            let is_function =
+                words.starts_with("fn ") || ((words.starts_with("pub") || words.starts_with("unsafe")) && words.contains(" fn "));
             if !is_function || words.ends_with(';') {
                 continue;
             }

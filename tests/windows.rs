@@ -145,7 +145,13 @@ fn check(table: &Table, mut expected: Groups, late: usize, size: i64) {
 fn traces() -> impl Strategy<Value = Vec<Row>> {
     let shapes = prop_oneof![Just((2, 0)), Just((5, 20)), Just((3, 200)), Just((500, 50)), Just((40, 2_000))];
     let row = |step: i64, back: i64| {
-        (0..=step, 0..=back, prop::option::weighted(0.9, -3..8_i64), prop::option::weighted(0.8, -1e6..1e6), prop::option::weighted(0.8, -1_000..1_000_i64))
+        (
+            0..=step,
+            0..=back,
+            prop::option::weighted(0.9, -3..8_i64),
+            prop::option::weighted(0.8, -1e6..1e6),
+            prop::option::weighted(0.8, -1_000..1_000_i64),
+        )
     };
     (shapes, -5_000..5_000_i64).prop_flat_map(move |((step, back), start)| {
         prop::collection::vec(row(step, back), 1..300).prop_map(move |steps| {
@@ -190,7 +196,8 @@ fn a_row_that_is_late_for_one_window_still_counts_in_the_next() {
 
 #[test]
 fn rows_far_apart_neither_fill_memory_nor_lose_windows() {
-    let rows: Vec<Row> = (0..2_000).map(|day| Row { time: day * 86_400_000, key: Some(day % 5), value: Some(day as f64), whole: None }).collect();
+    let rows: Vec<Row> =
+        (0..2_000).map(|day| Row { time: day * 86_400_000, key: Some(day % 5), value: Some(day as f64), whole: None }).collect();
     let (expected, late) = model(&rows, 1_000, 1_000, 0);
     check(&run(&rows, false, 1_000, 1_000, 0, 10_000), expected, late, 1_000);
 }

@@ -125,7 +125,10 @@ impl Metrics {
             let _ = write!(text, "# HELP thalweg_{name} {help}\n# TYPE thalweg_{name} {kind}\nthalweg_{name} {value}\n");
         }
         if let Some(watermark) = self.watermark {
-            let _ = write!(text, "# HELP thalweg_watermark Event time up to which all rows have come.\n# TYPE thalweg_watermark gauge\nthalweg_watermark {watermark}\n");
+            let _ = write!(
+                text,
+                "# HELP thalweg_watermark Event time up to which all rows have come.\n# TYPE thalweg_watermark gauge\nthalweg_watermark {watermark}\n"
+            );
         }
         text
     }
@@ -142,7 +145,12 @@ mod tests {
         assert_eq!(counters.snapshot().watermark, None);
         counters.watermark.store(-5, Relaxed);
         let text = counters.snapshot().prometheus();
-        assert!(text.starts_with("# HELP thalweg_rows_in Rows that came from the source and decoded.\n# TYPE thalweg_rows_in counter\nthalweg_rows_in 3\n"), "{text}");
+        assert!(
+            text.starts_with(
+                "# HELP thalweg_rows_in Rows that came from the source and decoded.\n# TYPE thalweg_rows_in counter\nthalweg_rows_in 3\n"
+            ),
+            "{text}"
+        );
         assert!(text.ends_with("thalweg_watermark -5\n"));
     }
 }

@@ -128,7 +128,11 @@ mod tests {
                     let (start, end) = panes.bounds(window);
                     assert_eq!((end - start, start.rem_euclid(slide as i64)), (size as i64, 0));
                     let inside = (start..end).contains(&time);
-                    assert_eq!((panes.first_window(pane)..=panes.last_window(pane)).contains(&window), inside, "{size}/{slide} {time} {window}");
+                    assert_eq!(
+                        (panes.first_window(pane)..=panes.last_window(pane)).contains(&window),
+                        inside,
+                        "{size}/{slide} {time} {window}"
+                    );
                     assert_eq!(panes.panes_of(window).contains(&pane), inside);
                 }
             }

@@ -18,9 +18,9 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use thalweg::source::events::EventSender;
 use thalweg::ring::Full;
 use thalweg::sink::Callback;
+use thalweg::source::events::EventSender;
 use thalweg::{Query, Stream, count, ewma, max, mean, min, secs, tumbling};
 
 use proc::Host;

@@ -10,7 +10,7 @@ use pyo3::types::{PyCapsule, PyDict};
 use pyo3_arrow::ffi::{ArrayIterator, to_schema_pycapsule, to_stream_pycapsule};
 use pyo3_arrow::input::AnyRecordBatch;
 use pyo3_arrow::{PyField, PySchema};
-use thalweg::format::parse_type;
+use thalweg::format::infer::parse_type;
 use thalweg::{Error, Stream};
 
 use crate::error::{detached, raise};

@@ -10,9 +10,9 @@ use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use thalweg::plan::Pulled;
+
 use thalweg::time::SystemClock;
-use thalweg::{Batches, Config, Error, Metrics, Query, Running, Stream, Table};
+use thalweg::{Batches, Config, Error, Metrics, Pulled, Query, Running, Stream, Table};
 
 use crate::config::PyConfig;
 use crate::error::{Untaken, detached, exception_of, raise, warn_of_dropped_rows};

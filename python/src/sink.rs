@@ -4,9 +4,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use thalweg::sink::{Callback, Ndjson, Parquet, ParquetOptions, Sink};
+use thalweg::sink::{Callback, Ndjson, Parquet, ParquetOptions};
 use thalweg::time::SystemClock;
-use thalweg::{Error, Result};
+use thalweg::{Error, Result, Sink};
 
 use crate::config::Interval;
 use crate::source::FilePath;

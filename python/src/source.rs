@@ -1,9 +1,8 @@
 //! Where streams come from.
 
 use pyo3::prelude::*;
-use thalweg::format::Format;
-use thalweg::source::Listen;
-use thalweg::{Error, Stream};
+
+use thalweg::{Error, Format, Listen, Stream};
 
 use crate::arrow::{schema_from, stream_of};
 use crate::error::{detached, raise};

@@ -146,8 +146,8 @@ def test_an_exception_of_a_callback_comes_out_of_wait(payments: pa.Table) -> Non
     if sys.version_info >= (3, 11):
         assert "the callback raised" in raised.value.__notes__[0]
     assert not query.is_running
-    with pytest.raises(LookupError), tw.from_arrow(payments).run(sink=fail):
-        pass
+    with pytest.raises(LookupError), tw.from_arrow(payments).run(sink=fail) as query:
+        query.wait(timeout=60)
 
 
 def test_late_and_quarantined_rows_have_sinks_of_their_own() -> None:

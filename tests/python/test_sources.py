@@ -83,7 +83,7 @@ def test_csv_may_have_another_delimiter_and_no_header(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     for read in (tw.read_parquet, tw.read_arrow, tw.read_ndjson, tw.read_csv):
         with pytest.raises(tw.ThalwegError, match=r"nowhere\.bin"):
-            read(tmp_path / "nowhere.bin").collect()  # type: ignore[operator]
+            read(tmp_path / "nowhere.bin").collect()
 
 
 @pytest.mark.parametrize("io", ["auto", "portable"])

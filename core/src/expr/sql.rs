@@ -10,8 +10,8 @@ use datafusion_sql::sqlparser::keywords::Keyword;
 use datafusion_sql::sqlparser::parser::{Parser, ParserError};
 use datafusion_sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use thalweg_sql::{FUNCTIONS, Known};
 use super::plan::nearest;
+use thalweg_sql::{FUNCTIONS, Known};
 
 /// Levels to which parentheses, calls and the like may be nested: each costs a stack frame of several kilobytes in the parser.
 const MAX_NESTING: usize = 50;

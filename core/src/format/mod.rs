@@ -15,9 +15,9 @@ use arrow::datatypes::SchemaRef;
 
 use self::arrow_ipc::ArrowIpcDecoder;
 use self::csv::CsvDecoder;
+pub use self::infer::parse_type;
 use self::lines::LineDecoder;
 use self::ndjson::{ArrowJsonLines, NdjsonLines};
-pub use self::infer::parse_type;
 use crate::batch::{PartitionId, Segment};
 use crate::config::Config;
 use crate::error::{Error, Result};

@@ -20,13 +20,16 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use crate::config::{Config, IoBackend, READ_DEPTH};
+use crate::config::{Config, IoBackend, READ_BUFFER_BYTES, READ_DEPTH, RECV_BUFFER_BYTES};
 use crate::error::Result;
 
 /// Buffers for [`Op::Read`], and with it the reads that may be under way or unreleased at once: four files at full
-/// depth. At [`READ_BUFFER_BYTES`](crate::config::READ_BUFFER_BYTES) each they come to half of the memory that
+/// depth. At [`READ_BUFFER_BYTES`] each they come to half of the memory that
 /// Linux lets an unprivileged process pin by default (8 MiB).
 pub const READ_BUFFERS: usize = 4 * READ_DEPTH;
+
+const _: () = assert!(RECV_BUFFER_BYTES >= 65_507, "a datagram fits a buffer whole");
+const _: () = assert!(READ_BUFFERS * READ_BUFFER_BYTES <= 8 << 20, "read buffers fit the default limit on locked memory");
 
 /// Names an operation. The caller chooses it, unique among the operations under way; `u64::MAX` is reserved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +55,7 @@ pub enum Op {
         file: Fd,
         /// Position of the first byte.
         offset: u64,
-        /// Bytes wanted, at most [`READ_BUFFER_BYTES`](crate::config::READ_BUFFER_BYTES).
+        /// Bytes wanted, at most [`READ_BUFFER_BYTES`].
         len: usize,
     },
 }

@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 
 use super::*;
-use crate::config::{READ_BUFFER_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
+use crate::config::RECV_BUFFERS;
 
 /// Long enough that a wait which should end early does; a test that reaches it hangs rather than flickers.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -442,10 +442,4 @@ fn a_ring_belongs_to_the_thread_that_waits_first() {
         io.wait(Duration::from_millis(1), &mut Vec::new()).unwrap_err()
     });
     assert!(error.join().unwrap().to_string().contains("one thread"));
-}
-
-#[test]
-fn a_connection_fills_less_than_the_memory_of_its_pool() {
-    assert!(RECV_BUFFER_BYTES >= 65_507, "a datagram fits a buffer whole");
-    assert!(READ_BUFFERS * READ_BUFFER_BYTES <= 8 << 20, "read buffers fit the default limit on locked memory");
 }

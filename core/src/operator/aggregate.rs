@@ -147,7 +147,8 @@ impl Aggregates {
     pub fn new(aggregates: &[Aggregate], schema: &Schema) -> Result<Aggregates> {
         let mut resolved = Aggregates { columns: Vec::new(), results: Vec::new() };
         for aggregate in aggregates {
-            let column = aggregate.column.as_ref().map(|name| resolved.column(aggregate, column_index(schema, name)?, schema)).transpose()?;
+            let column =
+                aggregate.column.as_ref().map(|name| resolved.column(aggregate, column_index(schema, name)?, schema)).transpose()?;
             let data_type = match (aggregate.function, column.map(|column| &resolved.columns[column])) {
                 (Function::Count, _) | (_, None) => DataType::Int64,
                 (Function::Mean, _) => DataType::Float64,
@@ -168,7 +169,12 @@ impl Aggregates {
         let lane = match lane(data_type) {
             Some(lane) if !matches!(function, Function::Sum | Function::Mean) || data_type.is_numeric() => lane,
             None if function == Function::Count => Lane::Int,
-            _ => return Err(Error::schema(format!("{aggregate}: {} does not take a column of type {data_type}; cast it first", function.name()))),
+            _ => {
+                return Err(Error::schema(format!(
+                    "{aggregate}: {} does not take a column of type {data_type}; cast it first",
+                    function.name()
+                )));
+            }
         };
         let position = self.columns.iter().position(|column| column.index == index).unwrap_or_else(|| {
             self.columns.push(ValueColumn { index, lane, want: Want { sum: false, order: false }, data_type: data_type.clone() });
@@ -220,10 +226,9 @@ impl ResultColumn {
         let overflow = slots.iter().map(|&slot| cells[slot as usize].int_sum()).find(|&sum| i64::try_from(sum).is_err());
         match overflow {
             None => Ok(collect::<Int64Type>(slots, cells, |cell| cell.int_sum() as i64)),
-            Some(sum) => Err(Error::schema(format!(
-                "`{}` is {sum}, which does not fit int64; sum the column as float64 instead",
-                self.field.name()
-            ))),
+            Some(sum) => {
+                Err(Error::schema(format!("`{}` is {sum}, which does not fit int64; sum the column as float64 instead", self.field.name())))
+            }
         }
     }
 }
@@ -270,8 +275,9 @@ impl ValueColumn {
             Lane::Int if self.data_type == DataType::Int64 => Values::Int(column.as_primitive::<Int64Type>().clone()),
             Lane::Int => {
                 let through = if self.data_type == DataType::Date32 { cast(column, &DataType::Int32)? } else { Arc::clone(column) };
-                let widened = cast_with_options(&through, &DataType::Int64, &checked)
-                    .map_err(|error| Error::schema(format!("column {} does not fit int64; cast it to float64", self.index)).with_source(error))?;
+                let widened = cast_with_options(&through, &DataType::Int64, &checked).map_err(|error| {
+                    Error::schema(format!("column {} does not fit int64; cast it to float64", self.index)).with_source(error)
+                })?;
                 Values::Int(widened.as_primitive::<Int64Type>().clone())
             }
         })

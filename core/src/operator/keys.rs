@@ -47,8 +47,8 @@ impl Keys {
             [field] if as_string(field.data_type()).is_some() => Table::Bytes(BytesDictionary::new(limit)),
             several => {
                 let sort = several.iter().map(|field| SortField::new(field.data_type().clone())).collect();
-                let converter =
-                    RowConverter::new(sort).map_err(|error| Error::schema(format!("`{}` cannot be a key", by.join("`, `"))).with_source(error))?;
+                let converter = RowConverter::new(sort)
+                    .map_err(|error| Error::schema(format!("`{}` cannot be a key", by.join("`, `"))).with_source(error))?;
                 Table::Rows(converter, BytesDictionary::new(limit))
             }
         };
@@ -146,7 +146,8 @@ impl Keys {
     /// # Errors
     /// If Arrow's row format does not decode, which would be a defect.
     pub fn columns(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
-        let nulls = self.null_slot.and_then(|null| slots.contains(&null).then(|| slots.iter().map(|&slot| slot != null).collect::<NullBuffer>()));
+        let nulls =
+            self.null_slot.and_then(|null| slots.contains(&null).then(|| slots.iter().map(|&slot| slot != null).collect::<NullBuffer>()));
         match &self.table {
             Table::Single => Ok(Vec::new()),
             Table::Int(dictionary) => {
@@ -184,10 +185,7 @@ pub(crate) fn column_index(schema: &Schema, name: &str) -> Result<usize> {
 }
 
 fn full(error: Full) -> Error {
-    Error::state(format!(
-        "more than {} keys are live at once; raise `max_keys`, use shorter windows or a coarser key",
-        error.limit
-    ))
+    Error::state(format!("more than {} keys are live at once; raise `max_keys`, use shorter windows or a coarser key", error.limit))
 }
 
 /// Bytes of the integer that stores a type, if one does.

@@ -134,7 +134,9 @@ impl<'a> Compiler<'a> {
             built: Vec::new(),
             schema: source.schema(),
         };
-        let Some(position) = steps.iter().position(|stream| matches!(step_of(stream), Some(Step::EventTime(_)))) else { return Ok(compiler) };
+        let Some(position) = steps.iter().position(|stream| matches!(step_of(stream), Some(Step::EventTime(_)))) else {
+            return Ok(compiler);
+        };
         for stream in &steps[..=position] {
             compiler.head.push(Arc::as_ptr(&stream.node));
             match step_of(stream) {

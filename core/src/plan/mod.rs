@@ -33,7 +33,10 @@ enum Node {
     Source(Box<dyn OpenSource>),
     /// A source that could not be made; the error comes when the stream is used.
     Invalid(String),
-    Step { input: Stream, step: Step },
+    Step {
+        input: Stream,
+        step: Step,
+    },
 }
 
 enum Step {
@@ -101,7 +104,11 @@ impl Stream {
         let batches: Vec<RecordBatch> = batches.into_iter().collect();
         match batches.first().map(RecordBatch::schema) {
             Some(schema) => Stream::from_batches(schema, batches),
-            None => Stream { node: Arc::new(Node::Invalid("no record batch was given, so the columns are unknown; use `from_batches` with a schema".to_owned())) },
+            None => Stream {
+                node: Arc::new(Node::Invalid(
+                    "no record batch was given, so the columns are unknown; use `from_batches` with a schema".to_owned(),
+                )),
+            },
         }
     }
 

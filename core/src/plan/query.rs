@@ -9,9 +9,9 @@ use arrow::datatypes::SchemaRef;
 use crate::config::{Config, MAX_LATE_ROWS, MAX_QUARANTINED_ROWS};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, SharedCounters};
+use crate::plan::Stream;
 use crate::plan::compile::Compiler;
 use crate::plan::table::{Kept, Table};
-use crate::plan::Stream;
 use crate::quality;
 use crate::runtime::{Outlet, Parts, Pipeline, Running, Target};
 use crate::sink::Sink;
@@ -23,7 +23,7 @@ const STEP: Duration = Duration::from_millis(50);
 /// One or more streams of one source, each bound to a sink.
 ///
 /// ```
-/// # use thalweg::{Query, Stream, Memory, Result};
+/// # use thalweg::{Query, Result, Stream, sink::Memory};
 /// # fn run(payments: Stream, windows: Stream, all: Memory, sums: Memory) -> Result<()> {
 /// let metrics = Query::new().sink(&payments, all).sink(&windows, sums).run()?;
 /// println!("{} rows", metrics.rows_in);

@@ -85,7 +85,12 @@ pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<R
                     if nulls.is_null(row) {
                         let offset = segment.offset + within as u64;
                         let bytes = row_as_json(&batch.records, row);
-                        rejected.push(Rejected::new(segment.partition, offset, &bytes, format!("the event time `{}` is null", column.name)));
+                        rejected.push(Rejected::new(
+                            segment.partition,
+                            offset,
+                            &bytes,
+                            format!("the event time `{}` is null", column.name),
+                        ));
                     }
                     row += 1;
                 }

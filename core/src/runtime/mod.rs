@@ -251,7 +251,10 @@ impl Pipeline {
     fn warn_of_dropped_rows(&self) {
         let metrics = self.counters.snapshot();
         if metrics.late_rows > 0 && !self.graph.takes_late() {
-            tracing::warn!(rows = metrics.late_rows, "rows came after their windows had fired and no late output takes them; raise max_delay or bind one");
+            tracing::warn!(
+                rows = metrics.late_rows,
+                "rows came after their windows had fired and no late output takes them; raise max_delay or bind one"
+            );
         }
         if metrics.quarantined_rows > 0 && self.quarantine.is_none() {
             tracing::warn!(rows = metrics.quarantined_rows, "rows did not decode and no quarantine takes them; bind one to see them");

@@ -36,10 +36,7 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
     found.sort();
     match found.is_empty() {
         false => Ok(found),
-        true => {
-            let here = std::env::current_dir().map(|here| here.display().to_string()).unwrap_or_default();
-            Err(Error::config(format!("no file matches `{pattern}`; check the path, which is taken from {here}")))
-        }
+        true => Err(Error::config(format!("no file matches `{pattern}`; check the path (a relative one begins at the working directory)"))),
     }
 }
 

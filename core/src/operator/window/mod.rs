@@ -69,7 +69,14 @@ impl Window {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown, has a type that its aggregate does not
     /// take, or two results have one name; [`Kind::Config`](crate::error::Kind::Config) if the windows are impossible.
-    pub fn new(spec: WindowSpec, by: &[String], aggregates: &[Aggregate], schema: &SchemaRef, unit: Unit, config: &Config) -> Result<Window> {
+    pub fn new(
+        spec: WindowSpec,
+        by: &[String],
+        aggregates: &[Aggregate],
+        schema: &SchemaRef,
+        unit: Unit,
+        config: &Config,
+    ) -> Result<Window> {
         let keys = Keys::new(by, schema, config.max_keys)?;
         let aggregates = Aggregates::new(aggregates, schema)?;
         let schema = output_schema(&keys, &aggregates, unit)?;
@@ -378,7 +385,10 @@ fn output_schema(keys: &Keys, aggregates: &Aggregates, unit: Unit) -> Result<Sch
     fields.extend(aggregates.fields().map(Arc::new));
     for (index, field) in fields.iter().enumerate() {
         if fields[..index].iter().any(|other| other.name() == field.name()) {
-            return Err(Error::schema(format!("two columns of the window's result are named `{}`; give one of them another name", field.name())));
+            return Err(Error::schema(format!(
+                "two columns of the window's result are named `{}`; give one of them another name",
+                field.name()
+            )));
         }
     }
     Ok(Arc::new(Schema::new(fields)))

@@ -94,9 +94,11 @@ impl PaneTable {
                 Values::Float(array) => arrow::array::Array::nulls(array),
                 Values::Int(array) => arrow::array::Array::nulls(array),
             };
-            let validity = nulls
-                .filter(|nulls| nulls.null_count() > 0)
-                .map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() });
+            let validity = nulls.filter(|nulls| nulls.null_count() > 0).map(|nulls| Bits {
+                bytes: nulls.validity(),
+                offset: nulls.offset(),
+                len: nulls.len(),
+            });
             match values {
                 Values::Float(array) => accumulate_f64(&mut column.cells, slots, array.values(), validity, column.spec.want),
                 Values::Int(array) => accumulate_i64(&mut column.cells, slots, array.values(), validity, column.spec.want),

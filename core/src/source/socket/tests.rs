@@ -45,7 +45,7 @@ fn clients_are_partitions_and_the_last_one_ends_the_source() {
                 let mut clients: Vec<TcpStream> = (0..5).map(|_| TcpStream::connect(address).unwrap()).collect();
                 for line in 0..1_000 {
                     for (at, client) in clients.iter_mut().enumerate() {
-                        write!(client, "{at}:{line};\n").unwrap();
+                        writeln!(client, "{at}:{line};").unwrap();
                     }
                 }
             });
