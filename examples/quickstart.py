@@ -4,10 +4,12 @@ from pathlib import Path
 
 import thalweg as tw
 
-payments = tw.read_ndjson(str(Path(__file__).parent / "quickstart" / "payments.ndjson"))
-spent = (
-    payments.event_time("ts", unit="ms")
+per_card = (
+    tw.read_ndjson(str(Path(__file__).parent / "quickstart" / "payments.ndjson"))
+    .event_time("ts", max_delay="500ms")
+    .filter("amount > 0")
     .window(tw.tumbling("1s"), by="card")
-    .agg(n=tw.count(), total=tw.sum("amount"), most=tw.max("amount"))
+    .agg(n=tw.count(), amount_sum=tw.sum("amount"))
+    .collect()
 )
-print(spent.collect())
+print(per_card)

@@ -99,7 +99,7 @@ fn run(command: Command) -> Result<()> {
         Command::Throughput(common) | Command::Ab(common) | Command::Latency { common, .. } | Command::All { common, .. } => common.clone(),
     };
     machine::pin(0);
-    let machine = Machine::look()?;
+    let machine = Machine::look();
     println!("{machine}\n");
     let mut report = Report::new(machine, common.timing);
     if matches!(command, Command::Throughput(_) | Command::All { .. }) {

@@ -10,11 +10,9 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use clap::Args;
-use thalweg::sink::Callback;
-use thalweg::sink::Ndjson;
-use thalweg::sink::Parquet;
-use thalweg::source::Listen;
-use thalweg::{Metrics, Query, Running, Stream, count, event_time, ewma, hours, max, mean, min, mins, sum, tumbling};
+use thalweg::operator::detect::Ewma;
+use thalweg::sink::{Callback, Ndjson, Parquet};
+use thalweg::{Detection, Listen, Metrics, Query, Running, Stream, count, event_time, hours, max, mean, min, mins, sum, tumbling};
 
 use crate::Result;
 use crate::live::Live;
@@ -24,6 +22,8 @@ const OVER_LIMIT: &str = "amount > 220";
 /// What the card is judged by. Amounts that the business rule has caught are left out, so that a thief's large
 /// purchases do not become what is usual for the card.
 const USUAL: &str = "CASE WHEN amount <= 220 THEN amount END";
+/// A memory of some 100 payments. In the first 40, what little is known of a card would pass for its whole nature.
+const HISTORY: Ewma = Ewma { alpha: 0.02, warmup: 40 };
 /// Small amounts are not worth a call to the card holder, however unusual.
 const UNUSUAL: &str = "is_anomaly AND amount > 40";
 /// How often to look whether the pipeline has ended.
@@ -109,7 +109,7 @@ fn streams(payments: &Stream) -> (Stream, Stream, Stream) {
     ]);
     let decisions = payments
         .with_columns([("usual", USUAL)])
-        .detect(ewma(0.02).on(["usual"]).by(["card"]).threshold(4.5))
+        .detect(Detection::new(HISTORY).on(["usual"]).by(["card"]).threshold(4.0))
         .with_columns([("over_limit", OVER_LIMIT), ("unusual", UNUSUAL)]);
     let alerts =
         decisions.filter("over_limit OR unusual").select(["ts", "id", "card", "terminal", "amount", "x", "y", "score", "over_limit"]);

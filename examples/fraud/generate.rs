@@ -97,7 +97,8 @@ pub fn run(options: &Generate) -> Result<()> {
     Ok(())
 }
 
-fn send(options: &Generate) -> Result<Sent> {
+/// Sends everything and writes the truth.
+pub fn send(options: &Generate) -> Result<Sent> {
     let traffic = &options.traffic;
     let world = World { customers: traffic.customers, terminals: traffic.terminals, radius: 5.0, seed: traffic.seed };
     let mut simulator = Simulator::new(world)?;

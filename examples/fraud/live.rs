@@ -9,7 +9,8 @@ use thalweg::Metrics;
 
 use crate::Result;
 use crate::detect::{Seen, Span};
-use crate::screen::{Screen, grouped, short};
+use crate::screen::Screen;
+use crate::words::{grouped, short};
 
 /// How often to draw.
 const EVERY: Duration = Duration::from_millis(500);

@@ -21,6 +21,7 @@ mod report;
 mod screen;
 mod simulator;
 mod wire;
+mod words;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -82,7 +83,7 @@ fn demo(options: &Demo) -> Result<()> {
     let truth = options.out.join("truth.csv");
     let rate = match options.traffic.rate {
         0 => "as fast as they are taken".to_owned(),
-        rate => format!("{} a second", screen::grouped(rate)),
+        rate => format!("{} a second", words::grouped(rate)),
     };
     println!("sending transactions to {} for {} s, {rate}; some 9,700 make one simulated day", pipeline.addr, options.traffic.seconds);
     let mut sender = Sender::spawn(&pipeline.addr, &options.traffic, &truth)?;
@@ -138,8 +139,28 @@ impl Drop for Sender {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_event_gets_a_decision_and_ends_in_a_window_or_late() {
+        let folder = tempfile::tempdir().unwrap();
+        let truth = folder.path().join("truth.csv");
+        let pipeline = Pipeline::start("127.0.0.1:0", folder.path()).unwrap();
+        let traffic = Traffic { seconds: 0.25, rate: 200_000, seed: 5, customers: 500, terminals: 1_000 };
+        let options = Generate { addr: pipeline.addr.clone(), traffic, truth: Some(truth.clone()) };
+        let sender = std::thread::spawn(move || generate::send(&options).map_err(|error| error.to_string()));
+        let outcome = pipeline.watch(|| Ok(())).unwrap();
+        let sent = sender.join().unwrap().unwrap();
+        assert_eq!((sent.events, outcome.decided), (50_000, 50_000));
+        assert!(outcome.metrics.late_rows > 0, "one in 10,000 is held back past its day");
+        assert!(outcome.alerts.iter().any(|alert| alert.over_limit) && outcome.alerts.iter().any(|alert| !alert.over_limit));
+        report::print(&outcome, Some(&sent), Some(&truth)).unwrap();
+        let short = Sent { events: 1, ..sent };
+        let error = report::print(&outcome, Some(&short), None).unwrap_err().to_string();
+        assert_eq!(error, "events are missing or double: 1 events were sent, but 50000 arrived");
+    }
 
     #[test]
     fn the_command_line_is_sound() {

@@ -12,7 +12,7 @@ use thalweg::Stream;
 use crate::Result;
 use crate::detect::{Alert, Outcome};
 use crate::generate::Sent;
-use crate::screen::{grouped, short};
+use crate::words::{grouped, short};
 
 /// Prints what came out and checks that no event is missing.
 ///

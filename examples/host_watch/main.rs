@@ -39,7 +39,7 @@ thalweg::event! {
     /// One gauge at one moment.
     pub struct Sample {
         /// Milliseconds since 1970.
-        pub ts: i64,
+        pub ts: i64 as timestamp_ms,
         /// Which gauge, by its place in [`Host::gauges`].
         pub gauge: i64,
         /// Percent, or megabytes a second.
@@ -79,8 +79,8 @@ fn run(options: &Cli) -> Result<()> {
         min("value").alias("least"),
         max("value").alias("most"),
     ]);
-    // Half a core, half the memory, or 50 MB a second: below that, nothing is worth an alert however sudden.
-    let alerts = samples.detect(ewma(0.02).on(["value"]).by(["gauge"]).threshold(6.0)).filter("is_anomaly AND value >= 50");
+    // A fifth of a core or of the memory, or 20 MB a second: below that, nothing is worth an alert however sudden.
+    let alerts = samples.detect(ewma(0.02).on(["value"]).by(["gauge"]).threshold(6.0)).filter("is_anomaly AND value >= 20");
 
     let (of_seconds, of_alerts) = (Arc::clone(&watch), Arc::clone(&watch));
     let mut running = Query::new()

@@ -32,6 +32,8 @@ pub struct Watch {
     gauges: Vec<Gauge>,
     latest: VecDeque<String>,
     alerts: u64,
+    /// Alerts that no plain line has shown yet.
+    unsaid: usize,
     /// Whether there is anything new to draw.
     fresh: bool,
 }
@@ -45,7 +47,7 @@ impl Watch {
     /// A table of these gauges.
     pub fn new(names: Vec<String>) -> Watch {
         let gauges = names.into_iter().map(|name| Gauge { name, ..Gauge::default() }).collect();
-        Watch { screen: Screen::stdout(), gauges, latest: VecDeque::new(), alerts: 0, fresh: false }
+        Watch { screen: Screen::stdout(), gauges, latest: VecDeque::new(), alerts: 0, unsaid: 0, fresh: false }
     }
 
     /// How many alerts there were.
@@ -87,6 +89,7 @@ impl Watch {
                 self.latest.pop_front();
             }
             self.alerts += 1;
+            self.unsaid += 1;
         }
         self.fresh = true;
         Ok(())
@@ -108,6 +111,8 @@ impl Watch {
         table += &format!("{} alerts\n", self.alerts);
         for alert in &self.latest {
             table += &format!("  {alert}\n");
+        }
+        for alert in self.latest.iter().rev().take(std::mem::take(&mut self.unsaid)).rev() {
             line += &format!("\n  {alert}");
         }
         Ok(self.screen.draw(&table, &line)?)

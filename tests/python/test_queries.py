@@ -136,7 +136,10 @@ def test_a_callable_is_a_sink_and_gets_tables(payments: pa.Table) -> None:
 
 
 def test_an_exception_of_a_callback_comes_out_of_wait(payments: pa.Table) -> None:
+    called = threading.Event()
+
     def fail(batch: tw.Table) -> None:
+        called.set()
         raise LookupError(f"no place for {len(batch)} rows")
 
     query = tw.from_arrow(payments).run(sink=fail)
@@ -146,8 +149,9 @@ def test_an_exception_of_a_callback_comes_out_of_wait(payments: pa.Table) -> Non
     if sys.version_info >= (3, 11):
         assert "the callback raised" in raised.value.__notes__[0]
     assert not query.is_running
-    with pytest.raises(LookupError), tw.from_arrow(payments).run(sink=fail) as query:
-        query.wait(timeout=60)
+    called.clear()
+    with pytest.raises(LookupError), tw.from_arrow(payments).run(sink=fail):
+        assert called.wait(timeout=60)
 
 
 def test_late_and_quarantined_rows_have_sinks_of_their_own() -> None:

@@ -164,7 +164,8 @@ impl Compiled {
     /// example an integer division by zero.
     pub fn evaluate(&self, batch: &RecordBatch) -> Result<ArrayRef> {
         let failed = |error| Error::schema(format!("expression `{}` cannot be computed for a row: {}", self.text, plan::message(&error)));
-        let array = self.physical.evaluate(batch).and_then(|value| value.into_array_of_size(batch.num_rows())).map_err(failed)?;
+        let evaluated = plan::guarded(|| self.physical.evaluate(batch)?.into_array_of_size(batch.num_rows()));
+        let array = evaluated.map_err(failed)?;
         match array.data_type() == self.field.data_type() {
             true => Ok(array),
             false => Ok(arrow::compute::cast(&array, self.field.data_type())?),

@@ -1,18 +1,26 @@
 //! Syntax trees and typed expressions to physical expressions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, SchemaRef};
 use datafusion_common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion_common::utils::datafusion_strsim::levenshtein;
-use datafusion_common::{Column, DFSchema, DFSchemaRef, DataFusionError, SchemaError};
+use datafusion_common::{Column, DFSchema, DFSchemaRef, DataFusionError, Result as DataFusionResult, ScalarValue, SchemaError};
 use datafusion_expr::Expr;
+use datafusion_expr::expr::ScalarFunction;
 
 use super::{Compiled, Expression, sql};
 use crate::error::{Error, Result};
 
 /// Columns that an error lists before it only counts them.
 const LISTED_COLUMNS: usize = 40;
+
+/// Functions whose second argument is the length of their result.
+const SIZED: &[&str] = &["lpad", "repeat", "rpad"];
+
+/// The longest text, in repetitions or letters, that they are let make.
+const LONGEST_PAD: i64 = 4_096;
 
 /// One expression with resolved names but without agreed types.
 pub(super) struct Item {
@@ -45,7 +53,7 @@ impl<'a> Planner<'a> {
                 continue;
             };
             let text = syntax.to_string();
-            let planned = thalweg_sql::to_expr(syntax, &self.qualified);
+            let planned = guarded(|| thalweg_sql::to_expr(syntax, &self.qualified));
             let expr = planned.map_err(|error| self.explain(&error))?;
             self.check(&expr)?;
             items.push(Item { expr, text, alias: entry.alias });
@@ -69,7 +77,7 @@ impl<'a> Planner<'a> {
             Expr::Column(column) => Some(column.name.clone()),
             _ => None,
         };
-        let compiled = thalweg_sql::compile(item.expr, &self.qualified);
+        let compiled = guarded(|| thalweg_sql::compile(item.expr, &self.qualified));
         let (physical, field) = compiled.map_err(|error| self.explain(&error))?;
         let name = item.alias.or(column_name).unwrap_or_else(|| item.text.clone());
         Ok(Compiled { text: item.text, field: Field::clone(&field).with_name(name), physical })
@@ -95,6 +103,7 @@ impl<'a> Planner<'a> {
                     "a subquery reads a whole table, but an expression sees one row at a time; join the other stream instead".to_owned(),
                 ),
                 Expr::Placeholder(placeholder) => Some(format!("`{}` is a placeholder; write the value itself", placeholder.id)),
+                Expr::ScalarFunction(call) => refuse_sizes(call),
                 _ => None,
             };
             refusal = refusal.take().or(why);
@@ -139,6 +148,27 @@ impl<'a> Planner<'a> {
 
 fn column(field: &Field) -> Item {
     Item { expr: datafusion_expr::ident(field.name()), text: field.name().clone(), alias: None }
+}
+
+/// Refuses functions that take the length of their result from data: one row could use up the memory of the process.
+fn refuse_sizes(call: &ScalarFunction) -> Option<String> {
+    let is_bounded = |length: &Expr| matches!(length, Expr::Literal(ScalarValue::Int64(Some(0..=LONGEST_PAD)), _));
+    let refused = SIZED.contains(&call.name()) && !call.args.get(1).is_none_or(is_bounded);
+    refused.then(|| {
+        format!(
+            "`{}` makes text as long as it is told to, so the length must be written out, as a number of 0 to {LONGEST_PAD}",
+            call.name()
+        )
+    })
+}
+
+/// Runs code of DataFusion, some functions of which panic on some arguments, and makes an error of a panic.
+pub(super) fn guarded<T>(run: impl FnOnce() -> DataFusionResult<T>) -> DataFusionResult<T> {
+    // Nothing that a panic may have left half done is looked at again: the error ends the pipeline.
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let why = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(DataFusionError::Execution(format!("a function failed on its arguments: {}", why.unwrap_or("no reason given"))))
+    })
 }
 
 /// What DataFusion says, without the name of its error's class and without a backtrace.

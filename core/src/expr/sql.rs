@@ -231,7 +231,7 @@ fn refuse_function(function: &Function) -> Option<String> {
             "`{written}` gives another answer each time, so that a replay after a crash would differ; put the value into a column at the source"
         )),
         Known::Unknown => {
-            let hint = nearest(&name, FUNCTIONS.names()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            let hint = nearest(&name, FUNCTIONS.names()).map_or_else(String::new, |near| format!(" (did you mean `{near}`?)"));
             Some(format!("there is no function `{written}`{hint}"))
         }
     }

@@ -101,9 +101,10 @@ const ANSWERS: &[(&str, &str)] = &[
     ("concat(name, '-', cardId)", "Ada-1 bob-2 -3 x%y-4"),
     ("length(name)", "3 3 - 3"),
     ("substring(user, 2, 1)", "1 2 3 4"),
+    ("lpad(user, 4, '.') || repeat('-', 2)", "..u1-- ..u2-- ..u3-- ..u4--"),
     ("trim('  x ')", "x x x x"),
     ("coalesce(limit, amount)", "5.0 -2.5 0.0 100.0"),
-    ("amount / nullif(limit, 0)", "2.0 - - 0.9998999999999999"),
+    ("amount * nullif(limit, 0)", "50.0 - - 9999.0"),
     ("greatest(cardId, 3)", "3 3 3 4"),
     ("starts_with(user, 'u1')", "true false false false"),
     ("CAST(cardId AS VARCHAR) || 'x'", "1x 2x 3x 4x"),
@@ -217,6 +218,9 @@ fn what_looks_at_more_than_one_row_or_the_clock_is_refused() {
         ("random() < 0.1", "`random` gives another answer each time"),
         ("cardId = $1", "`$1` is a placeholder"),
         ("cardId = ?", "`?` is a placeholder"),
+        ("lpad(name, cardId)", "`lpad` makes text as long as it is told to, so the length must be written out, as a number of 0 to 4096"),
+        ("repeat('x', 9223372036854775807)", "`repeat` makes text as long as it is told to"),
+        ("rpad(name, -1)", "`rpad` makes text as long as it is told to"),
         ("name.*", "a star has nothing before or behind it"),
     ] {
         let message = error(expression);
@@ -255,6 +259,16 @@ fn a_row_that_cannot_be_computed_is_an_error() {
     let compiled = Compiled::new(&"cardId / (cardId - 2)".into(), &batch.schema()).unwrap();
     let error = compiled.evaluate(&batch).unwrap_err();
     assert_eq!(error.to_string(), "expression `cardId / (cardId - 2)` cannot be computed for a row: Divide by zero error");
+}
+
+#[test]
+fn a_panic_of_a_function_is_an_error() {
+    assert_eq!(plan::guarded(|| Ok(1)).unwrap(), 1);
+    let error = plan::guarded(|| -> datafusion_common::Result<()> {
+        Vec::<u8>::with_capacity(std::hint::black_box(usize::MAX)).push(1);
+        Ok(())
+    });
+    assert_eq!(plan::message(&error.unwrap_err()), "a function failed on its arguments: capacity overflow");
 }
 
 #[test]
