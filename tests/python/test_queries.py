@@ -6,7 +6,6 @@ import asyncio
 import gc
 import json
 import logging
-import os
 import signal
 import subprocess
 import sys
@@ -20,7 +19,7 @@ import pyarrow.parquet
 import pytest
 
 import thalweg as tw
-from twins import SCHEMA, make_payments, rows_of, send
+from twins import SCHEMA, rows_of, send
 
 
 def per_second(table: pa.Table) -> tw.Stream:
@@ -292,21 +291,23 @@ def test_control_c_is_answered(wait: str) -> None:
 
 
 def test_other_threads_run_while_the_engine_works() -> None:
-    """The engine reads from a pipe that another Python thread feeds: with the lock held, neither could go on."""
-    read_end, write_end = os.pipe()
-    table = make_payments(20_000)
-
-    def feed() -> None:
-        with os.fdopen(write_end, "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
-            for batch in table.to_batches(max_chunksize=100):
-                writer.write_batch(batch)
-
-    feeder = threading.Thread(target=feed)
-    feeder.start()
-    with os.fdopen(read_end, "rb") as file:
-        reader = pa.ipc.open_stream(file)
-        assert len(tw.from_arrow(reader).collect()) == 20_000
-    feeder.join()
+    """The input ends when another thread hangs up, and that thread can run only if `collect` gives the lock away."""
+    done = run_python("""
+        import socket, sys, threading, thalweg as tw
+        sys.setswitchinterval(1_000)
+        stream = tw.listen_tcp("127.0.0.1:0", schema={"n": "int64"}, end_on_disconnect=True)
+        host, port = stream.local_addr.split(":")
+        client = socket.create_connection((host, int(port)))
+        collecting = threading.Event()
+        def hang_up():
+            collecting.wait()
+            client.sendall(b'{"n": 1}\\n')
+            client.close()
+        threading.Thread(target=hang_up).start()
+        collecting.set()
+        print(len(stream.collect()))
+    """)
+    assert done.stdout == "1\n"
 
 
 def test_the_package_works_without_pyarrow(tmp_path: Path) -> None:
