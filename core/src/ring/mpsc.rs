@@ -44,7 +44,7 @@ use std::time::Duration;
 use super::sync::{
     Arc, AtomicBool, AtomicU64, AtomicUsize, CachePadded, Deadline, Mutex, Ordering, Thread, UnsafeCell, current, lock, park, yield_now,
 };
-use super::wait::{Sleepers, wait_until};
+use super::wait::{Sleepers, settle_pauses, wait_until};
 use super::{Empty, Refused};
 use crate::config::WaitStrategy;
 
@@ -86,6 +86,7 @@ struct Shared<T> {
     slots: Box<[Slot<T>]>,
     full: Full,
     wait: WaitStrategy,
+    settle: u32,
     receiver_gone: AtomicBool,
     senders: AtomicUsize,
     /// The consumer, while [`SLEEPING`] is set.
@@ -231,10 +232,11 @@ pub fn mpsc<T: Copy + Send>(capacity: usize, full: Full, wait: WaitStrategy) -> 
     let shared = Arc::new(Shared {
         head: CachePadded(AtomicUsize::new(0)),
         tail: CachePadded(AtomicUsize::new(0)),
-        space: CachePadded(Sleepers::new()),
+        space: CachePadded(Sleepers::new(wait, capacity)),
         slots: (0..capacity).map(slot).collect(),
         full,
         wait,
+        settle: settle_pauses(wait, capacity),
         receiver_gone: AtomicBool::new(false),
         senders: AtomicUsize::new(1),
         sleeper: Mutex::new(None),
@@ -306,7 +308,7 @@ impl<T: Copy + Send> Sender<T> {
             }
             return;
         }
-        shared.space.wait(shared.wait, Deadline::NEVER, || {
+        shared.space.wait(Deadline::NEVER, || {
             let position = tail();
             let turn = shared.slot(position).sequence.load(Ordering::Relaxed).wrapping_sub(position);
             turn as isize >= 0 || shared.receiver_gone.load(Ordering::Relaxed)
@@ -434,7 +436,13 @@ impl<T: Copy + Send> Receiver<T> {
     }
 
     fn wait_until(&mut self, deadline: Deadline) -> Result<(), Empty> {
-        let came = wait_until(self.shared.wait, deadline, || self.is_ready() || self.is_closed(), |deadline| self.sleep(deadline));
+        let came = wait_until(
+            self.shared.wait,
+            self.shared.settle,
+            deadline,
+            || self.is_ready() || self.is_closed(),
+            |deadline| self.sleep(deadline),
+        );
         // In this order: what is closed and then found empty stays empty.
         let closed = self.is_closed();
         match self.is_ready() {

@@ -20,7 +20,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use super::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Deadline, Ordering, UnsafeCell};
+use super::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Deadline, Ordering, UnsafeCell, empty, fill};
 use super::wait::Sleepers;
 use super::{Closed, Empty};
 use crate::config::WaitStrategy;
@@ -40,7 +40,6 @@ struct Shared<T> {
     slots: Box<[Slot<T>]>,
     producer_gone: AtomicBool,
     consumer_gone: AtomicBool,
-    wait: WaitStrategy,
 }
 
 // SAFETY: a slot is written by the producer alone while it lies outside `head..tail` and read by the consumer alone
@@ -60,7 +59,8 @@ impl<T> Shared<T> {
 
     #[inline(always)]
     fn slot(&self, position: usize) -> &Slot<T> {
-        &self.slots[position & (self.slots.len() - 1)]
+        // SAFETY: there is at least one slot, and a mask of one less than their number, a power of two, stays below it.
+        unsafe { self.slots.get_unchecked(position & (self.slots.len() - 1)) }
     }
 
     fn len(&self) -> usize {
@@ -101,12 +101,11 @@ pub fn spsc_waiting<T>(capacity: usize, wait: WaitStrategy) -> (Producer<T>, Con
     let shared = Arc::new(Shared {
         head: CachePadded(AtomicUsize::new(0)),
         tail: CachePadded(AtomicUsize::new(0)),
-        items: CachePadded(Sleepers::new()),
-        space: CachePadded(Sleepers::new()),
+        items: CachePadded(Sleepers::new(wait, capacity)),
+        space: CachePadded(Sleepers::new(wait, capacity)),
         slots: (0..capacity).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect(),
         producer_gone: AtomicBool::new(false),
         consumer_gone: AtomicBool::new(false),
-        wait,
     });
     (Producer { shared: shared.clone(), tail: 0, head: 0 }, Consumer { shared, head: 0, tail: 0 })
 }
@@ -159,9 +158,24 @@ impl<T> Producer<T> {
     ///
     /// # Errors
     /// The value, if the consumer is gone.
+    #[inline]
     pub fn push(&mut self, value: T) -> Result<(), Closed<T>> {
+        if self.is_closed() {
+            return Err(Closed(value));
+        }
+        self.try_push(value).or_else(|value| self.push_waiting(value))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn push_waiting(&mut self, value: T) -> Result<(), Closed<T>> {
         let mut value = value;
         loop {
+            let (shared, seen) = (&*self.shared, self.head);
+            // The ring was full at `seen`: any other head means space.
+            shared
+                .space
+                .wait(Deadline::NEVER, || shared.head.load(Ordering::Relaxed) != seen || shared.consumer_gone.load(Ordering::Relaxed));
             if self.is_closed() {
                 return Err(Closed(value));
             }
@@ -169,11 +183,6 @@ impl<T> Producer<T> {
                 Ok(()) => return Ok(()),
                 Err(back) => value = back,
             }
-            let (shared, seen) = (&*self.shared, self.head);
-            // The ring was full at `seen`: any other head means space.
-            shared.space.wait(shared.wait, Deadline::NEVER, || {
-                shared.head.load(Ordering::Relaxed) != seen || shared.consumer_gone.load(Ordering::Relaxed)
-            });
         }
     }
 
@@ -186,11 +195,10 @@ impl<T> Producer<T> {
         let count = self.room(values.len());
         let (first, second) = self.shared.runs(self.tail, count);
         let (before, after) = values[..count].split_at(first.len());
-        for (run, values) in [(first, before), (second, after)] {
-            for (slot, value) in run.iter().zip(values) {
-                // SAFETY: `room` has seen these slots free, and this is the only producer.
-                slot.with_mut(|slot| unsafe { (*slot).write(*value) });
-            }
+        // SAFETY: `room` has seen these slots free, and this is the only producer.
+        unsafe {
+            fill(first, before);
+            fill(second, after);
         }
         if count > 0 {
             self.publish(count);
@@ -202,9 +210,10 @@ impl<T> Producer<T> {
     ///
     /// All are handed over together at the end; should the iterator panic, those taken in this call are leaked.
     pub fn push_iter(&mut self, values: impl IntoIterator<Item = T>) -> usize {
-        let room = self.room(self.capacity());
+        let values = values.into_iter();
+        let room = self.room(values.size_hint().1.map_or(self.capacity(), |most| most.min(self.capacity())));
         let mut count = 0;
-        for value in values.into_iter().take(room) {
+        for value in values.take(room) {
             // SAFETY: `room` has seen this slot free, and this is the only producer.
             self.shared.slot(self.tail.wrapping_add(count)).with_mut(|slot| unsafe { (*slot).write(value) });
             count += 1;
@@ -288,36 +297,35 @@ impl<T> Consumer<T> {
     }
 
     /// Pops, waiting for an item; `None` once the producer is gone and the ring is empty.
+    #[inline]
     pub fn pop(&mut self) -> Option<T> {
-        self.pop_until(Deadline::NEVER).ok()
+        self.try_pop().or_else(|| self.pop_waiting(Deadline::NEVER).ok())
     }
 
     /// Pops, waiting for an item no longer than `wait`.
     ///
     /// # Errors
     /// [`Empty::TimedOut`] if none came, [`Empty::Closed`] once the producer is gone and the ring is empty.
+    #[inline]
     pub fn pop_timeout(&mut self, wait: Duration) -> Result<T, Empty> {
-        match self.try_pop() {
-            Some(value) => Ok(value),
-            None => self.pop_until(Deadline::after(wait)),
-        }
+        self.try_pop().map_or_else(|| self.pop_waiting(Deadline::after(wait)), Ok)
     }
 
-    fn pop_until(&mut self, deadline: Deadline) -> Result<T, Empty> {
+    #[cold]
+    #[inline(never)]
+    fn pop_waiting(&mut self, deadline: Deadline) -> Result<T, Empty> {
         loop {
-            if let Some(value) = self.try_pop() {
-                return Ok(value);
-            }
-            if self.is_closed() {
-                return self.try_pop().ok_or(Empty::Closed);
-            }
             let (shared, seen) = (&*self.shared, self.tail);
             // The ring was empty at `seen`: any other tail means an item.
-            let came = shared.items.wait(shared.wait, deadline, || {
-                shared.tail.load(Ordering::Relaxed) != seen || shared.producer_gone.load(Ordering::Relaxed)
-            });
-            if !came {
-                return self.try_pop().ok_or(Empty::TimedOut);
+            let came =
+                shared.items.wait(deadline, || shared.tail.load(Ordering::Relaxed) != seen || shared.producer_gone.load(Ordering::Relaxed));
+            // In this order: what is closed and then found empty stays empty.
+            let closed = self.is_closed();
+            match self.try_pop() {
+                Some(value) => return Ok(value),
+                None if closed => return Err(Empty::Closed),
+                None if !came => return Err(Empty::TimedOut),
+                None => {}
             }
         }
     }
@@ -331,10 +339,11 @@ impl<T> Consumer<T> {
         }
         into.reserve(count);
         let (first, second) = self.shared.runs(self.head, count);
-        for run in [first, second] {
-            // SAFETY: `ready` has seen items in these slots, and this is the only consumer; `release` gives the slots up, so
-            // each item is read once. Nothing in between can panic: the space is reserved.
-            into.extend(run.iter().map(|slot| slot.with(|slot| unsafe { (*slot).assume_init_read() })));
+        // SAFETY: `ready` has seen items in these slots, and this is the only consumer; `release` gives the slots up, so
+        // each item is read once. Nothing in between can panic: the space is reserved.
+        unsafe {
+            empty(first, into);
+            empty(second, into);
         }
         self.release(count);
         count

@@ -32,7 +32,8 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(not(loom))]
 mod std_sync {
     pub use std::hint::spin_loop;
-    pub use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    use std::mem::MaybeUninit;
+    pub use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
     pub use std::sync::{Arc, Mutex, MutexGuard};
     pub use std::thread::{Thread, current, yield_now};
     use std::time::{Duration, Instant};
@@ -62,6 +63,33 @@ mod std_sync {
         #[inline(always)]
         pub fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
             write(self.0.get())
+        }
+    }
+
+    /// Copies `values` into as many `slots`, as one block.
+    ///
+    /// # Safety
+    /// The slots are free and nobody else's; there are as many as values.
+    #[inline(always)]
+    pub unsafe fn fill<T: Copy>(slots: &[UnsafeCell<MaybeUninit<T>>], values: &[T]) {
+        debug_assert_eq!(slots.len(), values.len());
+        let into = slots.as_ptr().cast::<T>().cast_mut();
+        // SAFETY: a slot is a T in memory, its cells allow the write, and the caller vouches for the rest.
+        unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), into, slots.len()) }
+    }
+
+    /// Moves the values of `slots` to the end of `into`, as one block. The space must be reserved.
+    ///
+    /// # Safety
+    /// The slots hold values, are nobody else's, and are not read again.
+    #[inline(always)]
+    pub unsafe fn empty<T>(slots: &[UnsafeCell<MaybeUninit<T>>], into: &mut Vec<T>) {
+        let end = into.len();
+        let space = &mut into.spare_capacity_mut()[..slots.len()];
+        // SAFETY: a slot is a T in memory, there is as much space, and the caller vouches that the values are whole and moved once.
+        unsafe {
+            std::ptr::copy_nonoverlapping(slots.as_ptr().cast(), space.as_mut_ptr(), slots.len());
+            into.set_len(end + slots.len());
         }
     }
 
@@ -109,14 +137,20 @@ mod std_sync {
             Barrier { asymmetric: *ASYMMETRIC.get_or_init(membarrier::register) }
         }
 
+        /// Whether the light barrier must be followed by [`Barrier::fence`].
+        pub fn is_fence(self) -> bool {
+            !self.asymmetric
+        }
+
         /// For whom the other side waits: on every push and pop.
         #[inline(always)]
         pub fn light(self) {
-            if self.asymmetric {
-                std::sync::atomic::compiler_fence(Ordering::SeqCst);
-            } else {
-                fence(Ordering::SeqCst);
-            }
+            std::sync::atomic::compiler_fence(Ordering::SeqCst);
+        }
+
+        /// The rest of the light barrier where the heavy one is not asymmetric.
+        pub fn fence(self) {
+            fence(Ordering::SeqCst);
         }
 
         /// For who is about to sleep. False if the kernel refused: there has been no barrier, so do not sleep.
@@ -161,10 +195,31 @@ mod std_sync {
 mod loom_sync {
     pub use loom::cell::UnsafeCell;
     pub use loom::hint::spin_loop;
-    pub use loom::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+    pub use loom::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering, fence};
     pub use loom::sync::{Arc, Mutex, MutexGuard};
     pub use loom::thread::{self, Thread, current, yield_now};
+    use std::mem::MaybeUninit;
     use std::time::Duration;
+
+    /// One by one, for each access to be seen.
+    ///
+    /// # Safety
+    /// The slots are free and nobody else's; there are as many as values.
+    pub unsafe fn fill<T: Copy>(slots: &[UnsafeCell<MaybeUninit<T>>], values: &[T]) {
+        for (slot, value) in slots.iter().zip(values) {
+            // SAFETY: the caller vouches for it.
+            slot.with_mut(|slot| unsafe { (*slot).write(*value) });
+        }
+    }
+
+    /// One by one, for each access to be seen.
+    ///
+    /// # Safety
+    /// The slots hold values, are nobody else's, and are not read again.
+    pub unsafe fn empty<T>(slots: &[UnsafeCell<MaybeUninit<T>>], into: &mut Vec<T>) {
+        // SAFETY: the caller vouches for it.
+        into.extend(slots.iter().map(|slot| slot.with(|slot| unsafe { (*slot).assume_init_read() })));
+    }
 
     /// Runs `program` in every interleaving in which no more than `preemptions` threads are interrupted against their will;
     /// without a bound, in every one. Bounded where all would take minutes; nearly all known races need two at most
@@ -210,7 +265,13 @@ mod loom_sync {
             Barrier
         }
 
-        pub fn light(self) {
+        pub fn is_fence(self) -> bool {
+            true
+        }
+
+        pub fn light(self) {}
+
+        pub fn fence(self) {
             fence(Ordering::SeqCst);
         }
 
