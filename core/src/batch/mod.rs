@@ -31,6 +31,10 @@ pub struct EventTime {
     /// For each row the watermark of its partition before that row was seen. `None` when no row of the
     /// batch lies at or behind it, so that no row can be late.
     pub watermarks: Option<ScalarBuffer<i64>>,
+    /// No row is earlier. Steps that take rows out need not raise it.
+    pub earliest: i64,
+    /// No row is later. Steps that take rows out need not lower it.
+    pub latest: i64,
 }
 
 /// Columns, their event time once the watermark stage has seen them, and their origin.
@@ -111,15 +115,23 @@ impl Batch {
 }
 
 impl EventTime {
+    /// Event times, none of them late.
+    pub fn new(times: ScalarBuffer<i64>) -> EventTime {
+        let (earliest, latest) = times.iter().fold((i64::MAX, i64::MIN), |(low, high), &time| (low.min(time), high.max(time)));
+        EventTime { times, watermarks: None, earliest, latest }
+    }
+
     fn filter(self, predicate: &FilterPredicate) -> Result<EventTime> {
         let keep = |values: ScalarBuffer<i64>| -> Result<ScalarBuffer<i64>> {
             let kept = predicate.filter(&Int64Array::new(values, None))?;
             Ok(kept.to_data().buffers()[0].clone().into())
         };
-        Ok(EventTime { times: keep(self.times)?, watermarks: self.watermarks.map(keep).transpose()? })
+        let watermarks = self.watermarks.map(keep).transpose()?;
+        Ok(EventTime { times: keep(self.times)?, watermarks, ..self })
     }
 
     fn slice(&self, offset: usize, length: usize) -> EventTime {
-        EventTime { times: self.times.slice(offset, length), watermarks: self.watermarks.as_ref().map(|marks| marks.slice(offset, length)) }
+        let watermarks = self.watermarks.as_ref().map(|marks| marks.slice(offset, length));
+        EventTime { times: self.times.slice(offset, length), watermarks, ..*self }
     }
 }

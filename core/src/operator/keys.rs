@@ -129,15 +129,21 @@ impl Keys {
         Ok(())
     }
 
-    /// Forgets the key of `slot`; the slot may be given to another key.
-    pub fn remove(&mut self, slot: u32) {
-        let null = self.null_slot.take_if(|null| *null == slot).is_some();
-        match (&mut self.table, null) {
-            (Table::Single, _) => {}
-            (Table::Int(dictionary), true) => dictionary.release(slot),
-            (Table::Int(dictionary), false) => dictionary.remove(slot),
-            (Table::Bytes(dictionary), true) => dictionary.release(slot),
-            (Table::Bytes(dictionary) | Table::Rows(_, dictionary), _) => dictionary.remove(slot),
+    /// Forgets the keys of `slots`, which are ascending; the slots may be given to other keys.
+    pub fn remove_all(&mut self, slots: &[u32]) {
+        let null = self.null_slot.and_then(|null| slots.binary_search(&null).ok());
+        let (before, after) = null.map_or((slots, &[][..]), |at| (&slots[..at], &slots[at + 1..]));
+        for slots in [before, after] {
+            match &mut self.table {
+                Table::Single => {}
+                Table::Int(dictionary) => dictionary.remove_all(slots),
+                Table::Bytes(dictionary) | Table::Rows(_, dictionary) => dictionary.remove_all(slots),
+            }
+        }
+        match (&mut self.table, null.and_then(|_| self.null_slot.take())) {
+            (Table::Int(dictionary), Some(null)) => dictionary.release(null),
+            (Table::Bytes(dictionary), Some(null)) => dictionary.release(null),
+            _ => {}
         }
     }
 

@@ -99,7 +99,7 @@ pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<R
         }
     };
     let times = column.times(batch.records.column(column.index))?;
-    Ok(Batch { time: Some(EventTime { times, watermarks: None }), ..batch })
+    Ok(Batch { time: Some(EventTime::new(times)), ..batch })
 }
 
 /// Tells `watermarks` of a batch's rows and writes into the batch what the watermark was before each, if any is behind.
@@ -122,12 +122,11 @@ pub(crate) fn observe(batch: &mut Batch, watermarks: &mut Watermarks, now: u64, 
 }
 
 /// Cuts the rows of a batch into pieces that span few panes each.
-pub(crate) fn pieces(times: &[i64], pane: Option<i64>) -> Vec<Range<usize>> {
-    let rows = times.len();
+pub(crate) fn pieces(time: &EventTime, pane: Option<i64>) -> Vec<Range<usize>> {
+    let rows = time.times.len();
     let whole = || vec![0..rows];
     let Some(pane) = pane.filter(|_| rows > MIN_PIECE_ROWS) else { return whole() };
-    let (low, high) = times.iter().fold((i64::MAX, i64::MIN), |(low, high), &time| (low.min(time), high.max(time)));
-    let panes = high.saturating_sub(low) / pane + 1;
+    let panes = time.latest.saturating_sub(time.earliest) / pane + 1;
     if panes <= PANES_PER_PIECE {
         return whole();
     }
@@ -140,15 +139,18 @@ pub(crate) fn pieces(times: &[i64], pane: Option<i64>) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
+    fn cut(times: impl IntoIterator<Item = i64>, pane: Option<i64>) -> Vec<Range<usize>> {
+        pieces(&EventTime::new(times.into_iter().collect()), pane)
+    }
+
     #[test]
     fn sparse_batches_are_cut_and_dense_ones_are_not() {
-        let dense: Vec<i64> = (0..1_000).collect();
-        assert_eq!(pieces(&dense, Some(1_000)), vec![0..1_000]);
-        assert_eq!(pieces(&dense, None), vec![0..1_000]);
-        let sparse: Vec<i64> = (0..1_000).map(|row| row * 1_000).collect();
-        let cut = pieces(&sparse, Some(1_000));
-        assert_eq!((cut.first(), cut.last()), (Some(&(0..64)), Some(&(960..1_000))));
-        assert_eq!(cut.iter().map(ExactSizeIterator::len).sum::<usize>(), 1_000);
-        assert_eq!(pieces(&[i64::MIN, i64::MAX], Some(1)), vec![0..2]);
+        let one = |end: usize| vec![Range { start: 0, end }];
+        assert_eq!(cut(0..1_000, Some(1_000)), one(1_000));
+        assert_eq!(cut(0..1_000, None), one(1_000));
+        let sparse = cut((0..1_000).map(|row| row * 1_000), Some(1_000));
+        assert_eq!((sparse.first(), sparse.last()), (Some(&(0..64)), Some(&(960..1_000))));
+        assert_eq!(sparse.iter().map(ExactSizeIterator::len).sum::<usize>(), 1_000);
+        assert_eq!(cut([i64::MIN, i64::MAX], Some(1)), one(2));
     }
 }

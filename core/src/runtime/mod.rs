@@ -204,8 +204,8 @@ impl Pipeline {
                 continue;
             };
             let batch = ingest::take_times(batch, &stage.column, rejected)?;
-            let times = batch.time.as_ref().map(|time| time.times.clone()).unwrap_or_default();
-            for piece in ingest::pieces(&times, stage.pane) {
+            let pieces = batch.time.as_ref().map(|time| ingest::pieces(time, stage.pane)).unwrap_or_default();
+            for piece in pieces {
                 self.push_piece(batch.slice(piece), now)?;
             }
         }

@@ -1,6 +1,6 @@
 //! Integer keys: a table indexed by key while keys lie close together, a hash table once they do not.
 
-use super::{BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
+use super::{AHEAD, BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
 use crate::simd::prefetch::{FAR, prefetch};
 
 /// A range of keys up to this many is always indexed directly: 4 MiB of table, of which only pages in use are backed.
@@ -9,9 +9,6 @@ const DIRECT_ALWAYS: u64 = 1 << 20;
 /// A range up to this many is indexed directly while at least one key in [`DIRECT_SPARSITY`] is there: 16 MiB of table.
 const DIRECT_MOST: u64 = 1 << 22;
 const DIRECT_SPARSITY: u64 = 16;
-
-/// Rows between asking for a hash table entry and using it.
-const AHEAD: usize = 24;
 
 /// Entries of the first table of either kind.
 const FIRST_TABLE: usize = 1024;
@@ -40,7 +37,7 @@ enum Index {
 impl IntDictionary {
     /// An empty dictionary of at most `max_slots` keys at a time.
     pub fn new(max_slots: usize) -> Self {
-        Self { index: Index::Direct(Direct { base: 0, table: Vec::new() }), keys: Vec::new(), slots: Slots::new(max_slots) }
+        Self { index: Index::Direct(Direct { base: 0, table: Vec::new(), low: i64::MAX, high: i64::MIN }), keys: Vec::new(), slots: Slots::new(max_slots) }
     }
 
     /// Appends the slot of each key to `slots`, giving new keys new slots.
@@ -85,6 +82,18 @@ impl IntDictionary {
         };
         if removed {
             self.slots.give_back(slot);
+        }
+    }
+
+    /// Frees live slots, as [`Self::remove`] does, with the look-ups of many in flight together.
+    pub fn remove_all(&mut self, slots: &[u32]) {
+        for (row, &slot) in slots.iter().enumerate() {
+            if let (Index::Hashed(hashed), Some(&ahead)) = (&self.index, slots.get(row + AHEAD))
+                && let Some(&key) = self.keys.get(ahead as usize)
+            {
+                prefetch(&hashed.entries, hashed.home(key));
+            }
+            self.remove(slot);
         }
     }
 
@@ -168,6 +177,9 @@ impl IntDictionary {
 struct Direct {
     base: i64,
     table: Vec<u32>,
+    /// The least and greatest key so far; what the table covers beyond them is spare.
+    low: i64,
+    high: i64,
 }
 
 impl Direct {
@@ -192,30 +204,25 @@ impl Direct {
         all
     }
 
-    /// Makes the table cover `key`, unless the range would be too wide for the number of live keys, `key` among them.
+    /// Makes the table cover `key`, unless the keys would range too wide for the number of live ones, `key` among them.
     fn make_room(&mut self, key: i64, live: usize) -> bool {
+        (self.low, self.high) = (self.low.min(key), self.high.max(key));
         if self.index(key) < self.table.len() {
             return true;
         }
         let limit = DIRECT_ALWAYS.max(DIRECT_MOST.min(DIRECT_SPARSITY * live as u64));
-        let old = self.table.len();
-        let (first, last) = match old {
-            0 => (key, key),
-            _ => (self.base.min(key), (self.base + (old as i64 - 1)).max(key)),
-        };
-        let range = last.abs_diff(first);
+        let range = self.high.abs_diff(self.low);
         if range >= limit {
             return false;
         }
         // At least double, on the side where the key came, so that growth is paid for by the keys that caused it.
-        let entries = (range + 1).max(2 * old as u64).max(FIRST_TABLE as u64).min(limit);
+        let entries = (range + 1).max(2 * self.table.len() as u64).max(FIRST_TABLE as u64).min(limit);
         let spare = (entries - (range + 1)) as i64;
-        let base = if old > 0 && key < self.base { first.saturating_sub(spare) } else { first };
+        let base = if !self.table.is_empty() && key < self.base { self.low.saturating_sub(spare) } else { self.low };
         let base = base.min(i64::MAX - (entries as i64 - 1));
         let mut table = vec![0; entries as usize];
-        let shift = self.base.abs_diff(base) as usize;
-        if old > 0 {
-            table[shift..shift + old].copy_from_slice(&self.table);
+        for entry in self.entries() {
+            table[entry.key.abs_diff(base) as usize] = entry.slot;
         }
         (self.base, self.table) = (base, table);
         true

@@ -16,6 +16,9 @@ pub use int::IntDictionary;
 /// Rows whose lookups are in flight together.
 const BLOCK: usize = 256;
 
+/// Rows between asking for a table's entry and using it.
+const AHEAD: usize = 24;
+
 /// A dictionary was asked for one more slot than it may hand out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {

@@ -14,7 +14,7 @@ use arrow::array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, UInt32Ar
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Schema, SchemaRef};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
-use thalweg_kernels::{assign_panes, min_max_i64, offset_slots};
+use thalweg_kernels::{assign_panes, offset_slots};
 
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
@@ -61,6 +61,9 @@ struct Scratch {
 }
 
 const NO_ROW: Row = Row::MAX;
+
+/// Panes that are all opened when a batch spans no more.
+const FEW_PANES: usize = 3;
 
 impl Window {
     /// `aggregates` over the windows of `spec` for each key made of the columns `by`, on rows of `schema` whose
@@ -110,8 +113,7 @@ impl Window {
 
     /// Takes out the rows that are late and those that only some of their windows can still count.
     fn admit(&mut self, batch: Batch, time: &EventTime, out: &mut Output) -> Result<Option<Batch>> {
-        let earliest = min_max_i64(&time.times).map_or(i64::MAX, |(low, _)| low);
-        if time.watermarks.is_none() && earliest > self.watermark {
+        if time.watermarks.is_none() && time.earliest > self.watermark {
             return Ok(Some(batch));
         }
         let (mut keep, mut late) = (vec![true; batch.rows()], vec![false; batch.rows()]);
@@ -160,12 +162,14 @@ impl Window {
     fn amend(&mut self, window: i64, batch: &Batch, time: &EventTime, rows: Vec<u32>) -> Result<()> {
         let times: Vec<i64> = rows.iter().map(|&row| time.times[row as usize]).collect();
         let records = take_record_batch(&batch.records, &UInt32Array::from(rows))?;
-        self.add(&records, &times, Some(window))
+        self.add(&records, &times, (time.earliest, time.latest), Some(window))
     }
 
     /// Accumulates rows into their panes, or into the amendments for the windows from `amends` on.
-    fn add(&mut self, records: &RecordBatch, times: &[i64], amends: Option<i64>) -> Result<()> {
-        let Some((low, high)) = min_max_i64(times) else { return Ok(()) };
+    fn add(&mut self, records: &RecordBatch, times: &[i64], (low, high): (i64, i64), amends: Option<i64>) -> Result<()> {
+        if times.is_empty() {
+            return Ok(());
+        }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.keys.assign(records, &mut scratch.slots)?;
         self.table.reserve_slots(self.keys.slots());
@@ -189,6 +193,13 @@ impl Window {
 
     /// Fills `rows[p]` for each local pane number in `panes`.
     fn rows_for(&mut self, panes: &[u32], first: i64, amends: Option<i64>, rows: &mut [Row]) -> Result<()> {
+        if rows.len() <= FEW_PANES {
+            // An empty pane more costs less than a look at every row, and puts nothing out.
+            for (pane, row) in (first..).zip(rows) {
+                *row = self.row_of(pane, amends)?;
+            }
+            return Ok(());
+        }
         for &pane in panes {
             if rows[pane as usize] == NO_ROW {
                 rows[pane as usize] = self.row_of(first + i64::from(pane), amends)?;
@@ -321,11 +332,9 @@ impl Window {
     fn retire(&mut self, row: Row) {
         let slots = self.keys.slots();
         let held: Vec<Row> = self.open.values().rev().chain(self.amendments.values()).copied().chain(self.stacks.totals()).collect();
-        for &slot in &self.scratch.live {
-            if !held.iter().any(|&other| self.table.count(other, slot) > 0) {
-                self.keys.remove(slot);
-            }
-        }
+        let gone = |slot: &u32| !held.iter().any(|&other| self.table.count(other, *slot) > 0);
+        self.scratch.live.retain(gone);
+        self.keys.remove_all(&self.scratch.live);
         self.table.release(row, slots);
     }
 }
@@ -344,7 +353,7 @@ impl Operator for Window {
         };
         let Some(batch) = self.admit(batch, &time, out)? else { return Ok(()) };
         let time = batch.time.as_ref().unwrap_or(&time);
-        self.add(&batch.records, &time.times, None)
+        self.add(&batch.records, &time.times, (time.earliest, time.latest), None)
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
@@ -374,7 +383,7 @@ impl Window {
         let ends = records.column(self.keys.fields().len() + 1).to_data();
         let ends = arrow::buffer::ScalarBuffer::<i64>::from(ends.buffers()[0].clone());
         let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
-        Batch { time: Some(EventTime { times, watermarks: None }), ..Batch::new(records, 0, 0) }
+        Batch { time: Some(EventTime::new(times)), ..Batch::new(records, 0, 0) }
     }
 }
 

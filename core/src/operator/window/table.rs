@@ -151,12 +151,17 @@ impl PaneTable {
     pub fn live(&self, row: Row, slots: usize, live: &mut Vec<u32>, counts: &mut Vec<i64>) {
         live.clear();
         counts.clear();
-        for slot in 0..slots as u32 {
-            let count = self.count(row, slot);
+        let mut add = |slot: usize, count: u64| {
             if count > 0 {
-                live.push(slot);
+                live.push(slot as u32);
                 counts.push(count as i64);
             }
+        };
+        let range = self.range(row, slots);
+        match (self.columns.first(), self.counts.is_empty()) {
+            (Some(column), true) => column.cells[range].iter().enumerate().for_each(|(slot, cell)| add(slot, cell.count)),
+            (None, _) => self.counts[range].iter().enumerate().for_each(|(slot, count)| add(slot, *count)),
+            (Some(_), false) => (0..slots).for_each(|slot| add(slot, self.count(row, slot as u32))),
         }
     }
 
