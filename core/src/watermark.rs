@@ -5,7 +5,7 @@
 //! ended; it never goes back. When no such partition is left it is the greatest watermark of any partition, so
 //! that a quiet stream does not withhold what it has already seen the end of (Flink's rule).
 //!
-//! Pure: times come in as slices, the clock's reading as an argument.
+//! Pure: event times and the clock's reading come in as numbers.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,8 @@ pub struct Watermarks {
 
 #[derive(Debug)]
 struct Partition {
-    watermark: i64,
+    /// The greatest event time so far.
+    greatest: i64,
     /// The clock's reading, in nanoseconds, when rows last came.
     seen: u64,
     idle: bool,
@@ -42,31 +43,30 @@ impl Watermarks {
 
     /// Partition `id` has begun. It holds the overall watermark back until its first row or until it is idle.
     pub fn open(&mut self, id: u32, now: u64) {
-        self.partitions.entry(id).or_insert(Partition { watermark: NONE, seen: now, idle: false });
+        self.partitions.entry(id).or_insert(Partition::new(now));
     }
 
     /// Partition `id` has ended: no row of it will come.
     pub fn close(&mut self, id: u32) {
         if let Some(partition) = self.partitions.remove(&id) {
-            self.ended = self.ended.max(partition.watermark);
+            self.ended = self.ended.max(partition.watermark(self.delay));
         }
     }
 
-    /// Takes note of the event times of rows of partition `id`, in their order.
-    ///
-    /// Returns whether any row lies at or behind the watermark of the rows before it. Only then is
-    /// `before` filled: it gets, for each row, that watermark.
-    pub fn observe(&mut self, id: u32, times: &[i64], now: u64, before: &mut Vec<i64>) -> bool {
-        self.open(id, now);
-        let Some(partition) = self.partitions.get_mut(&id) else { return false };
-        (partition.seen, partition.idle) = (now, false);
-        let start = partition.watermark;
-        let (end, behind) = advance(times, start, self.delay);
-        partition.watermark = end;
-        if behind {
-            fill_watermarks(times, start, self.delay, before);
-        }
-        behind
+    /// The allowed delay, in units of event time.
+    pub fn delay(&self) -> i64 {
+        self.delay
+    }
+
+    /// The greatest event time of partition `id` so far; [`NONE`] before its first row.
+    pub fn greatest(&self, id: u32) -> i64 {
+        self.partitions.get(&id).map_or(NONE, |partition| partition.greatest)
+    }
+
+    /// Rows of partition `id` have come; the greatest event time so far is `greatest`.
+    pub fn observe(&mut self, id: u32, greatest: i64, now: u64) {
+        let partition = self.partitions.entry(id).or_insert(Partition::new(now));
+        (partition.greatest, partition.seen, partition.idle) = (partition.greatest.max(greatest), now, false);
     }
 
     /// Marks the partitions that are idle at `now` and returns the overall watermark if it has moved.
@@ -76,8 +76,8 @@ impl Watermarks {
                 partition.idle = partition.idle || now.saturating_sub(partition.seen) >= limit;
             }
         }
-        let active = self.partitions.values().filter(|partition| !partition.idle).map(|partition| partition.watermark).min();
-        let greatest = || self.partitions.values().map(|partition| partition.watermark).fold(self.ended, i64::max);
+        let active = self.partitions.values().filter(|partition| !partition.idle).map(|partition| partition.watermark(self.delay)).min();
+        let greatest = || self.partitions.values().map(|partition| partition.watermark(self.delay)).fold(self.ended, i64::max);
         let overall = active.unwrap_or_else(greatest).max(self.overall);
         let moved = overall > self.overall;
         self.overall = overall;
@@ -88,31 +88,15 @@ impl Watermarks {
     pub fn overall(&self) -> i64 {
         self.overall
     }
-
-    /// The watermark that partition `id` has reached; [`NONE`] before its first row.
-    pub fn of(&self, id: u32) -> i64 {
-        self.partitions.get(&id).map_or(NONE, |partition| partition.watermark)
-    }
 }
 
-/// The watermark after `times`, and whether any of them lies at or behind the one before it.
-fn advance(times: &[i64], start: i64, delay: i64) -> (i64, bool) {
-    let lag = delay.saturating_add(1);
-    let (mut watermark, mut behind) = (start, false);
-    for &time in times {
-        behind |= time <= watermark && watermark != NONE;
-        watermark = watermark.max(time.saturating_sub(lag));
+impl Partition {
+    fn new(now: u64) -> Partition {
+        Partition { greatest: NONE, seen: now, idle: false }
     }
-    (watermark, behind)
-}
 
-fn fill_watermarks(times: &[i64], start: i64, delay: i64, before: &mut Vec<i64>) {
-    let lag = delay.saturating_add(1);
-    let mut watermark = start;
-    before.reserve(times.len());
-    for &time in times {
-        before.push(watermark);
-        watermark = watermark.max(time.saturating_sub(lag));
+    fn watermark(&self, delay: i64) -> i64 {
+        self.greatest.saturating_sub(delay).saturating_sub(1)
     }
 }
 
@@ -125,13 +109,13 @@ mod tests {
         let mut marks = Watermarks::new(500, Some(5_000));
         marks.open(0, 0);
         marks.open(1, 0);
-        marks.observe(0, &[10_000], 0, &mut Vec::new());
+        marks.observe(0, 10_000, 0);
         assert_eq!(marks.progress(0), None, "partition 1 has no rows yet");
-        marks.observe(1, &[2_000], 10, &mut Vec::new());
+        marks.observe(1, 2_000, 10);
         assert_eq!(marks.progress(10), Some(1_499));
-        marks.observe(0, &[11_000], 5_005, &mut Vec::new());
+        marks.observe(0, 11_000, 5_005);
         assert_eq!(marks.progress(5_010), Some(10_499), "partition 1 is idle");
-        marks.observe(1, &[3_000], 5_011, &mut Vec::new());
+        marks.observe(1, 3_000, 5_011);
         assert_eq!(marks.progress(5_011), None, "the overall watermark never goes back");
         marks.close(0);
         marks.close(1);
@@ -141,27 +125,12 @@ mod tests {
     #[test]
     fn when_none_is_left_the_greatest_counts() {
         let mut marks = Watermarks::new(0, None);
-        marks.observe(0, &[100], 0, &mut Vec::new());
-        marks.observe(1, &[50], 0, &mut Vec::new());
+        marks.observe(0, 100, 0);
+        marks.observe(1, 50, 0);
         assert_eq!(marks.progress(0), Some(49));
         marks.close(0);
         assert_eq!(marks.progress(0), None);
         marks.close(1);
         assert_eq!(marks.progress(0), Some(99));
-    }
-
-    #[test]
-    fn rows_behind_are_told_apart_whatever_the_split() {
-        let times = [5, 9, 3, 20, 8, 9, 10, 30, 15];
-        let mut whole = Vec::new();
-        assert!(Watermarks::new(10, None).observe(0, &times, 0, &mut whole));
-        assert_eq!(whole, [NONE, -6, -2, -2, 9, 9, 9, 9, 19]);
-        let mut marks = Watermarks::new(10, None);
-        for (row, time) in times.iter().enumerate() {
-            let mut before = Vec::new();
-            let behind = marks.observe(0, &[*time], 0, &mut before);
-            assert_eq!(behind, *time <= whole[row], "row {row}");
-            assert!(!behind || before == [whole[row]]);
-        }
     }
 }

@@ -115,12 +115,6 @@ impl Batch {
 }
 
 impl EventTime {
-    /// Event times, none of them late.
-    pub fn new(times: ScalarBuffer<i64>) -> EventTime {
-        let (earliest, latest) = times.iter().fold((i64::MAX, i64::MIN), |(low, high), &time| (low.min(time), high.max(time)));
-        EventTime { times, watermarks: None, earliest, latest }
-    }
-
     fn filter(self, predicate: &FilterPredicate) -> Result<EventTime> {
         let keep = |values: ScalarBuffer<i64>| -> Result<ScalarBuffer<i64>> {
             let kept = predicate.filter(&Int64Array::new(values, None))?;

@@ -3,6 +3,7 @@
 pub mod aggregate;
 pub mod derive;
 pub mod detect;
+pub(crate) mod event_time;
 pub mod filter;
 mod keys;
 pub mod window;

@@ -2,7 +2,6 @@
 
 mod feed;
 mod graph;
-mod ingest;
 mod outlet;
 mod running;
 
@@ -14,6 +13,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::{Counters, SharedCounters};
+use crate::operator::event_time::{self, TimeColumn};
 use crate::operator::{Operator, Output};
 use crate::quality::{self, Rejected};
 use crate::source::{Delivery, Source};
@@ -21,7 +21,6 @@ use crate::time::SharedClock;
 use crate::watermark::{END, Watermarks};
 use feed::Feed;
 pub(crate) use graph::{Graph, Target};
-pub(crate) use ingest::TimeColumn;
 pub(crate) use outlet::Outlet;
 pub use running::Running;
 
@@ -203,8 +202,8 @@ impl Pipeline {
                 self.graph.push(batch, &self.counters)?;
                 continue;
             };
-            let batch = ingest::take_times(batch, &stage.column, rejected)?;
-            let pieces = batch.time.as_ref().map(|time| ingest::pieces(time, stage.pane)).unwrap_or_default();
+            let batch = event_time::take_times(batch, &stage.column, rejected)?;
+            let pieces = batch.time.as_ref().map(|time| event_time::pieces(time, stage.pane)).unwrap_or_default();
             for piece in pieces {
                 self.push_piece(batch.slice(piece), now)?;
             }
@@ -214,7 +213,7 @@ impl Pipeline {
 
     fn push_piece(&mut self, mut piece: Batch, now: u64) -> Result<()> {
         if let Some(stage) = &mut self.time {
-            ingest::observe(&mut piece, &mut stage.watermarks, now, &mut self.before);
+            event_time::observe(&mut piece, &mut stage.watermarks, now, &mut self.before);
         }
         self.graph.received = piece.received;
         self.graph.push(piece, &self.counters)?;

@@ -37,7 +37,11 @@ enum Index {
 impl IntDictionary {
     /// An empty dictionary of at most `max_slots` keys at a time.
     pub fn new(max_slots: usize) -> Self {
-        Self { index: Index::Direct(Direct { base: 0, table: Vec::new(), low: i64::MAX, high: i64::MIN }), keys: Vec::new(), slots: Slots::new(max_slots) }
+        Self {
+            index: Index::Direct(Direct { base: 0, table: Vec::new(), low: i64::MAX, high: i64::MIN }),
+            keys: Vec::new(),
+            slots: Slots::new(max_slots),
+        }
     }
 
     /// Appends the slot of each key to `slots`, giving new keys new slots.
@@ -88,12 +92,19 @@ impl IntDictionary {
     /// Frees live slots, as [`Self::remove`] does, with the look-ups of many in flight together.
     pub fn remove_all(&mut self, slots: &[u32]) {
         for (row, &slot) in slots.iter().enumerate() {
-            if let (Index::Hashed(hashed), Some(&ahead)) = (&self.index, slots.get(row + AHEAD))
-                && let Some(&key) = self.keys.get(ahead as usize)
-            {
-                prefetch(&hashed.entries, hashed.home(key));
+            let (Some(&key), ahead) = (self.keys.get(slot as usize), slots.get(row + AHEAD)) else { continue };
+            let removed = match &mut self.index {
+                Index::Direct(direct) => direct.remove(key, slot),
+                Index::Hashed(hashed) => {
+                    if let Some(&key) = ahead.and_then(|&ahead| self.keys.get(ahead as usize)) {
+                        prefetch(&hashed.entries, hashed.home(key));
+                    }
+                    hashed.remove(key, slot)
+                }
+            };
+            if removed {
+                self.slots.give_back(slot);
             }
-            self.remove(slot);
         }
     }
 
@@ -233,6 +244,7 @@ impl Direct {
         self.table[index] = slot;
     }
 
+    #[inline(always)]
     fn remove(&mut self, key: i64, slot: u32) -> bool {
         let index = self.index(key);
         let live = self.table.get(index) == Some(&(slot + 1));

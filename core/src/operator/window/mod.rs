@@ -20,6 +20,7 @@ use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, Aggregates};
+use crate::operator::event_time::timed;
 use crate::operator::keys::Keys;
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
@@ -383,7 +384,7 @@ impl Window {
         let ends = records.column(self.keys.fields().len() + 1).to_data();
         let ends = arrow::buffer::ScalarBuffer::<i64>::from(ends.buffers()[0].clone());
         let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
-        Batch { time: Some(EventTime::new(times)), ..Batch::new(records, 0, 0) }
+        Batch { time: Some(timed(times)), ..Batch::new(records, 0, 0) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! From the source's batches to batches with event time and a watermark.
+//! Event time: which column it is, and what the watermark was before each row.
 
 use std::ops::Range;
 
@@ -6,6 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
+
+use thalweg_kernels::{behind_watermark, min_max_i64, running_watermarks};
 
 use crate::batch::{Batch, EventTime};
 use crate::error::{Error, Result};
@@ -74,6 +76,12 @@ impl TimeColumn {
     }
 }
 
+/// Event times with their bounds, none of them late.
+pub(crate) fn timed(times: ScalarBuffer<i64>) -> EventTime {
+    let (earliest, latest) = min_max_i64(&times).unwrap_or((i64::MAX, i64::MIN));
+    EventTime { times, watermarks: None, earliest, latest }
+}
+
 /// Takes out the rows without event time and gives the others theirs.
 pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<Rejected>) -> Result<Batch> {
     let batch = match batch.records.column(column.index).logical_nulls().filter(|nulls| nulls.null_count() > 0) {
@@ -99,21 +107,25 @@ pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<R
         }
     };
     let times = column.times(batch.records.column(column.index))?;
-    Ok(Batch { time: Some(EventTime::new(times)), ..batch })
+    Ok(Batch { time: Some(timed(times)), ..batch })
 }
 
 /// Tells `watermarks` of a batch's rows and writes into the batch what the watermark was before each, if any is behind.
 pub(crate) fn observe(batch: &mut Batch, watermarks: &mut Watermarks, now: u64, before: &mut Vec<i64>) {
     let Some(time) = &mut batch.time else { return };
     before.clear();
-    let mut start = 0;
+    let (mut start, delay) = (0, watermarks.delay());
     for segment in &batch.segments {
-        let (filled, end) = (before.len(), start + segment.rows);
-        if watermarks.observe(segment.partition.0, &time.times[start..end], now, before) {
+        let times = &time.times[start..start + segment.rows];
+        let so_far = watermarks.greatest(segment.partition.0);
+        let (greatest, behind) = behind_watermark(times, so_far, delay);
+        if behind {
             // Rows of segments that are not behind need no mark: one below them all will do.
-            before.splice(filled..filled, std::iter::repeat_n(NONE, start - filled));
+            before.resize(start, NONE);
+            running_watermarks(times, so_far, delay, before);
         }
-        start = end;
+        watermarks.observe(segment.partition.0, greatest, now);
+        start += segment.rows;
     }
     if !before.is_empty() {
         before.resize(start, NONE);
@@ -136,11 +148,35 @@ pub(crate) fn pieces(time: &EventTime, pane: Option<i64>) -> Vec<Range<usize>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use arrow::array::{Int64Array, RecordBatch};
+    use std::sync::Arc;
+
     use super::*;
 
     fn cut(times: impl IntoIterator<Item = i64>, pane: Option<i64>) -> Vec<Range<usize>> {
-        pieces(&EventTime::new(times.into_iter().collect()), pane)
+        pieces(&timed(times.into_iter().collect()), pane)
+    }
+
+    #[test]
+    fn rows_behind_are_told_apart_whatever_the_split() {
+        let times = [5, 9, 3, 20, 8, 9, 10, 30, 15];
+        let expected = [NONE, -6, -2, -2, 9, 9, 9, 9, 19];
+        let batch = |times: &[i64]| {
+            let column = Arc::new(Int64Array::from(times.to_vec())) as ArrayRef;
+            let batch = Batch::new(RecordBatch::try_from_iter([("ts", column)]).unwrap(), 0, 0);
+            Batch { time: Some(timed(times.to_vec().into())), ..batch }
+        };
+        for size in [1, 2, 4, 9] {
+            let mut marks = Watermarks::new(10, None);
+            for (times, expected) in times.chunks(size).zip(expected.chunks(size)) {
+                let mut batch = batch(times);
+                observe(&mut batch, &mut marks, 0, &mut Vec::new());
+                let behind = times.iter().zip(expected).any(|(time, mark)| time <= mark);
+                assert_eq!(batch.time.unwrap().watermarks.as_deref(), behind.then_some(expected), "{times:?}");
+            }
+        }
     }
 
     #[test]
