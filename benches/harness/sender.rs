@@ -33,7 +33,7 @@ pub struct Send {
 const LEAD: i64 = 200_000_000;
 
 /// How long the open loop sleeps between looks at the clock.
-const NAP: Duration = Duration::from_micros(50);
+const NAP: Duration = Duration::from_micros(100);
 
 /// The hidden command.
 pub fn run(send: &Send) -> Result<()> {
