@@ -99,7 +99,7 @@ impl Sender {
         let orders = child.stdin.take();
         let mut words = BufReader::new(child.stdout.take().ok_or("no pipe to the sender")?);
         words.read_line(&mut String::new())?;
-        Ok(Sender { child, orders, words: words })
+        Ok(Sender { child, orders, words })
     }
 
     /// Lets it connect and send once. It says how many bytes it sends, or when its first event is due.
