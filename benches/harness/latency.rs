@@ -81,7 +81,7 @@ impl Load {
 
 /// Writes an event that is due at `due`: values are spread evenly, with an outlier now and then.
 pub fn line(text: &mut Vec<u8>, due: i64, event: u64) -> Result<()> {
-    let value = (event.wrapping_mul(0x9e37_79b9) % 10_000) as f64 / 100.0 + if event % 99_991 == 0 { 10_000.0 } else { 0.0 };
+    let value = (event.wrapping_mul(0x9e37_79b9) % 10_000) as f64 / 100.0 + if event.is_multiple_of(99_991) { 10_000.0 } else { 0.0 };
     Ok(writeln!(text, r#"{{"due":{due},"key":{},"value":{value}}}"#, event.wrapping_mul(2_654_435_761) % KEYS)?)
 }
 

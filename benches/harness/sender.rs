@@ -33,7 +33,7 @@ pub struct Send {
 const LEAD: i64 = 200_000_000;
 
 /// How long the open loop sleeps between looks at the clock.
-const NAP: Duration = Duration::from_micros(50);
+const NAP: Duration = Duration::from_micros(100);
 
 /// The hidden command.
 pub fn run(send: &Send) -> Result<()> {
@@ -99,7 +99,7 @@ impl Sender {
         let orders = child.stdin.take();
         let mut words = BufReader::new(child.stdout.take().ok_or("no pipe to the sender")?);
         words.read_line(&mut String::new())?;
-        Ok(Sender { child, orders, words: words })
+        Ok(Sender { child, orders, words })
     }
 
     /// Lets it connect and send once. It says how many bytes it sends, or when its first event is due.
