@@ -26,7 +26,7 @@ fn schema(seed: u8) -> SchemaRef {
         _ => [DataType::Int8, DataType::UInt64, DataType::Float64, DataType::Utf8, DataType::Int16],
     };
     let fields = ["a", "b", "c", "d", "e"].into_iter().zip(types).enumerate();
-    let fields = fields.map(|(index, (name, data_type))| Field::new(name, data_type, index != 4 || seed % 2 == 0));
+    let fields = fields.map(|(index, (name, data_type))| Field::new(name, data_type, index != 4 || seed.is_multiple_of(2)));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
