@@ -167,6 +167,7 @@ impl Clock for SimulatedClock {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

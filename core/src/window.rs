@@ -114,6 +114,7 @@ impl Panes {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::time::{millis, secs};

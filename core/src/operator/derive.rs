@@ -136,7 +136,7 @@ mod tests {
         let ts = TimestampMillisecondArray::from(vec![1, 2]);
         let (card, amount) = (StringArray::from(vec![Some("a"), None]), Float64Array::from(vec![10.0, 20.0]));
         let mut batch = Batch::new(RecordBatch::try_new(schema, vec![Arc::new(ts), Arc::new(card), Arc::new(amount)]).unwrap(), 0, 9);
-        batch.time = Some(EventTime { times: vec![1, 2].into(), watermarks: None });
+        batch.time = Some(EventTime { times: vec![1, 2].into(), watermarks: None, earliest: 1, latest: 2 });
         batch
     }
 

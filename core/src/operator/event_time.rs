@@ -136,7 +136,7 @@ pub(crate) fn observe(batch: &mut Batch, watermarks: &mut Watermarks, now: u64, 
 /// Cuts the rows of a batch into pieces that span few panes each.
 pub(crate) fn pieces(time: &EventTime, pane: Option<i64>) -> Vec<Range<usize>> {
     let rows = time.times.len();
-    let whole = || vec![0..rows];
+    let whole = || std::iter::once(0..rows).collect();
     let Some(pane) = pane.filter(|_| rows > MIN_PIECE_ROWS) else { return whole() };
     let panes = time.latest.saturating_sub(time.earliest) / pane + 1;
     if panes <= PANES_PER_PIECE {
