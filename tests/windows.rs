@@ -195,6 +195,26 @@ fn a_row_that_is_late_for_one_window_still_counts_in_the_next() {
 }
 
 #[test]
+fn late_rows_that_a_filter_took_out_open_no_window() {
+    let at = |time, value| Row { time, key: Some(1), value: Some(value), whole: None };
+    let rows = [at(0, 1.0), at(950, 1.0), at(5, -1.0), at(990, 1.0), at(1_900, 1.0), at(7, -1.0), at(1_950, 1.0)];
+    for batch_rows in [1, 3, 100] {
+        let mut config = Config::default();
+        config.batch_rows = batch_rows;
+        let windows = Stream::from_arrow([records(&rows, false)])
+            .event_time("ts")
+            .filter("value > 0")
+            .window(tumbling(millis(100)))
+            .by(["key"])
+            .agg([count().alias("n")]);
+        let table = windows.batches(config).unwrap().into_table().unwrap();
+        let starts: Vec<i64> =
+            table.batches().iter().flat_map(|batch| batch.column(1).as_primitive::<TimestampMillisecondType>().values().to_vec()).collect();
+        assert_eq!((starts, table.metrics().late_rows), (vec![0, 900, 1_900], 0));
+    }
+}
+
+#[test]
 fn rows_far_apart_neither_fill_memory_nor_lose_windows() {
     let rows: Vec<Row> =
         (0..2_000).map(|day| Row { time: day * 86_400_000, key: Some(day % 5), value: Some(day as f64), whole: None }).collect();

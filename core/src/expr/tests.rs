@@ -193,7 +193,7 @@ fn errors_say_what_is_wrong_and_what_to_do() {
         ),
         ("name = 'x", "expression `name = 'x`: syntax error at line 1, column 8: unterminated string literal".to_owned()),
         (" ", "expression ``: the text is empty; write for example `amount > 10`".to_owned()),
-        ("lenght(name)", "expression `lenght(name)`: there is no function `lenght`; did you mean `length`?".to_owned()),
+        ("lenght(name)", "expression `lenght(name)`: there is no function `lenght` (did you mean `length`?)".to_owned()),
         ("frobnicate(name)", "expression `frobnicate(name)`: there is no function `frobnicate`".to_owned()),
     ] {
         assert_eq!(error(expression), expected);

@@ -139,7 +139,9 @@ impl Window {
         if late.contains(&true) {
             out.late.push(batch.clone().filter(&BooleanArray::from(late))?);
         }
-        let kept = batch.filter(&BooleanArray::from(keep))?;
+        let mut kept = batch.filter(&BooleanArray::from(keep))?;
+        // The bounds may be those of rows that are gone; panes of theirs must not be opened again.
+        kept.time = kept.time.map(|time| timed(time.times));
         Ok((kept.rows() > 0).then_some(kept))
     }
 
@@ -161,20 +163,21 @@ impl Window {
 
     /// Keeps `rows` of `batch` for the windows from `window` on.
     fn amend(&mut self, window: i64, batch: &Batch, time: &EventTime, rows: Vec<u32>) -> Result<()> {
-        let times: Vec<i64> = rows.iter().map(|&row| time.times[row as usize]).collect();
+        let time = timed(rows.iter().map(|&row| time.times[row as usize]).collect());
         let records = take_record_batch(&batch.records, &UInt32Array::from(rows))?;
-        self.add(&records, &times, (time.earliest, time.latest), Some(window))
+        self.add(&records, &time, Some(window))
     }
 
     /// Accumulates rows into their panes, or into the amendments for the windows from `amends` on.
-    fn add(&mut self, records: &RecordBatch, times: &[i64], (low, high): (i64, i64), amends: Option<i64>) -> Result<()> {
+    fn add(&mut self, records: &RecordBatch, time: &EventTime, amends: Option<i64>) -> Result<()> {
+        let times = &*time.times;
         if times.is_empty() {
             return Ok(());
         }
         let mut scratch = std::mem::take(&mut self.scratch);
         self.keys.assign(records, &mut scratch.slots)?;
         self.table.reserve_slots(self.keys.slots());
-        let (first, last) = (self.panes.pane_of(low), self.panes.pane_of(high));
+        let (first, last) = (self.panes.pane_of(time.earliest), self.panes.pane_of(time.latest));
         let span = last.saturating_sub(first) as u64;
         scratch.panes.clear();
         if span < 4 * times.len() as u64 + 64 {
@@ -354,7 +357,7 @@ impl Operator for Window {
         };
         let Some(batch) = self.admit(batch, &time, out)? else { return Ok(()) };
         let time = batch.time.as_ref().unwrap_or(&time);
-        self.add(&batch.records, &time.times, (time.earliest, time.latest), None)
+        self.add(&batch.records, time, None)
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
