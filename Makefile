@@ -1,5 +1,5 @@
 # One command each; every target installs what it needs.
-.PHONY: setup venv demo test bench dashboard lint rust-test loom fuzz-smoke python-test wheel clean
+.PHONY: demo test lint rust-test loom python-test wheel venv bench setup clean
 
 export CARGO_INCREMENTAL := 0
 VENV := target/venv

@@ -269,14 +269,17 @@ def test_queries_that_still_run_at_exit_publish(tmp_path: Path) -> None:
     ["stream.collect()", "next(iter(stream))", "stream.run(sink=print).wait()", "asyncio.run(first(stream))"],
 )
 def test_control_c_is_answered(wait: str) -> None:
+    # The event loop's own start and stop do not stand an interruption: "ready" comes from inside it.
     code = f"""
         import asyncio, thalweg as tw
         async def first(stream):
+            print("ready", flush=True)
             async for batch in stream:
                 return batch
         stream = tw.listen_tcp("127.0.0.1:0", schema={{"n": "int64"}})
         try:
-            print("ready", flush=True)
+            if "asyncio" not in {wait!r}:
+                print("ready", flush=True)
             {wait}
         except KeyboardInterrupt:
             print("interrupted", flush=True)
