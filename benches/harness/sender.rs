@@ -21,6 +21,12 @@ pub struct Send {
     /// Sends the bytes of this file each time a line comes on standard input.
     #[arg(long)]
     file: Option<PathBuf>,
+    /// Shares the file out to so many connections, which take turns.
+    #[arg(long, default_value_t = 1)]
+    clients: usize,
+    /// Bytes that a connection sends in its turn; everything if there is one connection.
+    #[arg(long, default_value_t = usize::MAX)]
+    piece: usize,
     /// Sends events at this rate instead, each when it is due.
     #[arg(long, default_value_t = 0)]
     rate: u64,
@@ -40,14 +46,41 @@ pub fn run(send: &Send) -> Result<()> {
     let bytes = send.file.as_ref().map(fs::read).transpose()?;
     println!("ready");
     for _ in std::io::stdin().lines() {
-        let mut socket = TcpStream::connect(&send.to)?;
-        socket.set_nodelay(true)?;
+        let mut sockets = (0..send.clients).map(|_| connect(&send.to)).collect::<Result<Vec<_>>>()?;
         match &bytes {
             Some(bytes) => {
                 println!("{}", bytes.len());
-                socket.write_all(bytes)?;
+                in_turns(&mut sockets, bytes, send.piece)?;
             }
-            None => open_loop(&mut socket, Load { rate: send.rate, seconds: send.seconds })?,
+            None => open_loop(&mut sockets[0], Load { rate: send.rate, seconds: send.seconds })?,
+        }
+    }
+    Ok(())
+}
+
+fn connect(to: &str) -> Result<TcpStream> {
+    let socket = TcpStream::connect(to)?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Sends each socket its share of whole lines, `piece` bytes at a time.
+fn in_turns(sockets: &mut [TcpStream], bytes: &[u8], piece: usize) -> Result<()> {
+    let mut shares = Vec::with_capacity(sockets.len());
+    let mut rest = bytes;
+    for left in (1..=sockets.len()).rev() {
+        let whole_lines = rest[rest.len() / left..].iter().position(|byte| *byte == b'\n').map_or(0, |at| rest.len() / left + at + 1);
+        let (share, others) = rest.split_at(if left == 1 { rest.len() } else { whole_lines });
+        shares.push(share.chunks(piece));
+        rest = others;
+    }
+    let mut sent = true;
+    while std::mem::take(&mut sent) {
+        for (socket, share) in sockets.iter_mut().zip(&mut shares) {
+            if let Some(piece) = share.next() {
+                socket.write_all(piece)?;
+                sent = true;
+            }
         }
     }
     Ok(())
@@ -74,6 +107,18 @@ fn open_loop(socket: &mut TcpStream, load: Load) -> Result<()> {
     Ok(())
 }
 
+/// How many connections send, and how many bytes at a time.
+#[derive(Clone, Copy)]
+pub struct Crowd {
+    pub clients: usize,
+    pub piece: usize,
+}
+
+impl Crowd {
+    /// One connection that sends as fast as it can.
+    pub const ONE: Crowd = Crowd { clients: 1, piece: usize::MAX };
+}
+
 /// A running sender.
 pub struct Sender {
     child: Child,
@@ -82,9 +127,10 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender of the bytes of `file`, which it has read when this returns.
-    pub fn of_file(to: &str, file: &Path) -> Result<Sender> {
-        Sender::start(to, &["--file", &file.display().to_string()])
+    /// A sender of the bytes of `file`, which it has read when this returns, over as many connections as `crowd` says.
+    pub fn of_file(to: &str, file: &Path, crowd: Crowd) -> Result<Sender> {
+        let Crowd { clients, piece } = crowd;
+        Sender::start(to, &["--file", &file.display().to_string(), "--clients", &clients.to_string(), "--piece", &piece.to_string()])
     }
 
     /// A sender of events at a rate.

@@ -13,7 +13,7 @@ use crate::events::{Events, KEYS, MAX_DELAY};
 use crate::memory::DataFile;
 use crate::ndjson::{Shape, decode};
 use crate::report::Report;
-use crate::sender::Sender;
+use crate::sender::{Crowd, Sender};
 use crate::{Common, Result, reference};
 
 /// NDJSON lines per event in memory: text takes ten times as long.
@@ -70,10 +70,10 @@ pub fn io(backend: IoBackend) -> Config {
 }
 
 /// A listener and a sender on the other core that sends `lines` to it on command.
-pub fn connect(lines: &Lines) -> Result<(Stream, RefCell<Sender>)> {
+pub fn connect(lines: &Lines, crowd: Crowd) -> Result<(Stream, RefCell<Sender>)> {
     let stream = Stream::listen(Listen::tcp("127.0.0.1:0", Shape::Numbers.schema()).end_on_disconnect(true))?;
     let address = stream.local_addr().ok_or("the listener has no address")?;
-    let sender = Sender::of_file(&address, lines.path.path())?;
+    let sender = Sender::of_file(&address, lines.path.path(), crowd)?;
     Ok((stream, RefCell::new(sender)))
 }
 
@@ -85,7 +85,7 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     }
     let lines = Lines::prepare(common)?;
     let file = windows(&lines.file()?);
-    let (socket, sender) = connect(&lines)?;
+    let (socket, sender) = connect(&lines, Crowd::ONE)?;
     let socket = windows(&socket);
     let contenders = vec![
         Contender::new("over TCP", lines.windows, || {

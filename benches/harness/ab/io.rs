@@ -4,35 +4,43 @@ use thalweg::config::IoBackend;
 use thalweg::{Config, Stream};
 
 use crate::answer::Answer;
-use crate::contest::{Contender, Contest, Run, Work};
+use crate::contest::{Contender, Contest, Run, Timing, Work};
 use crate::report::Report;
+use crate::sender::Crowd;
 use crate::transport::{Lines, connect, io, run, windows};
 use crate::{Common, Result, machine};
+
+/// Many clients that send little at a time: what a listener of devices or services sees.
+const CROWD: Crowd = Crowd { clients: 256, piece: 1_024 };
 
 const BACKENDS: [(&str, IoBackend); 2] = [("io_uring", IoBackend::Uring), ("portable", IoBackend::Portable)];
 
 pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
-    let (socket, file, threads) = (
+    let (socket, crowd, file, threads) = (
         "NDJSON over TCP to rows, io_uring beside epoll",
+        "NDJSON over TCP to rows, 256 clients that send 1 KiB at a time, seconds of the receiver's core",
         "NDJSON file to rows, io_uring beside blocking reads",
         "NDJSON file to windows, one thread beside a source thread",
     );
-    if ![socket, file, threads].iter().any(|name| common.wants(name)) {
+    if ![socket, crowd, file, threads].iter().any(|name| common.wants(name)) {
         return Ok(());
     }
     let lines = Lines::prepare(common)?;
     let expected = Answer::of_rows(lines.rows as u64);
     let hold = |name: &str, contenders: Vec<Contender<'_>>| Contest::hold(name, Work::bytes(lines.bytes.len()), common, contenders);
-    if common.wants(socket) {
-        let (stream, sender) = connect(&lines)?;
-        let once = |backend: IoBackend| {
-            Run::time(|| {
-                sender.borrow_mut().go()?;
-                rows(&stream, io(backend))
-            })
-        };
-        let contender = |(name, backend)| Contender::new(name, expected, move || once(backend));
-        report.add(hold(socket, BACKENDS.map(contender).into())?);
+    for (name, clients, timing) in [(socket, Crowd::ONE, common.timing), (crowd, CROWD, Timing::Cpu)] {
+        if common.wants(name) {
+            let (stream, sender) = connect(&lines, clients)?;
+            let once = |backend: IoBackend| {
+                Run::time(|| {
+                    sender.borrow_mut().go()?;
+                    rows(&stream, io(backend))
+                })
+            };
+            let contender = |(name, backend)| Contender::new(name, expected, move || once(backend));
+            let common = &Common { timing, ..common.clone() };
+            report.add(Contest::hold(name, Work::bytes(lines.bytes.len()), common, BACKENDS.map(contender).into())?);
+        }
     }
     let stream = lines.file()?;
     if common.wants(file) {

@@ -24,6 +24,7 @@ use crate::config::{Config, WaitStrategy};
 use crate::error::{Error, Result};
 use crate::format::pod::{Event, Transposer, schema};
 use crate::ring::{Empty, Full, Receiver, Sender, mpsc};
+use crate::source::linger::{Linger, nanos};
 use crate::source::{Delivery, OpenSource, Source};
 use crate::time::SharedClock;
 
@@ -47,8 +48,7 @@ pub struct Events<E: Event> {
     columns: Transposer<E>,
     clock: SharedClock,
     batch_rows: usize,
-    /// Nanoseconds.
-    linger: u64,
+    linger: Linger,
     /// When the oldest row in `columns` was taken from the ring, in the clock's nanoseconds.
     received: u64,
     /// How many rows have been delivered.
@@ -93,13 +93,9 @@ impl<E: Event> OpenSource for EventRing<E> {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 impl<E: Event> Events<E> {
     /// The source that empties the ring of `receiver`. A batch is handed on when it has `config.batch_rows` rows or
-    /// its oldest is `config.linger` old.
+    /// its oldest is as old as the linger allows.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if the event's fields are wrong, which [`event!`](crate::event) rules out.
@@ -110,7 +106,7 @@ impl<E: Event> Events<E> {
             columns: Transposer::new(config.batch_rows)?,
             clock,
             batch_rows: config.batch_rows,
-            linger: nanos(config.linger),
+            linger: Linger::new(config),
             received: 0,
             offset: 0,
             opened: false,
@@ -141,6 +137,7 @@ impl<E: Event> Events<E> {
             delivery.batch = Some(Batch::new(self.columns.take()?, self.offset, self.received));
             delivery.bytes = (rows * size_of::<E>()) as u64;
             self.offset += rows as u64;
+            self.linger.handed(self.received, self.clock.monotonic());
         }
         Ok(())
     }
@@ -159,7 +156,9 @@ impl<E: Event> Source for Events<E> {
         if !std::mem::replace(&mut self.opened, true) {
             delivery.opened.push(PARTITION);
         }
-        let until = self.clock.monotonic().saturating_add(nanos(wait));
+        let start = self.clock.monotonic();
+        self.linger.back(start);
+        let until = start.saturating_add(nanos(wait));
         loop {
             // In this order: what is closed and then found empty stays empty.
             let closed = self.receiver.is_closed();
@@ -174,7 +173,7 @@ impl<E: Event> Source for Events<E> {
             let now = self.clock.monotonic();
             let due = match self.columns.rows() {
                 0 => u64::MAX,
-                _ => self.received.saturating_add(self.linger),
+                _ => self.linger.due(self.received),
             };
             if !empty || due <= now {
                 self.deliver(&mut delivery)?;
@@ -264,6 +263,17 @@ mod tests {
         assert_eq!((numbers(&last), last.end, last.ended.as_slice()), (vec![6], true, [PARTITION].as_slice()));
         let after = source.poll(Duration::MAX).unwrap();
         assert_eq!((after.end, after.batch.is_none(), after.ended.len()), (true, true, 0));
+    }
+
+    #[test]
+    fn a_latency_target_shortens_the_linger() {
+        let clock = SimulatedClock::shared();
+        let config = Config { linger: secs(1), latency_target: Some(millis(10)), ..Config::default() };
+        let (sender, mut source) = events(16, Full::Fail, &config, clock.clone());
+        sender.push(click(0)).unwrap();
+        assert!(source.poll(Duration::ZERO).unwrap().batch.is_none());
+        clock.advance(millis(5));
+        assert_eq!(numbers(&source.poll(Duration::ZERO).unwrap()), [0]);
     }
 
     #[test]

@@ -17,8 +17,9 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
-use super::gather::{Gather, nanos};
+use super::gather::Gather;
 pub use super::glob::expand;
+use super::linger::nanos;
 use super::{Delivery, Source};
 use crate::batch::PartitionId;
 use crate::config::{Config, READ_BUFFER_BYTES, READ_DEPTH};

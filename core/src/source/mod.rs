@@ -5,6 +5,7 @@ pub mod events;
 pub mod file;
 mod gather;
 mod glob;
+mod linger;
 mod memory;
 mod open;
 mod reader;

@@ -14,7 +14,8 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 
 pub use super::endpoint::{Endpoint, Listener};
-use super::gather::{Gather, nanos};
+use super::gather::Gather;
+use super::linger::nanos;
 use super::{Delivery, Source};
 use crate::batch::PartitionId;
 use crate::config::Config;
