@@ -9,6 +9,7 @@ mod ab;
 mod answer;
 mod contest;
 mod events;
+mod kernels;
 mod latency;
 mod machine;
 mod memory;
@@ -52,6 +53,8 @@ enum Command {
     },
     /// io_uring or portable calls, ring beside ring, decoder beside decoder, one thread or two.
     Ab(Common),
+    /// The kernels alone: every backend of this processor, beside a plain loop in C and a hash map.
+    Kernels(Common),
     /// Everything, with a dated record in `benches/record`.
     All {
         #[command(flatten)]
@@ -96,7 +99,11 @@ impl Common {
 fn run(command: Command) -> Result<()> {
     let common = match &command {
         Command::Send(send) => return sender::run(send),
-        Command::Throughput(common) | Command::Ab(common) | Command::Latency { common, .. } | Command::All { common, .. } => common.clone(),
+        Command::Throughput(common)
+        | Command::Ab(common)
+        | Command::Kernels(common)
+        | Command::Latency { common, .. }
+        | Command::All { common, .. } => common.clone(),
     };
     machine::pin(0);
     let machine = Machine::look();
@@ -111,6 +118,9 @@ fn run(command: Command) -> Result<()> {
     }
     if matches!(command, Command::Ab(_) | Command::All { .. }) {
         ab::measure(&common, &mut report)?;
+    }
+    if matches!(command, Command::Kernels(_) | Command::All { .. }) {
+        kernels::measure(&common, &mut report)?;
     }
     if matches!(command, Command::All { .. }) {
         println!("recorded in {}", record::write(&report)?.display());

@@ -1,13 +1,15 @@
-//! Peers in Python: one process that answers a query per line, so that only the query is timed.
+//! Peers in other languages: one process that answers a query per line, so that only the query is timed.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
 use crate::contest::Run;
+use crate::memory::DataFile;
 use crate::{Result, machine};
 
 /// A running peer.
@@ -19,7 +21,7 @@ pub struct Peer {
 }
 
 /// A query in the words that the scripts know.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Question<'a> {
     pub query: &'static str,
     pub key: &'a str,
@@ -45,26 +47,53 @@ struct Reply {
     answer: Answer,
 }
 
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers")
+}
+
 impl Peer {
     /// Starts `benches/peers/<script>` over the Arrow file `data` on the first core.
     ///
     /// # Errors
     /// In words, if the interpreter or a package is not there; the measurement goes on without the peer.
     pub fn start(script: &str, python: &Path, data: &Path) -> Result<Peer, String> {
-        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/peers").join(script);
         let mut command = machine::pinned(0, python);
-        command.arg(&path).arg(data).env("POLARS_MAX_THREADS", "1").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| format!("{script} was left out: {}: {error}", python.display()))?;
+        command.arg(folder().join(script)).arg(data).env("POLARS_MAX_THREADS", "1");
+        Peer::greet(script, command, |package| {
+            let python = python.display();
+            format!("{package} is not importable: install it with `{python} -m pip install {package} pyarrow`")
+        })
+    }
+
+    /// Compiles `benches/peers/<source>` for this processor and starts it on the first core.
+    ///
+    /// # Errors
+    /// In words, if there is no compiler; the measurement goes on without the peer.
+    pub fn compile(source: &str, arguments: &[&OsStr]) -> Result<Peer, String> {
+        let program = DataFile::new(source.trim_end_matches(".c")).map_err(|error| error.to_string())?;
+        let mut compiler = Command::new("cc");
+        compiler.args(["-O3", "-march=native", "-o"]).arg(program.path()).arg(folder().join(source));
+        match compiler.status() {
+            Ok(status) if status.success() => {}
+            Ok(status) => return Err(format!("{source} was left out: cc ended with {status}")),
+            Err(error) => return Err(format!("{source} was left out: cc: {error}")),
+        }
+        let mut command = machine::pinned(0, program.path());
+        command.args(arguments);
+        Peer::greet(source, command, |missing| missing.to_owned())
+    }
+
+    fn greet(source: &str, mut command: Command, missing: impl Fn(&str) -> String) -> Result<Peer, String> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let program = command.get_program().to_owned();
+        let mut child = command.spawn().map_err(|error| format!("{source} was left out: {}: {error}", program.display()))?;
         let (Some(questions), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
-            return Err(format!("{script} was left out: no pipes to it"));
+            return Err(format!("{source} was left out: no pipes to it"));
         };
         let mut peer = Peer { name: String::new(), child, questions: Some(questions), answers: BufReader::new(answers) };
-        match peer.read::<Greeting>().map_err(|error| format!("{script} was left out: {error}"))? {
+        match peer.read::<Greeting>().map_err(|error| format!("{source} was left out: {error}"))? {
             Greeting::Engine(name) => peer.name = name,
-            Greeting::Missing(package) => {
-                let python = python.display();
-                return Err(format!("{package} is not importable: install it with `{python} -m pip install {package} pyarrow`"));
-            }
+            Greeting::Missing(package) => return Err(missing(&package)),
         }
         Ok(peer)
     }

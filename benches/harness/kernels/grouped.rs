@@ -1,0 +1,75 @@
+//! Count, sum, minimum and maximum per slot, beside the same loop in C.
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+
+use thalweg_kernels::{Backend, Cell, Want};
+
+use super::{BATCH, answer, expected, slots, values};
+use crate::answer::Answer;
+use crate::contest::{Contender, Contest, Run, Work};
+use crate::memory::DataFile;
+use crate::peer::{Peer, Question};
+use crate::report::Report;
+use crate::{Common, Result};
+
+const GROUPS: [u32; 4] = [8, 100, 10_000, 1_000_000];
+
+/// The number of groups for which there is a promise.
+const PROMISED: u32 = 10_000;
+
+pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
+    let name = |groups: u32| format!("count/sum/min/max by slot, {groups} groups");
+    let wanted: Vec<u32> = GROUPS.into_iter().filter(|groups| common.wants(&name(*groups))).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let values = values(common.rows);
+    for groups in wanted {
+        let contest = contest(common, &name(groups), groups, &values)?.reading(12, report.machine.read_gb_per_s);
+        report.add(if groups == PROMISED { contest.goal("simd", "plain loop", 0.8) } else { contest });
+    }
+    Ok(())
+}
+
+fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<Contest> {
+    let slots = slots(values.len(), groups);
+    let expected = expected(groups as usize, &slots, values);
+    let file = DataFile::new("rows.bin")?;
+    write(&file, &slots, values)?;
+    let (rows, count) = (values.len().to_string(), groups.to_string());
+    let peer = Peer::compile("dense_loop.c", &[file.path().as_os_str(), OsStr::new(&rows), OsStr::new(&count)]).map(RefCell::new);
+    let run = |backend: Backend| {
+        let mut cells = vec![Cell::EMPTY; groups as usize];
+        let (slots, values) = (&slots, values);
+        move || Run::time(|| Ok(accumulate(backend, &mut cells, slots, values)))
+    };
+    let mut backends: Vec<Backend> = Backend::available().collect();
+    backends.reverse();
+    let mut contenders: Vec<Contender<'_>> =
+        backends.into_iter().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
+    if let Ok(peer) = &peer {
+        let name = peer.borrow().name.clone();
+        contenders.push(Contender::new(name, expected, || peer.borrow_mut().ask(&Question::default())));
+    }
+    let mut contest = Contest::hold(name, Work::rows(values.len()), common, contenders)?;
+    contest.notes.extend(peer.err());
+    Ok(contest)
+}
+
+fn accumulate(backend: Backend, cells: &mut [Cell], slots: &[u32], values: &[f64]) -> Answer {
+    cells.fill(Cell::EMPTY);
+    for (slots, values) in slots.chunks(BATCH).zip(values.chunks(BATCH)) {
+        backend.accumulate_f64(cells, slots, values, None, Want::ALL);
+    }
+    answer(cells)
+}
+
+fn write(file: &DataFile, slots: &[u32], values: &[f64]) -> Result<()> {
+    let mut out = BufWriter::new(File::create(file.path())?);
+    slots.iter().try_for_each(|slot| out.write_all(&slot.to_ne_bytes()))?;
+    values.iter().try_for_each(|value| out.write_all(&value.to_ne_bytes()))?;
+    Ok(out.flush()?)
+}

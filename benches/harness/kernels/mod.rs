@@ -1,0 +1,57 @@
+//! The kernels alone, on plain slices: every backend of this processor beside what one would write by hand.
+
+mod columns;
+mod grouped;
+mod keyed;
+
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use thalweg_kernels::Cell;
+
+use crate::answer::Answer;
+use crate::report::Report;
+use crate::{Common, Result};
+
+const SEED: u64 = 0x6b65_726e_656c_7321;
+
+/// Rows that a kernel is given at a time, as a pipeline does.
+const BATCH: usize = 16_384;
+
+/// Measures every kernel.
+pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
+    columns::measure(common, report)?;
+    grouped::measure(common, report)?;
+    keyed::measure(common, report)
+}
+
+/// Values without a pattern, positive, as amounts are.
+fn values(rows: usize) -> Vec<f64> {
+    let mut random = SmallRng::seed_from_u64(SEED);
+    (0..rows).map(|_| random.random_range(0.0..1_000.0)).collect()
+}
+
+/// Slots uniform below `groups`.
+fn slots(rows: usize, groups: u32) -> Vec<u32> {
+    let mut random = SmallRng::seed_from_u64(SEED + 1);
+    (0..rows).map(|_| random.random_range(0..groups)).collect()
+}
+
+/// Sums over the groups that have rows.
+fn answer(cells: &[Cell]) -> Answer {
+    let mut answer = Answer::default();
+    for cell in cells.iter().filter(|cell| cell.count > 0) {
+        answer.rows += 1;
+        answer.n += cell.count as i64;
+        answer.sum += cell.float_sum();
+        answer.min += cell.float_min();
+        answer.max += cell.float_max();
+    }
+    answer
+}
+
+/// What a plain loop makes of the rows.
+fn expected(groups: usize, slots: &[u32], values: &[f64]) -> Answer {
+    let mut cells = vec![Cell::EMPTY; groups];
+    thalweg_kernels::scalar::aggregate::accumulate_f64(&mut cells, slots, values, None, thalweg_kernels::Want::ALL);
+    answer(&cells)
+}
