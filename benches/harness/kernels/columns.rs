@@ -23,14 +23,14 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     if !FOLDS.iter().any(|(name, _)| common.wants(name)) {
         return Ok(());
     }
-    let values = values(common.rows);
+    let values = &values(common.rows);
     for (name, want) in FOLDS.into_iter().filter(|(name, _)| common.wants(name)) {
         let expected = fold(Backend::Scalar, &values, want);
         let mut backends: Vec<Backend> = Backend::available().collect();
         backends.reverse();
-        let contender = |backend: Backend| Contender::new(backend.to_string(), expected, || run(backend, &values, want));
+        let contender = |backend: Backend| Contender::new(backend.to_string(), expected, move || run(backend, values, want));
         let mut contenders: Vec<Contender<'_>> = backends.into_iter().map(contender).collect();
-        contenders.push(Contender::new("reading alone", Answer::default(), || Run::time(|| Ok(read(&values)))));
+        contenders.push(Contender::new("reading alone", Answer::default(), || Run::time(|| Ok(read(values)))));
         let contest = Contest::hold(name, Work::rows(values.len()), common, contenders)?.reading(8, report.machine.read_gb_per_s);
         report.add(contest.goal("simd", "reading alone", 0.85));
     }
