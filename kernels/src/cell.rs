@@ -1,5 +1,7 @@
 //! The accumulator of one value column for one group.
 
+use crate::simd::prefetch::prefer_huge_pages;
+
 /// Count, sum, minimum and maximum of the non-null values of one group; [`Cell::EMPTY`] is the identity of combine.
 ///
 /// A cell serves floats or integers, one kind for its lifetime; the view (`float_*` or `int_*`) must fit the kernels
@@ -78,6 +80,15 @@ impl Cell {
         let sum = self.int_sum().wrapping_add(value) as u128;
         self.sum = [sum as u64, (sum >> 64) as u64];
     }
+}
+
+/// Resizes a table of accumulators, asking for huge pages where it is large: rows reach it at random.
+pub fn resize_table<T: Copy>(table: &mut Vec<T>, len: usize, empty: T) {
+    if table.capacity() < len {
+        table.reserve(len - table.len());
+        prefer_huge_pages(table);
+    }
+    table.resize(len, empty);
 }
 
 impl Default for Cell {

@@ -50,7 +50,7 @@ pub use aggregate::{Want, accumulate_count, accumulate_f64, accumulate_i64, comb
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
 pub use backend::Backend;
 pub use bits::Bits;
-pub use cell::Cell;
+pub use cell::{Cell, resize_table};
 pub use column::{behind_watermark, fold_f64, fold_i64, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
 pub use simd::Level;

@@ -197,48 +197,64 @@ impl Aggregates {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a sum of integers does not fit `int64`.
     pub fn finish(&self, slots: &[u32], cells: &[&[Cell]], rows: &[i64]) -> Result<Vec<ArrayRef>> {
-        self.results.iter().map(|result| result.finish(slots, cells, rows, &self.columns)).collect()
+        let nulls: Vec<_> = cells.iter().map(|cells| nulls(slots, cells)).collect();
+        let finish = |result: &ResultColumn| match result.column {
+            None => Ok(Arc::new(Int64Array::from(rows.to_vec())) as ArrayRef),
+            Some(column) => result.finish(&Groups { slots, cells: cells[column], nulls: &nulls[column] }, self.columns[column].lane),
+        };
+        self.results.iter().map(finish).collect()
     }
 }
 
+/// The groups of a result with their accumulators of one column.
+struct Groups<'a> {
+    slots: &'a [u32],
+    cells: &'a [Cell],
+    nulls: &'a Option<NullBuffer>,
+}
+
+impl Groups<'_> {
+    /// The values of the groups; null where a group has none.
+    fn collect<T: ArrowPrimitiveType>(&self, value: impl Fn(&Cell) -> T::Native) -> ArrayRef {
+        let values: Vec<T::Native> = self.slots.iter().map(|&slot| value(&self.cells[slot as usize])).collect();
+        Arc::new(arrow::array::PrimitiveArray::<T>::new(values.into(), self.nulls.clone()))
+    }
+}
+
+/// Which groups have values, unless all have.
+fn nulls(slots: &[u32], cells: &[Cell]) -> Option<NullBuffer> {
+    let filled = |slot: &u32| cells[*slot as usize].count > 0;
+    (!slots.iter().all(filled)).then(|| slots.iter().map(filled).collect())
+}
+
 impl ResultColumn {
-    fn finish(&self, slots: &[u32], cells: &[&[Cell]], rows: &[i64], columns: &[ValueColumn]) -> Result<ArrayRef> {
-        let Some(position) = self.column else {
-            return Ok(Arc::new(Int64Array::from(rows.to_vec())));
-        };
-        let cells = cells[position];
-        let column = &columns[position];
-        let array: ArrayRef = match (self.function, column.lane) {
-            (Function::Count, _) => Arc::new(Int64Array::from_iter_values(slots.iter().map(|&slot| cells[slot as usize].count as i64))),
-            (Function::Sum, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_sum()),
-            (Function::Sum, Lane::Int) => self.integer_sums(slots, cells)?,
-            (Function::Mean, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_sum() / cell.count as f64),
-            (Function::Mean, Lane::Int) => collect::<Float64Type>(slots, cells, |cell| cell.int_sum() as f64 / cell.count as f64),
-            (Function::Min, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_min()),
-            (Function::Max, Lane::Float) => collect::<Float64Type>(slots, cells, |cell| cell.float_max()),
-            (Function::Min, Lane::Int) => collect::<Int64Type>(slots, cells, |cell| cell.int_min()),
-            (Function::Max, Lane::Int) => collect::<Int64Type>(slots, cells, |cell| cell.int_max()),
+    fn finish(&self, groups: &Groups<'_>, lane: Lane) -> Result<ArrayRef> {
+        let array: ArrayRef = match (self.function, lane) {
+            (Function::Count, _) => {
+                let counts = groups.slots.iter().map(|&slot| groups.cells[slot as usize].count as i64);
+                Arc::new(Int64Array::from_iter_values(counts))
+            }
+            (Function::Sum, Lane::Float) => groups.collect::<Float64Type>(Cell::float_sum),
+            (Function::Sum, Lane::Int) => self.integer_sums(groups)?,
+            (Function::Mean, Lane::Float) => groups.collect::<Float64Type>(|cell| cell.float_sum() / cell.count as f64),
+            (Function::Mean, Lane::Int) => groups.collect::<Float64Type>(|cell| cell.int_sum() as f64 / cell.count as f64),
+            (Function::Min, Lane::Float) => groups.collect::<Float64Type>(Cell::float_min),
+            (Function::Max, Lane::Float) => groups.collect::<Float64Type>(Cell::float_max),
+            (Function::Min, Lane::Int) => groups.collect::<Int64Type>(Cell::int_min),
+            (Function::Max, Lane::Int) => groups.collect::<Int64Type>(Cell::int_max),
         };
         Ok(if array.data_type() == self.field.data_type() { array } else { cast(&array, self.field.data_type())? })
     }
 
-    fn integer_sums(&self, slots: &[u32], cells: &[Cell]) -> Result<ArrayRef> {
-        let overflow = slots.iter().map(|&slot| cells[slot as usize].int_sum()).find(|&sum| i64::try_from(sum).is_err());
-        match overflow {
-            None => Ok(collect::<Int64Type>(slots, cells, |cell| cell.int_sum() as i64)),
+    fn integer_sums(&self, groups: &Groups<'_>) -> Result<ArrayRef> {
+        let sums = groups.slots.iter().map(|&slot| groups.cells[slot as usize].int_sum());
+        match sums.into_iter().find(|&sum| i64::try_from(sum).is_err()) {
+            None => Ok(groups.collect::<Int64Type>(|cell| cell.int_sum() as i64)),
             Some(sum) => {
                 Err(Error::schema(format!("`{}` is {sum}, which does not fit int64; sum the column as float64 instead", self.field.name())))
             }
         }
     }
-}
-
-/// The values of the groups in `slots`; null where a group has none.
-fn collect<T: ArrowPrimitiveType>(slots: &[u32], cells: &[Cell], value: impl Fn(&Cell) -> T::Native) -> ArrayRef {
-    let values: Vec<T::Native> = slots.iter().map(|&slot| value(&cells[slot as usize])).collect();
-    let empty = slots.iter().any(|&slot| cells[slot as usize].count == 0);
-    let nulls = empty.then(|| slots.iter().map(|&slot| cells[slot as usize].count > 0).collect::<NullBuffer>());
-    Arc::new(arrow::array::PrimitiveArray::<T>::new(values.into(), nulls))
 }
 
 /// How values of `data_type` are accumulated; `None` if they can only be counted.

@@ -9,11 +9,16 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::config::MAX_CONNECTIONS;
 use crate::error::{Error, Result};
 use crate::io::Fd;
 
 /// What the system is asked to keep of datagrams that have not been received yet; it may keep less (`net.core.rmem_max`).
 const DATAGRAM_BUFFER_BYTES: usize = 4 << 20;
+
+/// Connections that may wait to be taken: as many as may be open, so that all clients can come back at once. The system
+/// may allow fewer (`net.core.somaxconn`); the standard library asks for 128, and the 129th waits a second or more.
+const BACKLOG: i32 = MAX_CONNECTIONS as i32;
 
 /// Where clients find a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +84,9 @@ impl Listener {
             }
         };
         let datagrams = matches!(endpoint, Endpoint::Udp(_));
+        if !datagrams {
+            rustix::net::listen(&fd, BACKLOG).map_err(|error| refused(&endpoint, error.into()))?;
+        }
         Ok(Listener(Arc::new(Bound { fd: Arc::new(fd), endpoint, local, datagrams, file })))
     }
 
@@ -179,6 +187,15 @@ mod tests {
             assert!(listener.local_addr().unwrap().ip().is_loopback(), "{address}");
             assert_ne!(listener.local_addr().unwrap().port(), 0);
         }
+    }
+
+    #[test]
+    fn a_crowd_may_knock_before_anyone_answers() {
+        let listener = Listener::bind(Endpoint::Tcp("0".into())).unwrap();
+        let address = listener.local_addr().unwrap();
+        let knock = || std::net::TcpStream::connect_timeout(&address, std::time::Duration::from_secs(30)).unwrap();
+        let crowd: Vec<_> = (0..300).map(|_| knock()).collect();
+        assert!(crowd.iter().all(|client| client.peer_addr().unwrap() == address));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Integer keys: a table indexed by key while keys lie close together, a hash table once they do not.
 
 use super::{AHEAD, BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
-use crate::simd::prefetch::{FAR, prefetch};
+use crate::simd::prefetch::{FAR, prefer_huge_pages, prefetch};
 
 /// A range of keys up to this many is always indexed directly: 4 MiB of table, of which only pages in use are backed.
 const DIRECT_ALWAYS: u64 = 1 << 20;
@@ -91,20 +91,13 @@ impl IntDictionary {
 
     /// Frees live slots, as [`Self::remove`] does, with the look-ups of many in flight together.
     pub fn remove_all(&mut self, slots: &[u32]) {
-        for (row, &slot) in slots.iter().enumerate() {
-            let (Some(&key), ahead) = (self.keys.get(slot as usize), slots.get(row + AHEAD)) else { continue };
-            let removed = match &mut self.index {
-                Index::Direct(direct) => direct.remove(key, slot),
-                Index::Hashed(hashed) => {
-                    if let Some(&key) = ahead.and_then(|&ahead| self.keys.get(ahead as usize)) {
-                        prefetch(&hashed.entries, hashed.home(key));
-                    }
-                    hashed.remove(key, slot)
-                }
-            };
-            if removed {
-                self.slots.give_back(slot);
+        for slots in slots.chunks(BLOCK) {
+            let keys = slots.iter().filter_map(|&slot| self.keys.get(slot as usize));
+            match &self.index {
+                Index::Direct(direct) => keys.for_each(|&key| prefetch(&direct.table, direct.index(key))),
+                Index::Hashed(hashed) => keys.for_each(|&key| prefetch(&hashed.entries, hashed.home(key))),
             }
+            slots.iter().for_each(|&slot| self.remove(slot));
         }
     }
 
@@ -232,6 +225,7 @@ impl Direct {
         let base = if !self.table.is_empty() && key < self.base { self.low.saturating_sub(spare) } else { self.low };
         let base = base.min(i64::MAX - (entries as i64 - 1));
         let mut table = vec![0; entries as usize];
+        prefer_huge_pages(&mut table);
         for entry in self.entries() {
             table[entry.key.abs_diff(base) as usize] = entry.slot;
         }
@@ -279,7 +273,10 @@ impl Hashed {
     /// A table with room for `live` keys.
     fn new(live: usize) -> Self {
         let entries = (2 * live).next_power_of_two().max(FIRST_TABLE);
-        Self { entries: vec![Entry::default(); entries], shift: 64 - entries.trailing_zeros(), seed: random_seed() }
+        let mut table = Vec::with_capacity(entries);
+        prefer_huge_pages(&mut table);
+        table.resize(entries, Entry::default());
+        Self { entries: table, shift: 64 - entries.trailing_zeros(), seed: random_seed() }
     }
 
     #[inline(always)]

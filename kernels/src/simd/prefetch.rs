@@ -1,4 +1,4 @@
-//! Asking for a cache line ahead of its use.
+//! What the memory is told beforehand: which cache line is needed soon, which tables are read at random.
 
 /// Size from which random access is worth asking ahead for: half of a common second-level cache, in bytes.
 pub(crate) const FAR: usize = 256 * 1024;
@@ -19,4 +19,24 @@ pub(crate) fn prefetch<T>(of: &[T], index: usize) {
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;
+}
+
+/// Size from which a table is worth huge pages: several of them, in bytes.
+const HUGE: usize = 4 << 20;
+
+/// Asks for huge pages under a table that is read at random, before it is filled: with small ones, most accesses to a
+/// table of many MiB miss the translation buffer too. Small tables are left alone, and so is the rest of the process.
+pub(crate) fn prefer_huge_pages<T>(table: &mut Vec<T>) {
+    #[cfg(target_os = "linux")]
+    if table.capacity() * size_of::<T>() >= HUGE {
+        // SAFETY: sysconf reads nothing of ours.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+        let start = table.as_mut_ptr().map_addr(|address| address.next_multiple_of(page));
+        let end = table.as_ptr().addr() + table.capacity() * size_of::<T>();
+        // SAFETY: the pages lie within the allocation of the table, and the advice changes nothing that they hold. Where it
+        // is not taken, pages stay small.
+        unsafe { libc::madvise(start.cast(), end.saturating_sub(start.addr()), libc::MADV_HUGEPAGE) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = table;
 }

@@ -3,7 +3,9 @@
 //! All rows of a column lie in one allocation, `stride` cells apart, so that a batch that spans panes is
 //! accumulated in one kernel call: its slots are simply offset by `row · stride`.
 
-use thalweg_kernels::{Bits, Cell, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
+use thalweg_kernels::{
+    Bits, Cell, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64, resize_table,
+};
 
 use crate::operator::aggregate::{Lane, ValueColumn, Values};
 
@@ -67,10 +69,10 @@ impl PaneTable {
         self.rows += 1;
         let cells = self.rows as usize * self.stride;
         for column in &mut self.columns {
-            column.cells.resize(cells, Cell::EMPTY);
+            resize_table(&mut column.cells, cells, Cell::EMPTY);
         }
         if self.columns.is_empty() || !self.counts.is_empty() {
-            self.counts.resize(cells, 0);
+            resize_table(&mut self.counts, cells, 0);
         }
         row
     }
@@ -176,10 +178,10 @@ fn spread<T: Copy>(values: &[T], narrow: usize, wide: usize, empty: T) -> Vec<T>
     if values.is_empty() {
         return Vec::new();
     }
-    let mut spread = Vec::with_capacity(values.len() / narrow * wide);
-    for row in values.chunks_exact(narrow) {
-        spread.extend_from_slice(row);
-        spread.resize(spread.len() + wide - narrow, empty);
+    let mut spread = Vec::new();
+    resize_table(&mut spread, values.len() / narrow * wide, empty);
+    for (to, row) in spread.chunks_exact_mut(wide).zip(values.chunks_exact(narrow)) {
+        to[..narrow].copy_from_slice(row);
     }
     spread
 }
