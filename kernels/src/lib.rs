@@ -48,7 +48,7 @@ pub mod window;
 
 pub use aggregate::{Want, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
-pub use backend::Backend;
+pub use backend::{Backend, NoSuchBackend};
 pub use bits::Bits;
 pub use cell::Cell;
 pub use column::{behind_watermark, fold_f64, fold_i64, min_max_f64, min_max_i64, running_watermarks, sum_f64};

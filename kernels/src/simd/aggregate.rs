@@ -1,25 +1,35 @@
 //! Grouped aggregation, scheduled: blocks, folded runs, private copies of few groups, prefetch of many.
 
-use super::column::{fold, fold_floats, fold_ints};
+use std::hint::black_box;
+
+use super::column::{fold, fold_run};
 use super::prefetch::{FAR, prefetch};
-use super::vector::Vector;
-use super::{Kernel, Level, launch};
+use super::vector::{MAX_LANES, Vector};
+use super::{Kernel, Level, lanes, launch};
 use crate::aggregate::{Want, beyond, combine_float, combine_int};
 use crate::bits::Bits;
-use crate::cell::{Cell, two_sum};
+use crate::cell::{Cell, order_key, two_sum};
+use crate::scalar::aggregate::{add_float, add_int};
 
 /// Rows handled at a time: their keys and slots stay in the first-level cache.
 pub(crate) const BLOCK: usize = 512;
 
-/// Rows between asking for a cell and using it: about the latency of the last-level cache over the time of a row.
-const AHEAD: usize = 24;
+/// Rows between asking for a cell and using it: about the latency of memory over the time of a row.
+const AHEAD: usize = 32;
 
-/// Up to so many groups, rows go to [`COPIES`] private copies in turn, so that a row need not wait for the one before it.
-const FEW: usize = 8;
-const COPIES: usize = 4;
+/// Size of a table from which cells are asked for ahead: a common second-level cache, in bytes. What lies in that cache
+/// comes soon enough unasked.
+const FAR_CELLS: usize = 1 << 20;
+
+/// Rows between asking for a row's slot and value and coming to it: more than a page of values, as the processor's own
+/// prefetching stops at the end of a page.
+const STREAM: usize = 768;
+
+/// Up to so many groups, each lane has private copies of the cells, so that rows of a group need not wait for each other.
+const FEW: usize = 32;
 
 /// Copies must be cleared and combined: worth it from this many rows per group.
-const ROWS_PER_COPY: usize = 32;
+const ROWS_PER_COPY: usize = 64;
 
 pub(crate) fn accumulate<E: Element>(
     level: Level,
@@ -45,28 +55,33 @@ pub(crate) fn count(level: Level, counts: &mut [u64], slots: &[u32]) {
     launch(level, Count { counts, slots });
 }
 
-/// A type of value column: what differs between floats and integers.
+/// A type of value column: what differs between floats and integers. Registers of values and of both words of
+/// [`Cell::sum`] are of integers, whatever their bits mean.
 pub(crate) trait Element: Copy + Default {
-    /// Order keys of a block, in `buffer` unless the values are their own.
-    fn order_keys<'a, V: Vector>(v: V, block: &'a [Self], buffer: &'a mut [i64; BLOCK]) -> &'a [i64];
+    /// Takes a value into a cell.
+    fn take(cell: &mut Cell, value: Self, want: Want);
+    /// A key that orders as the value does.
+    fn key(value: Self) -> i64;
+    /// Adds a value to the sum of a cell.
     fn add(cell: &mut Cell, value: Self);
-    fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[Self]) -> Cell;
+    /// The first `LANES` values.
+    fn load<V: Vector>(v: V, values: &[Self]) -> V::I;
+    /// [`Self::key`], lane by lane.
+    fn keys<V: Vector>(v: V, values: V::I) -> V::I;
+    /// Sums with a value added to each.
+    fn add_lanes<V: Vector>(v: V, sums: [V::I; 2], values: V::I) -> [V::I; 2];
     fn combine(into: &mut Cell, from: &Cell);
 }
 
 impl Element for f64 {
     #[inline(always)]
-    fn order_keys<'a, V: Vector>(v: V, block: &'a [f64], buffer: &'a mut [i64; BLOCK]) -> &'a [i64] {
-        let mut values = block.chunks_exact(V::LANES);
-        let mut keys = buffer.chunks_exact_mut(V::LANES);
-        for (value, key) in (&mut values).zip(&mut keys) {
-            v.store_i(key, v.order_key(v.load_f(value)));
-        }
-        let done = block.len() - values.remainder().len();
-        for (value, key) in values.remainder().iter().zip(&mut buffer[done..]) {
-            *key = crate::cell::order_key(*value);
-        }
-        &buffer[..block.len()]
+    fn take(cell: &mut Cell, value: f64, want: Want) {
+        add_float(cell, value, want);
+    }
+
+    #[inline(always)]
+    fn key(value: f64) -> i64 {
+        order_key(value)
     }
 
     #[inline(always)]
@@ -77,8 +92,23 @@ impl Element for f64 {
     }
 
     #[inline(always)]
-    fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[f64]) -> Cell {
-        fold_floats::<V, SUM, ORDER>(v, block)
+    fn load<V: Vector>(v: V, values: &[f64]) -> V::I {
+        v.as_i(v.load_f(values))
+    }
+
+    #[inline(always)]
+    fn keys<V: Vector>(v: V, values: V::I) -> V::I {
+        v.order_key(v.as_f(values))
+    }
+
+    #[inline(always)]
+    fn add_lanes<V: Vector>(v: V, sums: [V::I; 2], values: V::I) -> [V::I; 2] {
+        let ([sum, compensation], value) = (sums.map(|word| v.as_f(word)), v.as_f(values));
+        // `crate::cell::two_sum`, lane by lane.
+        let total = v.add(sum, value);
+        let value_seen = v.sub(total, sum);
+        let error = v.add(v.sub(sum, v.sub(total, value_seen)), v.sub(value, value_seen));
+        [v.as_i(total), v.as_i(v.add(compensation, error))]
     }
 
     #[inline(always)]
@@ -89,8 +119,13 @@ impl Element for f64 {
 
 impl Element for i64 {
     #[inline(always)]
-    fn order_keys<'a, V: Vector>(_: V, block: &'a [i64], _: &'a mut [i64; BLOCK]) -> &'a [i64] {
-        block
+    fn take(cell: &mut Cell, value: i64, want: Want) {
+        add_int(cell, value, want);
+    }
+
+    #[inline(always)]
+    fn key(value: i64) -> i64 {
+        value
     }
 
     #[inline(always)]
@@ -99,8 +134,19 @@ impl Element for i64 {
     }
 
     #[inline(always)]
-    fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[i64]) -> Cell {
-        fold_ints::<V, SUM, ORDER>(v, block)
+    fn load<V: Vector>(v: V, values: &[i64]) -> V::I {
+        v.load_i(values)
+    }
+
+    #[inline(always)]
+    fn keys<V: Vector>(_: V, values: V::I) -> V::I {
+        values
+    }
+
+    #[inline(always)]
+    fn add_lanes<V: Vector>(v: V, [low, high]: [V::I; 2], values: V::I) -> [V::I; 2] {
+        let sum = v.add_i(low, values);
+        [sum, v.add_i(v.add_i(high, v.sign(values)), v.below(sum, values))]
     }
 
     #[inline(always)]
@@ -122,36 +168,38 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
     #[inline(always)]
     fn run<V: Vector>(self, v: V) {
         let Self { cells, slots, values, validity } = self;
-        let far = size_of_val(cells) > FAR;
+        let far = size_of_val(cells) > FAR_CELLS;
         let few = (2..=FEW).contains(&cells.len()) && slots.len() >= cells.len() * ROWS_PER_COPY;
-        let mut copies = few.then_some([Cell::EMPTY; COPIES * FEW]);
+        let mut copies = few.then_some([Cell::EMPTY; MAX_LANES * FEW]);
         let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [E::default(); BLOCK] }));
-        let mut buffer = [0; BLOCK];
-        for (block, (slots, values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
-            let (slots, values) = match &mut valid {
-                None => (slots, values),
-                Some((bits, valid)) => valid.take(slots, values, *bits, block * BLOCK),
+        for (block, (block_slots, block_values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
+            let rows = match &mut valid {
+                None => (block_slots, block_values),
+                Some((bits, valid)) => valid.take(block_slots, block_values, *bits, block * BLOCK),
             };
-            if slots.is_empty() {
+            if rows.0.is_empty() {
                 continue;
             }
-            let (low, high) = range(slots);
+            let (low, high) = range(rows.0);
             if high as usize >= cells.len() {
                 beyond(high, cells.len());
             }
             if low == high {
-                E::combine(&mut cells[low as usize], &E::fold::<V, SUM, ORDER>(v, values));
+                E::combine(&mut cells[low as usize], &fold_run::<V, E, SUM, ORDER>(v, rows.1, None));
                 continue;
             }
-            let keys = if ORDER { E::order_keys(v, values, &mut buffer) } else { &buffer[..values.len()] };
-            let rows = Rows { slots, values, keys };
+            // Closed-up rows end with the block, others go on in the next.
+            let coming = if validity.is_none() { &slots[block * BLOCK..] } else { rows.0 };
+            let ahead = if far { coming.get(AHEAD..).unwrap_or_default() } else { &[] };
+            let rows = Rows { slots: rows.0, values: rows.1, ahead, block: (block_slots, block_values) };
             // SAFETY: every slot of the block is at most `high`, which is below the number of cells; where there are copies,
             // that number is at most FEW.
             unsafe {
                 match &mut copies {
                     Some(copies) => rows.scatter_to_copies::<V, SUM, ORDER>(v, copies),
-                    None if far => rows.scatter_far::<V, SUM, ORDER>(v, cells),
-                    None => rows.scatter::<V, SUM, ORDER>(v, cells),
+                    None if !lanes::crowded(v, rows.slots, 16) => rows.scatter::<V, SUM, ORDER>(v, cells),
+                    None if !lanes::crowded(v.narrow(), rows.slots, 4) => rows.scatter::<V::Narrow, SUM, ORDER>(v.narrow(), cells),
+                    None => lanes::one_by_one::<V, E, SUM, ORDER>(v, cells.as_mut_ptr(), rows.slots, rows.values),
                 }
             }
         }
@@ -167,59 +215,72 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
 struct Rows<'a, E> {
     slots: &'a [u32],
     values: &'a [E],
-    keys: &'a [i64],
+    /// Slots from [`AHEAD`] rows on.
+    ahead: &'a [u32],
+    /// The block with its null rows.
+    block: (&'a [u32], &'a [E]),
 }
 
 impl<E: Element> Rows<'_, E> {
-    /// # Safety
-    /// Every slot is below `cells.len()`.
-    #[inline(always)]
-    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
-        for ((&slot, &value), &key) in self.slots.iter().zip(self.values).zip(self.keys) {
-            // SAFETY: the caller's promise.
-            put::<V, E, SUM, ORDER>(v, unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
-        }
-    }
-
-    /// Asks for cells [`AHEAD`] rows before they are needed.
+    /// A register of rows at a time where they are of different cells, else one by one.
     ///
     /// # Safety
     /// Every slot is below `cells.len()`.
     #[inline(always)]
-    unsafe fn scatter_far<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
-        let (first, ahead) = self.slots.split_at(AHEAD.min(self.slots.len()));
-        first.iter().for_each(|&slot| ask(cells, slot));
-        for (((&slot, &value), &key), &next) in self.slots.iter().zip(self.values).zip(self.keys).zip(ahead) {
-            ask(cells, next);
-            // SAFETY: the caller's promise.
-            put::<V, E, SUM, ORDER>(v, unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
+    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
+        // The same slots, though compilers must not know: they would take slots one by one from the register that they were
+        // compared in, which costs more than to load them once more.
+        let seen = black_box(self.slots);
+        let whole = self.slots.len() / V::LANES * V::LANES;
+        for row in (0..whole).step_by(V::LANES) {
+            self.ask_for_rows(row);
+            let rows = row..row + V::LANES;
+            if let Some(next) = self.ahead.get(rows.clone()) {
+                next.iter().for_each(|&slot| ask(cells, slot));
+            }
+            let (slots, values, cells) = (&self.slots[rows.clone()], &self.values[rows.clone()], cells.as_mut_ptr());
+            // SAFETY: the caller's promise, and what `distinct` says.
+            unsafe {
+                if v.distinct(&seen[rows]) {
+                    lanes::take::<V, E, SUM, ORDER>(v, &lanes::at::<V>(cells, slots), values);
+                } else {
+                    lanes::one_by_one::<V, E, SUM, ORDER>(v, cells, slots, values);
+                }
+            }
         }
-        let asked = ahead.len();
-        let rest = Rows { slots: &self.slots[asked..], values: &self.values[asked..], keys: &self.keys[asked..] };
         // SAFETY: the caller's promise.
-        unsafe { rest.scatter::<V, SUM, ORDER>(v, cells) }
+        unsafe { lanes::one_by_one::<V, E, SUM, ORDER>(v, cells.as_mut_ptr(), &self.slots[whole..], &self.values[whole..]) };
     }
 
+    /// Each lane has its own copies, so its cells differ from those of the others.
+    ///
     /// # Safety
     /// Every slot is below [`FEW`].
     #[inline(always)]
-    unsafe fn scatter_to_copies<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, copies: &mut [Cell; COPIES * FEW]) {
-        for (row, ((&slot, &value), &key)) in self.slots.iter().zip(self.values).zip(self.keys).enumerate() {
-            let index = row % COPIES * FEW + slot as usize;
-            // SAFETY: the caller's promise.
-            put::<V, E, SUM, ORDER>(v, unsafe { copies.get_unchecked_mut(index) }, value, key);
+    unsafe fn scatter_to_copies<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, copies: &mut [Cell; MAX_LANES * FEW]) {
+        let copies = copies.as_mut_ptr();
+        let whole = self.slots.len() / V::LANES * V::LANES;
+        for row in (0..whole).step_by(V::LANES) {
+            self.ask_for_rows(row);
+            let slots = &self.slots[row..row + V::LANES];
+            let mut own = [0; MAX_LANES];
+            (0..V::LANES).for_each(|lane| own[lane] = slots[lane] + (lane * FEW) as u32);
+            // SAFETY: the caller's promise: slots below FEW, plus at most MAX_LANES − 1 times FEW; no two lanes share a copy.
+            unsafe { lanes::take::<V, E, SUM, ORDER>(v, &lanes::at::<V>(copies, &own), &self.values[row..row + V::LANES]) };
         }
+        // SAFETY: the caller's promise.
+        unsafe { lanes::one_by_one::<V, E, SUM, ORDER>(v, copies, &self.slots[whole..], &self.values[whole..]) };
     }
-}
 
-#[inline(always)]
-fn put<V: Vector, E: Element, const SUM: bool, const ORDER: bool>(v: V, cell: &mut Cell, value: E, key: i64) {
-    cell.count += 1;
-    if SUM {
-        E::add(cell, value);
-    }
-    if ORDER {
-        v.widen(cell, key);
+    /// At the start of each line of slots, asks for the slots and values that come [`STREAM`] rows later.
+    #[inline(always)]
+    fn ask_for_rows(&self, row: usize) {
+        const LINE: usize = 64;
+        const SLOTS: usize = LINE / size_of::<u32>();
+        if row.is_multiple_of(SLOTS) {
+            prefetch(self.block.0, row + STREAM);
+            (0..SLOTS).step_by(LINE / size_of::<E>()).for_each(|i| prefetch(self.block.1, row + STREAM + i));
+        }
     }
 }
 
