@@ -4,9 +4,10 @@ use super::column::{fold, fold_floats, fold_ints};
 use super::prefetch::{FAR, prefetch};
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
-use crate::aggregate::{Want, beyond, combine_float, combine_int};
+use crate::aggregate::{Want, beyond};
 use crate::bits::Bits;
 use crate::cell::{Cell, two_sum};
+use crate::value::{Lane, Value};
 
 /// Rows handled at a time: their keys and slots stay in the first-level cache.
 pub(crate) const BLOCK: usize = 512;
@@ -21,23 +22,16 @@ const COPIES: usize = 4;
 /// Copies must be cleared and combined: worth it from this many rows per group.
 const ROWS_PER_COPY: usize = 32;
 
-pub(crate) fn accumulate<E: Element>(
-    level: Level,
-    cells: &mut [Cell],
-    slots: &[u32],
-    values: &[E],
-    validity: Option<Bits<'_>>,
-    want: Want,
-) {
+pub(crate) fn accumulate<T: Value>(level: Level, cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
     if let ([cell], true) = (&mut *cells, slots.iter().fold(0, |any, slot| any | slot) == 0) {
-        E::combine(cell, &fold(level, values, validity, want));
+        T::Lane::combine(cell, &fold(level, values, validity, want));
         return;
     }
     match (want.sum, want.order) {
-        (true, true) => launch(level, Accumulate::<E, true, true> { cells, slots, values, validity }),
-        (true, false) => launch(level, Accumulate::<E, true, false> { cells, slots, values, validity }),
-        (false, true) => launch(level, Accumulate::<E, false, true> { cells, slots, values, validity }),
-        (false, false) => launch(level, Accumulate::<E, false, false> { cells, slots, values, validity }),
+        (true, true) => launch(level, Accumulate::<T, true, true> { cells, slots, values, validity }),
+        (true, false) => launch(level, Accumulate::<T, true, false> { cells, slots, values, validity }),
+        (false, true) => launch(level, Accumulate::<T, false, true> { cells, slots, values, validity }),
+        (false, false) => launch(level, Accumulate::<T, false, false> { cells, slots, values, validity }),
     }
 }
 
@@ -45,13 +39,12 @@ pub(crate) fn count(level: Level, counts: &mut [u64], slots: &[u32]) {
     launch(level, Count { counts, slots });
 }
 
-/// A type of value column: what differs between floats and integers.
-pub(crate) trait Element: Copy + Default {
+/// A lane of values: what differs between floats and integers.
+pub trait Element: Lane {
     /// Order keys of a block, in `buffer` unless the values are their own.
     fn order_keys<'a, V: Vector>(v: V, block: &'a [Self], buffer: &'a mut [i64; BLOCK]) -> &'a [i64];
     fn add(cell: &mut Cell, value: Self);
     fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[Self]) -> Cell;
-    fn combine(into: &mut Cell, from: &Cell);
 }
 
 impl Element for f64 {
@@ -80,11 +73,6 @@ impl Element for f64 {
     fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[f64]) -> Cell {
         fold_floats::<V, SUM, ORDER>(v, block)
     }
-
-    #[inline(always)]
-    fn combine(into: &mut Cell, from: &Cell) {
-        combine_float(into, from);
-    }
 }
 
 impl Element for i64 {
@@ -102,21 +90,28 @@ impl Element for i64 {
     fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[i64]) -> Cell {
         fold_ints::<V, SUM, ORDER>(v, block)
     }
-
-    #[inline(always)]
-    fn combine(into: &mut Cell, from: &Cell) {
-        combine_int(into, from);
-    }
 }
 
-struct Accumulate<'a, E, const SUM: bool, const ORDER: bool> {
+/// At most [`BLOCK`] values as their lane: in `buffer`, unless they are that already.
+#[inline(always)]
+pub(crate) fn widen<'a, T: Value>(block: &'a [T], buffer: &'a mut [T::Lane; BLOCK]) -> &'a [T::Lane] {
+    if let Some(values) = T::as_lane(block) {
+        return values;
+    }
+    for (value, to) in block.iter().zip(&mut *buffer) {
+        *to = value.to_lane();
+    }
+    &buffer[..block.len()]
+}
+
+struct Accumulate<'a, T, const SUM: bool, const ORDER: bool> {
     cells: &'a mut [Cell],
     slots: &'a [u32],
-    values: &'a [E],
+    values: &'a [T],
     validity: Option<Bits<'a>>,
 }
 
-impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E, SUM, ORDER> {
+impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, SUM, ORDER> {
     type Output = ();
 
     #[inline(always)]
@@ -125,7 +120,8 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
         let far = size_of_val(cells) > FAR;
         let few = (2..=FEW).contains(&cells.len()) && slots.len() >= cells.len() * ROWS_PER_COPY;
         let mut copies = few.then_some([Cell::EMPTY; COPIES * FEW]);
-        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [E::default(); BLOCK] }));
+        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [T::default(); BLOCK] }));
+        let mut wide = [T::Lane::default(); BLOCK];
         let mut buffer = [0; BLOCK];
         for (block, (slots, values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
             let (slots, values) = match &mut valid {
@@ -135,15 +131,16 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
             if slots.is_empty() {
                 continue;
             }
+            let values = widen(values, &mut wide);
             let (low, high) = range(slots);
             if high as usize >= cells.len() {
                 beyond(high, cells.len());
             }
             if low == high {
-                E::combine(&mut cells[low as usize], &E::fold::<V, SUM, ORDER>(v, values));
+                T::Lane::combine(&mut cells[low as usize], &T::Lane::fold::<V, SUM, ORDER>(v, values));
                 continue;
             }
-            let keys = if ORDER { E::order_keys(v, values, &mut buffer) } else { &buffer[..values.len()] };
+            let keys = if ORDER { T::Lane::order_keys(v, values, &mut buffer) } else { &buffer[..values.len()] };
             let rows = Rows { slots, values, keys };
             // SAFETY: every slot of the block is at most `high`, which is below the number of cells; where there are copies,
             // that number is at most FEW.
@@ -157,7 +154,7 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
         }
         for copy in copies.iter().flat_map(|copies| copies.chunks_exact(FEW)) {
             for (cell, copy) in cells.iter_mut().zip(copy) {
-                E::combine(cell, copy);
+                T::Lane::combine(cell, copy);
             }
         }
     }
@@ -236,7 +233,7 @@ struct Valid<E> {
     values: [E; BLOCK],
 }
 
-impl<E: Element> Valid<E> {
+impl<E: Copy> Valid<E> {
     /// The rows of the block at `start` that are valid: the block itself if all are.
     #[inline(always)]
     fn take<'a>(&'a mut self, slots: &'a [u32], values: &'a [E], bits: Bits<'_>, start: usize) -> (&'a [u32], &'a [E]) {

@@ -1,12 +1,13 @@
 //! Whole-column reductions.
 
-use super::aggregate::{BLOCK, Element};
+use super::aggregate::{BLOCK, Element, widen};
 use super::vector::{MAX_LANES, Vector};
 use super::{Kernel, Level, launch};
 use crate::aggregate::{Want, combine_float};
 use crate::bits::Bits;
 use crate::cell::Cell;
 use crate::scalar;
+use crate::value::{Lane, Value};
 
 /// Registers per accumulator: enough to hide the latency of an addition behind the others.
 const UNROLL: usize = 2;
@@ -22,28 +23,36 @@ pub(crate) fn min_max_i64(level: Level, values: &[i64]) -> Option<(i64, i64)> {
     (cell.count > 0).then_some((cell.min, cell.max))
 }
 
-pub(crate) fn fold<E: Element>(level: Level, values: &[E], validity: Option<Bits<'_>>, want: Want) -> Cell {
+pub(crate) fn fold<T: Value>(level: Level, values: &[T], validity: Option<Bits<'_>>, want: Want) -> Cell {
     match (want.sum, want.order) {
-        (true, true) => launch(level, Fold::<E, true, true> { values, validity }),
-        (true, false) => launch(level, Fold::<E, true, false> { values, validity }),
-        (false, true) => launch(level, Fold::<E, false, true> { values, validity }),
-        (false, false) => launch(level, Fold::<E, false, false> { values, validity }),
+        (true, true) => launch(level, Fold::<T, true, true> { values, validity }),
+        (true, false) => launch(level, Fold::<T, true, false> { values, validity }),
+        (false, true) => launch(level, Fold::<T, false, true> { values, validity }),
+        (false, false) => launch(level, Fold::<T, false, false> { values, validity }),
     }
 }
 
-struct Fold<'a, E, const SUM: bool, const ORDER: bool> {
-    values: &'a [E],
+struct Fold<'a, T, const SUM: bool, const ORDER: bool> {
+    values: &'a [T],
     validity: Option<Bits<'a>>,
 }
 
-impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, E, SUM, ORDER> {
+impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, T, SUM, ORDER> {
     type Output = Cell;
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) -> Cell {
-        let Some(bits) = self.validity else { return E::fold::<V, SUM, ORDER>(v, self.values) };
-        let mut cell = Cell::EMPTY;
-        let mut valid = [E::default(); BLOCK];
+        let (mut cell, mut wide) = (Cell::EMPTY, [T::Lane::default(); BLOCK]);
+        let Some(bits) = self.validity else {
+            if let Some(values) = T::as_lane(self.values) {
+                return T::Lane::fold::<V, SUM, ORDER>(v, values);
+            }
+            for values in self.values.chunks(BLOCK) {
+                T::Lane::combine(&mut cell, &T::Lane::fold::<V, SUM, ORDER>(v, widen(values, &mut wide)));
+            }
+            return cell;
+        };
+        let mut valid = [T::default(); BLOCK];
         for (block, values) in self.values.chunks(BLOCK).enumerate() {
             let mut kept = 0;
             for (part, values) in values.chunks(64).enumerate() {
@@ -54,7 +63,7 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, E, SUM,
                     kept += (word >> row & 1) as usize;
                 }
             }
-            E::combine(&mut cell, &E::fold::<V, SUM, ORDER>(v, &valid[..kept]));
+            T::Lane::combine(&mut cell, &T::Lane::fold::<V, SUM, ORDER>(v, widen(&valid[..kept], &mut wide)));
         }
         cell
     }
