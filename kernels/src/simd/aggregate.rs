@@ -6,10 +6,10 @@ use super::column::{fold, fold_run};
 use super::prefetch::{FAR, prefetch};
 use super::vector::{MAX_LANES, Vector};
 use super::{Kernel, Level, lanes, launch};
-use crate::aggregate::{Want, beyond, combine_float, combine_int};
+use crate::aggregate::{Want, beyond};
 use crate::bits::Bits;
-use crate::cell::{Cell, order_key, two_sum};
-use crate::scalar::aggregate::{add_float, add_int};
+use crate::cell::{Cell, two_sum};
+use crate::value::{Lane, Value};
 
 /// Rows handled at a time: their keys and slots stay in the first-level cache.
 pub(crate) const BLOCK: usize = 512;
@@ -31,23 +31,16 @@ const FEW: usize = 32;
 /// Copies must be cleared and combined: worth it from this many rows per group.
 const ROWS_PER_COPY: usize = 64;
 
-pub(crate) fn accumulate<E: Element>(
-    level: Level,
-    cells: &mut [Cell],
-    slots: &[u32],
-    values: &[E],
-    validity: Option<Bits<'_>>,
-    want: Want,
-) {
+pub(crate) fn accumulate<T: Value>(level: Level, cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
     if let ([cell], true) = (&mut *cells, slots.iter().fold(0, |any, slot| any | slot) == 0) {
-        E::combine(cell, &fold(level, values, validity, want));
+        T::Lane::combine(cell, &fold(level, values, validity, want));
         return;
     }
     match (want.sum, want.order) {
-        (true, true) => launch(level, Accumulate::<E, true, true> { cells, slots, values, validity }),
-        (true, false) => launch(level, Accumulate::<E, true, false> { cells, slots, values, validity }),
-        (false, true) => launch(level, Accumulate::<E, false, true> { cells, slots, values, validity }),
-        (false, false) => launch(level, Accumulate::<E, false, false> { cells, slots, values, validity }),
+        (true, true) => launch(level, Accumulate::<T, true, true> { cells, slots, values, validity }),
+        (true, false) => launch(level, Accumulate::<T, true, false> { cells, slots, values, validity }),
+        (false, true) => launch(level, Accumulate::<T, false, true> { cells, slots, values, validity }),
+        (false, false) => launch(level, Accumulate::<T, false, false> { cells, slots, values, validity }),
     }
 }
 
@@ -55,35 +48,20 @@ pub(crate) fn count(level: Level, counts: &mut [u64], slots: &[u32]) {
     launch(level, Count { counts, slots });
 }
 
-/// A type of value column: what differs between floats and integers. Registers of values and of both words of
-/// [`Cell::sum`] are of integers, whatever their bits mean.
-pub(crate) trait Element: Copy + Default {
-    /// Takes a value into a cell.
-    fn take(cell: &mut Cell, value: Self, want: Want);
-    /// A key that orders as the value does.
-    fn key(value: Self) -> i64;
+/// A lane of values: what differs between floats and integers. Registers of values and of both words of [`Cell::sum`] are
+/// of integers, whatever their bits mean.
+pub trait Element: Lane {
     /// Adds a value to the sum of a cell.
     fn add(cell: &mut Cell, value: Self);
     /// The first `LANES` values.
     fn load<V: Vector>(v: V, values: &[Self]) -> V::I;
-    /// [`Self::key`], lane by lane.
+    /// [`Lane::key`], lane by lane.
     fn keys<V: Vector>(v: V, values: V::I) -> V::I;
     /// Sums with a value added to each.
     fn add_lanes<V: Vector>(v: V, sums: [V::I; 2], values: V::I) -> [V::I; 2];
-    fn combine(into: &mut Cell, from: &Cell);
 }
 
 impl Element for f64 {
-    #[inline(always)]
-    fn take(cell: &mut Cell, value: f64, want: Want) {
-        add_float(cell, value, want);
-    }
-
-    #[inline(always)]
-    fn key(value: f64) -> i64 {
-        order_key(value)
-    }
-
     #[inline(always)]
     fn add(cell: &mut Cell, value: f64) {
         let [sum, compensation] = cell.sum.map(f64::from_bits);
@@ -110,24 +88,9 @@ impl Element for f64 {
         let error = v.add(v.sub(sum, v.sub(total, value_seen)), v.sub(value, value_seen));
         [v.as_i(total), v.as_i(v.add(compensation, error))]
     }
-
-    #[inline(always)]
-    fn combine(into: &mut Cell, from: &Cell) {
-        combine_float(into, from);
-    }
 }
 
 impl Element for i64 {
-    #[inline(always)]
-    fn take(cell: &mut Cell, value: i64, want: Want) {
-        add_int(cell, value, want);
-    }
-
-    #[inline(always)]
-    fn key(value: i64) -> i64 {
-        value
-    }
-
     #[inline(always)]
     fn add(cell: &mut Cell, value: i64) {
         cell.add_int(i128::from(value));
@@ -148,21 +111,28 @@ impl Element for i64 {
         let sum = v.add_i(low, values);
         [sum, v.add_i(v.add_i(high, v.sign(values)), v.below(sum, values))]
     }
-
-    #[inline(always)]
-    fn combine(into: &mut Cell, from: &Cell) {
-        combine_int(into, from);
-    }
 }
 
-struct Accumulate<'a, E, const SUM: bool, const ORDER: bool> {
+/// At most [`BLOCK`] values as their lane: in `buffer`, unless they are that already.
+#[inline(always)]
+pub(crate) fn widen<'a, T: Value>(block: &'a [T], buffer: &'a mut [T::Lane; BLOCK]) -> &'a [T::Lane] {
+    if let Some(values) = T::as_lane(block) {
+        return values;
+    }
+    for (value, to) in block.iter().zip(&mut *buffer) {
+        *to = value.to_lane();
+    }
+    &buffer[..block.len()]
+}
+
+struct Accumulate<'a, T, const SUM: bool, const ORDER: bool> {
     cells: &'a mut [Cell],
     slots: &'a [u32],
-    values: &'a [E],
+    values: &'a [T],
     validity: Option<Bits<'a>>,
 }
 
-impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E, SUM, ORDER> {
+impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, SUM, ORDER> {
     type Output = ();
 
     #[inline(always)]
@@ -171,7 +141,8 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
         let far = size_of_val(cells) > FAR_CELLS;
         let few = (2..=FEW).contains(&cells.len()) && slots.len() >= cells.len() * ROWS_PER_COPY;
         let mut copies = few.then_some([Cell::EMPTY; MAX_LANES * FEW]);
-        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [E::default(); BLOCK] }));
+        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [T::default(); BLOCK] }));
+        let mut wide = [T::Lane::default(); BLOCK];
         for (block, (block_slots, block_values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
             let rows = match &mut valid {
                 None => (block_slots, block_values),
@@ -180,18 +151,19 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
             if rows.0.is_empty() {
                 continue;
             }
+            let lane = widen(rows.1, &mut wide);
             let (low, high) = range(rows.0);
             if high as usize >= cells.len() {
                 beyond(high, cells.len());
             }
             if low == high {
-                E::combine(&mut cells[low as usize], &fold_run::<V, E, SUM, ORDER>(v, rows.1, None));
+                T::Lane::combine(&mut cells[low as usize], &fold_run::<V, T::Lane, SUM, ORDER>(v, lane, None));
                 continue;
             }
             // Closed-up rows end with the block, others go on in the next.
             let coming = if validity.is_none() { &slots[block * BLOCK..] } else { rows.0 };
             let ahead = if far { coming.get(AHEAD..).unwrap_or_default() } else { &[] };
-            let rows = Rows { slots: rows.0, values: rows.1, ahead, block: (block_slots, block_values) };
+            let rows = Rows { slots: rows.0, values: lane, ahead, block: (block_slots, block_values) };
             // SAFETY: every slot of the block is at most `high`, which is below the number of cells; where there are copies,
             // that number is at most FEW.
             unsafe {
@@ -199,29 +171,29 @@ impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E
                     Some(copies) => rows.scatter_to_copies::<V, SUM, ORDER>(v, copies),
                     None if !lanes::crowded(v, rows.slots, 16) => rows.scatter::<V, SUM, ORDER>(v, cells),
                     None if !lanes::crowded(v.narrow(), rows.slots, 4) => rows.scatter::<V::Narrow, SUM, ORDER>(v.narrow(), cells),
-                    None => lanes::one_by_one::<V, E, SUM, ORDER>(v, cells.as_mut_ptr(), rows.slots, rows.values),
+                    None => lanes::one_by_one::<V, T::Lane, SUM, ORDER>(v, cells.as_mut_ptr(), rows.slots, rows.values),
                 }
             }
         }
         for copy in copies.iter().flat_map(|copies| copies.chunks_exact(FEW)) {
             for (cell, copy) in cells.iter_mut().zip(copy) {
-                E::combine(cell, copy);
+                T::Lane::combine(cell, copy);
             }
         }
     }
 }
 
 /// Rows of a block, of equal numbers: null rows are gone.
-struct Rows<'a, E> {
+struct Rows<'a, T, E> {
     slots: &'a [u32],
     values: &'a [E],
     /// Slots from [`AHEAD`] rows on.
     ahead: &'a [u32],
     /// The block with its null rows.
-    block: (&'a [u32], &'a [E]),
+    block: (&'a [u32], &'a [T]),
 }
 
-impl<E: Element> Rows<'_, E> {
+impl<T, E: Element> Rows<'_, T, E> {
     /// A register of rows at a time where they are of different cells, else one by one.
     ///
     /// # Safety
@@ -279,7 +251,7 @@ impl<E: Element> Rows<'_, E> {
         const SLOTS: usize = LINE / size_of::<u32>();
         if row.is_multiple_of(SLOTS) {
             prefetch(self.block.0, row + STREAM);
-            (0..SLOTS).step_by(LINE / size_of::<E>()).for_each(|i| prefetch(self.block.1, row + STREAM + i));
+            (0..SLOTS).step_by(LINE / size_of::<T>()).for_each(|i| prefetch(self.block.1, row + STREAM + i));
         }
     }
 }
@@ -297,7 +269,7 @@ struct Valid<E> {
     values: [E; BLOCK],
 }
 
-impl<E: Element> Valid<E> {
+impl<E: Copy> Valid<E> {
     /// The rows of the block at `start` that are valid: the block itself if all are.
     #[inline(always)]
     fn take<'a>(&'a mut self, slots: &'a [u32], values: &'a [E], bits: Bits<'_>, start: usize) -> (&'a [u32], &'a [E]) {

@@ -1,12 +1,13 @@
 //! Whole-column reductions.
 
-use super::aggregate::Element;
+use super::aggregate::{BLOCK, Element, widen};
 use super::vector::{MAX_LANES, Vector};
 use super::{Kernel, Level, launch};
 use crate::aggregate::Want;
 use crate::bits::Bits;
 use crate::cell::Cell;
 use crate::scalar;
+use crate::value::{Lane, Value};
 
 /// Cells per lane: enough to hide the latency of an addition behind the others.
 const UNROLL: usize = 2;
@@ -22,26 +23,34 @@ pub(crate) fn min_max_i64(level: Level, values: &[i64]) -> Option<(i64, i64)> {
     (cell.count > 0).then_some((cell.min, cell.max))
 }
 
-pub(crate) fn fold<E: Element>(level: Level, values: &[E], validity: Option<Bits<'_>>, want: Want) -> Cell {
+pub(crate) fn fold<T: Value>(level: Level, values: &[T], validity: Option<Bits<'_>>, want: Want) -> Cell {
     match (want.sum, want.order) {
-        (true, true) => launch(level, Fold::<E, true, true> { values, validity }),
-        (true, false) => launch(level, Fold::<E, true, false> { values, validity }),
-        (false, true) => launch(level, Fold::<E, false, true> { values, validity }),
-        (false, false) => launch(level, Fold::<E, false, false> { values, validity }),
+        (true, true) => launch(level, Fold::<T, true, true> { values, validity }),
+        (true, false) => launch(level, Fold::<T, true, false> { values, validity }),
+        (false, true) => launch(level, Fold::<T, false, true> { values, validity }),
+        (false, false) => launch(level, Fold::<T, false, false> { values, validity }),
     }
 }
 
-struct Fold<'a, E, const SUM: bool, const ORDER: bool> {
-    values: &'a [E],
+struct Fold<'a, T, const SUM: bool, const ORDER: bool> {
+    values: &'a [T],
     validity: Option<Bits<'a>>,
 }
 
-impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, E, SUM, ORDER> {
+impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, T, SUM, ORDER> {
     type Output = Cell;
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) -> Cell {
-        fold_run::<V, E, SUM, ORDER>(v, self.values, self.validity)
+        if let Some(values) = T::as_lane(self.values) {
+            return fold_run::<V, T::Lane, SUM, ORDER>(v, values, self.validity);
+        }
+        let (mut cell, mut wide) = (Cell::EMPTY, [T::Lane::default(); BLOCK]);
+        for (block, values) in self.values.chunks(BLOCK).enumerate() {
+            let validity = self.validity.map(|bits| Bits { offset: bits.offset + block * BLOCK, len: values.len(), ..bits });
+            T::Lane::combine(&mut cell, &fold_run::<V, T::Lane, SUM, ORDER>(v, widen(values, &mut wide), validity));
+        }
+        cell
     }
 }
 
@@ -92,7 +101,7 @@ pub(crate) fn fold_run<V: Vector, E: Element, const SUM: bool, const ORDER: bool
     let mut cell = if count > 0 { Cell { count, ..lanes.finish::<E>() } } else { Cell::EMPTY };
     let valid = validity.map_or(u64::MAX, |bits| bits.word(words.len() * WORD));
     let valid_rest = rest.iter().enumerate().filter(|(row, _)| valid >> row & 1 == 1);
-    valid_rest.for_each(|(_, &value)| E::take(&mut cell, value, Want { sum: SUM, order: ORDER }));
+    valid_rest.for_each(|(_, value)| value.take(&mut cell, Want { sum: SUM, order: ORDER }));
     cell
 }
 

@@ -70,7 +70,7 @@ pub(super) unsafe fn one_by_one<V: Vector, E: Element, const SUM: bool, const OR
             E::add(cell, value);
         }
         if ORDER {
-            v.widen(cell, E::key(value));
+            v.widen(cell, value.key());
         }
     }
 }

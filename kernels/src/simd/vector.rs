@@ -8,7 +8,7 @@ use crate::cell::Cell;
 ///
 /// Lanes are 64 bits wide. Every method must be inlined into a function compiled for the instruction set, which
 /// [`launch`](super::launch) sees to.
-pub(crate) trait Vector: Copy {
+pub trait Vector: Copy {
     /// A register of floats.
     type F: Copy;
     /// A register of integers.
