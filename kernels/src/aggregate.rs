@@ -11,6 +11,7 @@
 //!   einiger Verfahren zur Summation endlicher Summen", ZAMM 54, 1974). The error is within 1e-12 of the sum of
 //!   magnitudes for any realistic number of rows; the last bit may differ between batchings and backends.
 //! * **Integer sums** are exact in 128 bits.
+//! * Values may be of any type of [`Value`]; a narrow one is as the lane it widens to, exactly.
 //!
 //! Slots may come in any order. Short runs of few groups, runs of one group, and tables larger than the second-level
 //! cache are each scheduled in their own way; the answers are the same.
@@ -18,6 +19,7 @@
 use crate::backend::Backend;
 use crate::bits::Bits;
 use crate::cell::{Cell, two_sum};
+use crate::value::{Lane, Value};
 use crate::{scalar, simd};
 
 /// Which parts of a cell are wanted; the others may stay at the identity. The count is always kept.
@@ -34,20 +36,12 @@ impl Want {
     pub const ALL: Self = Self { sum: true, order: true };
 }
 
-/// Takes float rows into their groups' cells: `cells[slots[i]]` takes `values[i]` where row `i` is valid.
+/// Takes rows into their groups' cells: `cells[slots[i]]` takes `values[i]` where row `i` is valid.
 ///
 /// # Panics
 /// If `slots`, `values` and `validity` differ in length, or the slot of a valid row is not below `cells.len()`.
-pub fn accumulate_f64(cells: &mut [Cell], slots: &[u32], values: &[f64], validity: Option<Bits<'_>>, want: Want) {
-    Backend::active().accumulate_f64(cells, slots, values, validity, want);
-}
-
-/// Takes integer rows into their groups' cells: `cells[slots[i]]` takes `values[i]` where row `i` is valid.
-///
-/// # Panics
-/// If `slots`, `values` and `validity` differ in length, or the slot of a valid row is not below `cells.len()`.
-pub fn accumulate_i64(cells: &mut [Cell], slots: &[u32], values: &[i64], validity: Option<Bits<'_>>, want: Want) {
-    Backend::active().accumulate_i64(cells, slots, values, validity, want);
+pub fn accumulate<T: Value>(cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
+    Backend::active().accumulate(cells, slots, values, validity, want);
 }
 
 /// Counts rows per group, null or not: `counts[slots[i]] += 1`.
@@ -58,25 +52,14 @@ pub fn accumulate_count(counts: &mut [u64], slots: &[u32]) {
     Backend::active().accumulate_count(counts, slots);
 }
 
-/// Combines float cells element by element: `into[i]` becomes the cell of both inputs' values.
+/// Combines cells of values of type `T` element by element: `into[i]` becomes the cell of both inputs' values.
 ///
 /// # Panics
 /// If the lengths differ.
-pub fn combine_f64(into: &mut [Cell], from: &[Cell]) {
+pub fn combine<T: Value>(into: &mut [Cell], from: &[Cell]) {
     check_lengths("cells to combine", into.len(), from.len());
     for (into, from) in into.iter_mut().zip(from) {
-        combine_float(into, from);
-    }
-}
-
-/// Combines integer cells element by element: `into[i]` becomes the cell of both inputs' values.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn combine_i64(into: &mut [Cell], from: &[Cell]) {
-    check_lengths("cells to combine", into.len(), from.len());
-    for (into, from) in into.iter_mut().zip(from) {
-        combine_int(into, from);
+        T::Lane::combine(into, from);
     }
 }
 
@@ -92,22 +75,12 @@ pub fn combine_count(into: &mut [u64], from: &[u64]) {
 }
 
 impl Backend {
-    /// [`accumulate_f64`] on this backend.
-    pub fn accumulate_f64(self, cells: &mut [Cell], slots: &[u32], values: &[f64], validity: Option<Bits<'_>>, want: Want) {
+    /// [`accumulate`] on this backend.
+    pub fn accumulate<T: Value>(self, cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
         check_lengths("slots and values", slots.len(), values.len());
         Bits::check(validity, values.len());
         match self {
-            Self::Scalar => scalar::aggregate::accumulate_f64(cells, slots, values, validity, want),
-            Self::Simd(level) => simd::aggregate::accumulate(level, cells, slots, values, validity, want),
-        }
-    }
-
-    /// [`accumulate_i64`] on this backend.
-    pub fn accumulate_i64(self, cells: &mut [Cell], slots: &[u32], values: &[i64], validity: Option<Bits<'_>>, want: Want) {
-        check_lengths("slots and values", slots.len(), values.len());
-        Bits::check(validity, values.len());
-        match self {
-            Self::Scalar => scalar::aggregate::accumulate_i64(cells, slots, values, validity, want),
+            Self::Scalar => scalar::aggregate::accumulate(cells, slots, values, validity, want),
             Self::Simd(level) => simd::aggregate::accumulate(level, cells, slots, values, validity, want),
         }
     }
@@ -155,7 +128,7 @@ pub(crate) fn beyond(slot: u32, cells: usize) -> ! {
 
 #[cfg(test)]
 mod tests {
-    use super::{Want, combine_count, combine_f64, combine_i64};
+    use super::{Want, combine, combine_count};
     use crate::scalar;
     use crate::testing::{Case, assert_sums_agree, on_every_backend, same};
     use crate::{Backend, Bits, Cell};
@@ -187,8 +160,8 @@ mod tests {
         let magnitudes = magnitudes(case);
         for want in WANTS {
             let (mut cells, mut expected) = (vec![Cell::EMPTY; case.groups as usize], vec![Cell::EMPTY; case.groups as usize]);
-            backend.accumulate_f64(&mut cells, &case.slots, &case.floats, case.validity(), want);
-            scalar::aggregate::accumulate_f64(&mut expected, &case.slots, &case.floats, case.validity(), want);
+            backend.accumulate(&mut cells, &case.slots, &case.floats, case.validity(), want);
+            scalar::aggregate::accumulate(&mut expected, &case.slots, &case.floats, case.validity(), want);
             assert_floats_agree(backend, &cells, &expected, &magnitudes);
         }
     }
@@ -196,8 +169,8 @@ mod tests {
     fn check_ints(backend: Backend, case: &Case) {
         for want in WANTS {
             let (mut cells, mut expected) = (vec![Cell::EMPTY; case.groups as usize], vec![Cell::EMPTY; case.groups as usize]);
-            backend.accumulate_i64(&mut cells, &case.slots, &case.ints, case.validity(), want);
-            scalar::aggregate::accumulate_i64(&mut expected, &case.slots, &case.ints, case.validity(), want);
+            backend.accumulate(&mut cells, &case.slots, &case.ints, case.validity(), want);
+            scalar::aggregate::accumulate(&mut expected, &case.slots, &case.ints, case.validity(), want);
             assert!(cells == expected, "{backend}, {want:?}");
         }
     }
@@ -214,20 +187,20 @@ mod tests {
         let groups = case.groups as usize;
         let (head, tail) = case.slots.split_at(case.slots.len() / 3);
         let mut panes = [vec![Cell::EMPTY; groups], vec![Cell::EMPTY; groups], vec![Cell::EMPTY; groups]];
-        backend.accumulate_f64(&mut panes[0], head, &case.floats[..head.len()], None, Want::ALL);
-        backend.accumulate_f64(&mut panes[1], tail, &case.floats[head.len()..], None, Want::ALL);
-        backend.accumulate_f64(&mut panes[2], &case.slots, &case.floats, None, Want::ALL);
+        backend.accumulate(&mut panes[0], head, &case.floats[..head.len()], None, Want::ALL);
+        backend.accumulate(&mut panes[1], tail, &case.floats[head.len()..], None, Want::ALL);
+        backend.accumulate(&mut panes[2], &case.slots, &case.floats, None, Want::ALL);
         let [mut combined, pane, whole] = panes;
-        combine_f64(&mut combined, &pane);
-        combine_f64(&mut combined, &vec![Cell::EMPTY; groups]);
+        combine::<f64>(&mut combined, &pane);
+        combine::<f64>(&mut combined, &vec![Cell::EMPTY; groups]);
         assert_floats_agree(backend, &combined, &whole, &magnitudes(&Case { nulls: false, ..case.clone() }));
 
         let mut panes = [vec![Cell::EMPTY; groups], vec![Cell::EMPTY; groups], vec![Cell::EMPTY; groups]];
-        backend.accumulate_i64(&mut panes[0], head, &case.ints[..head.len()], None, Want::ALL);
-        backend.accumulate_i64(&mut panes[1], tail, &case.ints[head.len()..], None, Want::ALL);
-        backend.accumulate_i64(&mut panes[2], &case.slots, &case.ints, None, Want::ALL);
+        backend.accumulate(&mut panes[0], head, &case.ints[..head.len()], None, Want::ALL);
+        backend.accumulate(&mut panes[1], tail, &case.ints[head.len()..], None, Want::ALL);
+        backend.accumulate(&mut panes[2], &case.slots, &case.ints, None, Want::ALL);
         let [mut combined, pane, whole] = panes;
-        combine_i64(&mut combined, &pane);
+        combine::<i64>(&mut combined, &pane);
         assert!(combined == whole, "{backend}");
     }
 
@@ -239,7 +212,7 @@ mod tests {
             for groups in [1, 2, 100] {
                 let slots: Vec<u32> = (0..values.len() as u32).map(|row| row % groups).collect();
                 let mut cells = vec![Cell::EMPTY; groups as usize];
-                backend.accumulate_f64(&mut cells, &slots, &values, None, Want::ALL);
+                backend.accumulate(&mut cells, &slots, &values, None, Want::ALL);
                 for cell in cells {
                     let exact = cell.count as f64 / 10.0;
                     assert!((cell.float_sum() - exact).abs() <= 1e-12 * exact, "{backend}: {}", cell.float_sum());
@@ -254,7 +227,7 @@ mod tests {
         for backend in Backend::available() {
             for slots in [vec![0; values.len()], (0..values.len() as u32).map(|row| row % 2 * u32::from(row % 1000 == 7)).collect()] {
                 let mut cells = [Cell::EMPTY; 2];
-                backend.accumulate_f64(&mut cells, &slots, &values, None, Want::ALL);
+                backend.accumulate(&mut cells, &slots, &values, None, Want::ALL);
                 assert_eq!(cells[0].float_sum() + cells[1].float_sum(), 10_000.0, "{backend}");
             }
         }
@@ -265,7 +238,7 @@ mod tests {
         for backend in Backend::available() {
             let of = |values: &[f64]| {
                 let mut cells = [Cell::EMPTY; 1];
-                backend.accumulate_f64(&mut cells, &vec![0; values.len()], values, None, Want::ALL);
+                backend.accumulate(&mut cells, &vec![0; values.len()], values, None, Want::ALL);
                 [cells[0].float_min(), cells[0].float_max(), cells[0].float_sum()]
             };
             let same_all = |a: [f64; 3], b: [f64; 3]| a.iter().zip(b).all(|(a, b)| same(*a, b));
@@ -285,7 +258,7 @@ mod tests {
             for (value, groups) in [(i64::MAX, 1), (i64::MIN, 1), (i64::MIN, 3), (-1, 3)] {
                 let slots: Vec<u32> = (0..3000).map(|row| row % groups).collect();
                 let mut cells = vec![Cell::EMPTY; groups as usize];
-                backend.accumulate_i64(&mut cells, &slots, &[value; 3000], None, Want::ALL);
+                backend.accumulate(&mut cells, &slots, &[value; 3000], None, Want::ALL);
                 assert_eq!(cells[0].int_sum(), i128::from(value) * 3000 / i128::from(groups), "{backend}");
                 assert_eq!((cells[0].int_min(), cells[0].int_max()), (value, value));
             }
@@ -306,14 +279,14 @@ mod tests {
                 let bytes = validity.map(|bits| bits.bytes.to_vec());
                 std::panic::catch_unwind(move || {
                     let validity = bytes.as_deref().map(|bytes| Bits { bytes, offset: 0, len: 3 });
-                    backend.accumulate_f64(&mut [Cell::EMPTY; 2], &[0, 2, 1], &[1.0; 3], validity, Want::ALL);
+                    backend.accumulate(&mut [Cell::EMPTY; 2], &[0, 2, 1], &[1.0; 3], validity, Want::ALL);
                 })
                 .is_err()
             };
             assert!(stray(None), "{backend}");
             assert!(!stray(Some(Bits { bytes: &[0b101], offset: 0, len: 3 })), "{backend}");
             assert!(std::panic::catch_unwind(|| backend.accumulate_count(&mut [0; 2], &[0, 5])).is_err(), "{backend}");
-            let short = std::panic::catch_unwind(|| backend.accumulate_f64(&mut [Cell::EMPTY], &[0, 0], &[1.0], None, Want::ALL));
+            let short = std::panic::catch_unwind(|| backend.accumulate(&mut [Cell::EMPTY], &[0, 0], &[1.0], None, Want::ALL));
             assert!(short.is_err(), "{backend}");
         }
     }

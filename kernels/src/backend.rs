@@ -2,9 +2,11 @@
 //!
 //! The choice is made once, from what the processor reports, and holds for the process. It can be made by hand in
 //! two ways: [`Backend::force`] before the first kernel runs, or by calling a kernel as a method of a [`Backend`]
-//! value, which is how the tests hold every backend against the scalar twin.
+//! value, which is how the tests hold every backend against the scalar twin. A name, such as one from a configuration,
+//! becomes a backend by [`str::parse`].
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::OnceLock;
 
 use crate::simd::Level;
@@ -28,7 +30,7 @@ impl Backend {
 
     /// Every backend that this processor has, the reference first.
     pub fn available() -> impl Iterator<Item = Self> {
-        std::iter::once(Self::Scalar).chain(Level::detect().map(Self::Simd))
+        std::iter::once(Self::Scalar).chain(Level::available().map(Self::Simd))
     }
 
     /// The backend of this process: the forced one, else the best one.
@@ -56,9 +58,46 @@ impl fmt::Display for Backend {
     }
 }
 
+/// `auto`, `scalar`, `simd` (the fastest level) or the name of a level, with or without `simd/` before it.
+impl FromStr for Backend {
+    type Err = NoSuchBackend;
+
+    fn from_str(name: &str) -> Result<Self, NoSuchBackend> {
+        let level = |name: &str| Level::available().find(|level| level.name() == name);
+        let found = match name {
+            "auto" => Some(Self::best()),
+            "scalar" => Some(Self::Scalar),
+            "simd" => Level::detect().map(Self::Simd),
+            _ => level(name.strip_prefix("simd/").unwrap_or(name)).map(Self::Simd),
+        };
+        found.ok_or_else(|| NoSuchBackend { name: name.to_owned() })
+    }
+}
+
+/// A name was given that is of no backend, or of one that this processor has not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoSuchBackend {
+    /// The name.
+    pub name: String,
+}
+
+impl fmt::Display for NoSuchBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "there is no backend `{}` on this processor; it has auto, scalar", self.name)?;
+        if Level::detect().is_some() {
+            f.write_str(", simd")?;
+        }
+        Level::available().try_for_each(|level| write!(f, ", {}", level.name()))
+    }
+}
+
+impl std::error::Error for NoSuchBackend {}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::Backend;
+    use super::{Backend, NoSuchBackend};
+    use crate::Level;
 
     #[test]
     fn the_reference_is_always_there_and_the_best_is_among_the_available() {
@@ -82,5 +121,30 @@ mod tests {
         if let Backend::Simd(_) = Backend::best() {
             assert!(Backend::best().to_string().starts_with("simd/"));
         }
+    }
+
+    #[test]
+    fn names_become_backends() {
+        for backend in Backend::available() {
+            assert_eq!(backend.to_string().parse(), Ok(backend));
+        }
+        assert_eq!("scalar".parse(), Ok(Backend::Scalar));
+        assert_eq!("auto".parse(), Ok(Backend::best()));
+        assert_eq!("simd".parse().ok(), Level::detect().map(Backend::Simd));
+        for level in Level::available() {
+            assert_eq!(level.name().parse(), Ok(Backend::Simd(level)));
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_gets_the_ones_there_are() {
+        let error = "avx1024".parse::<Backend>().unwrap_err();
+        assert_eq!(error, NoSuchBackend { name: "avx1024".into() });
+        let told = error.to_string();
+        assert!(told.starts_with("there is no backend `avx1024` on this processor; it has auto, scalar"), "{told}");
+        assert!(Level::available().all(|level| told.contains(level.name())), "{told}");
+        let absent = if cfg!(target_arch = "x86_64") { "neon" } else { "avx2" };
+        assert!(absent.parse::<Backend>().is_err());
+        assert!("SIMD".parse::<Backend>().is_err());
     }
 }

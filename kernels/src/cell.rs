@@ -1,11 +1,12 @@
 //! The accumulator of one value column for one group.
 
 use crate::simd::prefetch::prefer_huge_pages;
+use crate::value::unbiased;
 
 /// Count, sum, minimum and maximum of the non-null values of one group; [`Cell::EMPTY`] is the identity of combine.
 ///
-/// A cell serves floats or integers, one kind for its lifetime; the view (`float_*` or `int_*`) must fit the kernels
-/// that filled it. Views of order and sum mean something only where `count > 0` and the part was wanted.
+/// A cell serves values of one type for its lifetime, and the view must fit it: `float_*` for `f64` and `f32`, `int_*` for
+/// `i64`, `i32` and `u32`, `uint_*` for `u64`. Views of order and sum mean something only where `count > 0` and the part was wanted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
@@ -13,9 +14,9 @@ pub struct Cell {
     pub count: u64,
     /// Floats: bits of the running sum and of its compensation. Integers: low and high word of an `i128`.
     pub(crate) sum: [u64; 2],
-    /// Smallest value: the integer, or the order key of the float.
+    /// Smallest value: the integer (less 2⁶³ if of `u64`), or the order key of the float.
     pub min: i64,
-    /// Largest value: the integer, or the order key of the float.
+    /// Largest value: the integer (less 2⁶³ if of `u64`), or the order key of the float.
     pub max: i64,
 }
 
@@ -61,6 +62,25 @@ impl Cell {
     #[inline]
     pub fn int_max(&self) -> i64 {
         self.max
+    }
+
+    /// Exact sum of the `u64` integers.
+    #[inline]
+    pub fn uint_sum(&self) -> u128 {
+        // Each was taken in less 2^63.
+        self.int_sum().wrapping_add(i128::from(self.count) << 63) as u128
+    }
+
+    /// Smallest `u64` integer.
+    #[inline]
+    pub fn uint_min(&self) -> u64 {
+        unbiased(self.min)
+    }
+
+    /// Largest `u64` integer.
+    #[inline]
+    pub fn uint_max(&self) -> u64 {
+        unbiased(self.max)
     }
 
     /// The cell as five words, for a snapshot; [`Cell::from_words`] gives it back bit for bit.

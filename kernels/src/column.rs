@@ -4,22 +4,15 @@ use crate::aggregate::Want;
 use crate::backend::Backend;
 use crate::bits::Bits;
 use crate::cell::Cell;
+use crate::value::Value;
 use crate::{scalar, simd};
 
-/// The cell of all valid floats of a column, with the semantics of [`crate::accumulate_f64`].
+/// The cell of all valid values of a column, with the semantics of [`crate::accumulate`].
 ///
 /// # Panics
 /// If `validity` is of another length.
-pub fn fold_f64(values: &[f64], validity: Option<Bits<'_>>, want: Want) -> Cell {
-    Backend::active().fold_f64(values, validity, want)
-}
-
-/// The cell of all valid integers of a column, with the semantics of [`crate::accumulate_i64`].
-///
-/// # Panics
-/// If `validity` is of another length.
-pub fn fold_i64(values: &[i64], validity: Option<Bits<'_>>, want: Want) -> Cell {
-    Backend::active().fold_i64(values, validity, want)
+pub fn fold<T: Value>(values: &[T], validity: Option<Bits<'_>>, want: Want) -> Cell {
+    Backend::active().fold(values, validity, want)
 }
 
 /// Compensated sum of the valid floats; 0 of none.
@@ -27,7 +20,7 @@ pub fn fold_i64(values: &[i64], validity: Option<Bits<'_>>, want: Want) -> Cell 
 /// # Panics
 /// If `validity` is of another length.
 pub fn sum_f64(values: &[f64], validity: Option<Bits<'_>>) -> f64 {
-    fold_f64(values, validity, Want { sum: true, order: false }).float_sum()
+    fold(values, validity, Want { sum: true, order: false }).float_sum()
 }
 
 /// Smallest and largest valid float, NaN being larger than every number and −0.0 smaller than +0.0; `None` of none.
@@ -35,7 +28,7 @@ pub fn sum_f64(values: &[f64], validity: Option<Bits<'_>>) -> f64 {
 /// # Panics
 /// If `validity` is of another length.
 pub fn min_max_f64(values: &[f64], validity: Option<Bits<'_>>) -> Option<(f64, f64)> {
-    let cell = fold_f64(values, validity, Want { sum: false, order: true });
+    let cell = fold(values, validity, Want { sum: false, order: true });
     (cell.count > 0).then(|| (cell.float_min(), cell.float_max()))
 }
 
@@ -68,20 +61,11 @@ pub fn running_watermarks(times: &[i64], max_before: i64, delay: i64, out: &mut 
 }
 
 impl Backend {
-    /// [`fold_f64`] on this backend.
-    pub fn fold_f64(self, values: &[f64], validity: Option<Bits<'_>>, want: Want) -> Cell {
+    /// [`fold`] on this backend.
+    pub fn fold<T: Value>(self, values: &[T], validity: Option<Bits<'_>>, want: Want) -> Cell {
         Bits::check(validity, values.len());
         match self {
-            Self::Scalar => scalar::column::fold_f64(values, validity, want),
-            Self::Simd(level) => simd::column::fold(level, values, validity, want),
-        }
-    }
-
-    /// [`fold_i64`] on this backend.
-    pub fn fold_i64(self, values: &[i64], validity: Option<Bits<'_>>, want: Want) -> Cell {
-        Bits::check(validity, values.len());
-        match self {
-            Self::Scalar => scalar::column::fold_i64(values, validity, want),
+            Self::Scalar => scalar::column::fold(values, validity, want),
             Self::Simd(level) => simd::column::fold(level, values, validity, want),
         }
     }
@@ -115,12 +99,12 @@ mod tests {
 
     fn check_folds(backend: Backend, case: &Case) {
         for want in [Want::ALL, Want { sum: true, order: false }, Want { sum: false, order: true }] {
-            let cell = backend.fold_f64(&case.floats, case.validity(), want);
-            let expected = scalar::column::fold_f64(&case.floats, case.validity(), want);
+            let cell = backend.fold(&case.floats, case.validity(), want);
+            let expected = scalar::column::fold(&case.floats, case.validity(), want);
             assert_eq!((cell.count, cell.min, cell.max), (expected.count, expected.min, expected.max), "{backend}");
             assert_sums_agree(backend, cell.float_sum(), expected.float_sum(), case.floats.iter().map(|x| x.abs()).sum());
-            let cell = backend.fold_i64(&case.ints, case.validity(), want);
-            assert_eq!(cell, scalar::column::fold_i64(&case.ints, case.validity(), want), "{backend}");
+            let cell = backend.fold(&case.ints, case.validity(), want);
+            assert_eq!(cell, scalar::column::fold(&case.ints, case.validity(), want), "{backend}");
         }
         assert_eq!(backend.min_max_i64(&case.ints), scalar::column::min_max_i64(&case.ints), "{backend}");
     }

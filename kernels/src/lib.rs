@@ -4,7 +4,7 @@
 //! [`IntDictionary::assign`] everything is columns of `(slot, value)`.
 //!
 //! ```
-//! use thalweg_kernels::{Cell, IntDictionary, Want, accumulate_f64};
+//! use thalweg_kernels::{Cell, IntDictionary, Want, accumulate};
 //!
 //! let cards = [7_i64, 9, 7, 7];
 //! let amounts = [10.0, 250.0, 30.0, 20.0];
@@ -14,7 +14,7 @@
 //! dictionary.assign(&cards, &mut slots)?;
 //!
 //! let mut cells = vec![Cell::EMPTY; dictionary.slots()];
-//! accumulate_f64(&mut cells, &slots, &amounts, None, Want::ALL);
+//! accumulate(&mut cells, &slots, &amounts, None, Want::ALL);
 //!
 //! let card = cells[0];
 //! assert_eq!((dictionary.key(0), card.count, card.float_sum()), (7, 3, 60.0));
@@ -25,9 +25,9 @@
 //! | to | use |
 //! |---|---|
 //! | turn keys into slots | [`IntDictionary`], [`BytesDictionary`] |
-//! | aggregate by group | [`accumulate_f64`], [`accumulate_i64`], [`accumulate_count`] into [`Cell`]s |
-//! | close a window over its panes | [`combine_f64`], [`combine_i64`], [`combine_count`] |
-//! | aggregate without a key | [`fold_f64`], [`fold_i64`], [`sum_f64`], [`min_max_f64`], [`min_max_i64`] |
+//! | aggregate by group | [`accumulate`], [`accumulate_count`] into [`Cell`]s |
+//! | close a window over its panes | [`combine`], [`combine_count`] |
+//! | aggregate without a key | [`fold`], [`sum_f64`], [`min_max_f64`], [`min_max_i64`] |
 //! | place rows in panes | [`assign_panes`], [`offset_slots`] |
 //! | tell late rows | [`behind_watermark`], [`running_watermarks`] |
 //! | score anomalies | [`ewma`] |
@@ -44,16 +44,18 @@ pub mod column;
 pub mod dictionary;
 pub mod scalar;
 mod simd;
+mod value;
 pub mod window;
 
-pub use aggregate::{Want, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
+pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
-pub use backend::Backend;
+pub use backend::{Backend, NoSuchBackend};
 pub use bits::Bits;
 pub use cell::{Cell, resize_table};
-pub use column::{behind_watermark, fold_f64, fold_i64, min_max_f64, min_max_i64, running_watermarks, sum_f64};
+pub use column::{behind_watermark, fold, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
 pub use simd::Level;
+pub use value::{Payload, Value};
 pub use window::{assign_panes, offset_slots};
 
 #[cfg(test)]

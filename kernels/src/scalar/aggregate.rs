@@ -3,21 +3,13 @@
 use crate::aggregate::Want;
 use crate::bits::Bits;
 use crate::cell::{Cell, order_key};
+use crate::value::{Lane, Value};
 
-/// Twin of [`crate::accumulate_f64`].
-pub fn accumulate_f64(cells: &mut [Cell], slots: &[u32], values: &[f64], validity: Option<Bits<'_>>, want: Want) {
+/// Twin of [`crate::accumulate`].
+pub fn accumulate<T: Value>(cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
     for (row, (&slot, &value)) in slots.iter().zip(values).enumerate() {
         if validity.is_none_or(|bits| bits.get(row)) {
-            add_float(&mut cells[slot as usize], value, want);
-        }
-    }
-}
-
-/// Twin of [`crate::accumulate_i64`].
-pub fn accumulate_i64(cells: &mut [Cell], slots: &[u32], values: &[i64], validity: Option<Bits<'_>>, want: Want) {
-    for (row, (&slot, &value)) in slots.iter().zip(values).enumerate() {
-        if validity.is_none_or(|bits| bits.get(row)) {
-            add_int(&mut cells[slot as usize], value, want);
+            value.to_lane().take(&mut cells[slot as usize], want);
         }
     }
 }

@@ -3,30 +3,19 @@
 use crate::aggregate::Want;
 use crate::bits::Bits;
 use crate::cell::Cell;
-use crate::scalar::aggregate::{add_float, add_int};
+use crate::value::{Lane, Value};
 
 /// Twin of [`crate::min_max_i64`].
 pub fn min_max_i64(values: &[i64]) -> Option<(i64, i64)> {
     Some((*values.iter().min()?, *values.iter().max()?))
 }
 
-/// Twin of [`crate::fold_f64`].
-pub fn fold_f64(values: &[f64], validity: Option<Bits<'_>>, want: Want) -> Cell {
+/// Twin of [`crate::fold`].
+pub fn fold<T: Value>(values: &[T], validity: Option<Bits<'_>>, want: Want) -> Cell {
     let mut cell = Cell::EMPTY;
     for (row, &value) in values.iter().enumerate() {
         if validity.is_none_or(|bits| bits.get(row)) {
-            add_float(&mut cell, value, want);
-        }
-    }
-    cell
-}
-
-/// Twin of [`crate::fold_i64`].
-pub fn fold_i64(values: &[i64], validity: Option<Bits<'_>>, want: Want) -> Cell {
-    let mut cell = Cell::EMPTY;
-    for (row, &value) in values.iter().enumerate() {
-        if validity.is_none_or(|bits| bits.get(row)) {
-            add_int(&mut cell, value, want);
+            value.to_lane().take(&mut cell, want);
         }
     }
     cell

@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::vector::Vector;
+use super::vector::{FIELDS, MAX_LANES, Vector};
 use crate::cell::{Cell, NAN_BITS};
 
 /// Proof of NEON; made only by [`super::launch`], under a [`super::Level`] that detection handed out.
@@ -12,7 +12,14 @@ pub(super) struct Neon(pub(super) ());
 impl Vector for Neon {
     type F = float64x2_t;
     type I = int64x2_t;
+    type M = uint64x2_t;
+    type Narrow = Self;
     const LANES: usize = 2;
+
+    #[inline(always)]
+    fn narrow(self) -> Self {
+        self
+    }
 
     #[inline(always)]
     fn load_f(self, from: &[f64]) -> float64x2_t {
@@ -29,13 +36,6 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
-    fn store_f(self, to: &mut [f64], value: float64x2_t) {
-        let to: &mut [f64] = &mut to[..2];
-        // SAFETY: there is room for two floats by the line above; the token proves NEON.
-        unsafe { vst1q_f64(to.as_mut_ptr(), value) }
-    }
-
-    #[inline(always)]
     fn store_i(self, to: &mut [i64], value: int64x2_t) {
         let to: &mut [i64] = &mut to[..2];
         // SAFETY: there is room for two integers by the line above; the token proves NEON.
@@ -43,15 +43,21 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
-    fn splat_f(self, value: f64) -> float64x2_t {
-        // SAFETY: the token proves NEON.
-        unsafe { vdupq_n_f64(value) }
-    }
-
-    #[inline(always)]
     fn splat_i(self, value: i64) -> int64x2_t {
         // SAFETY: the token proves NEON.
         unsafe { vdupq_n_s64(value) }
+    }
+
+    #[inline(always)]
+    fn as_f(self, value: int64x2_t) -> float64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vreinterpretq_f64_s64(value) }
+    }
+
+    #[inline(always)]
+    fn as_i(self, value: float64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vreinterpretq_s64_f64(value) }
     }
 
     #[inline(always)]
@@ -64,6 +70,27 @@ impl Vector for Neon {
     fn sub(self, a: float64x2_t, b: float64x2_t) -> float64x2_t {
         // SAFETY: the token proves NEON.
         unsafe { vsubq_f64(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_i(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vaddq_s64(a, b) }
+    }
+
+    #[inline(always)]
+    fn sign(self, a: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vshrq_n_s64::<63>(a) }
+    }
+
+    #[inline(always)]
+    fn below(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe {
+            let below = vcltq_u64(vreinterpretq_u64_s64(a), vreinterpretq_u64_s64(b));
+            vreinterpretq_s64_u64(vshrq_n_u64::<63>(below))
+        }
     }
 
     #[inline(always)]
@@ -94,5 +121,44 @@ impl Vector for Neon {
         // Compare and select cost less here than moving the key to a vector register.
         cell.min = cell.min.min(key);
         cell.max = cell.max.max(key);
+    }
+    #[inline(always)]
+    fn mask(self, bits: u64) -> uint64x2_t {
+        let of_lane = [bits & 1, bits >> 1 & 1];
+        // SAFETY: two integers are there by the line above; the token proves NEON.
+        unsafe { vcgtq_u64(vld1q_u64(of_lane.as_ptr()), vdupq_n_u64(0)) }
+    }
+
+    #[inline(always)]
+    fn select(self, mask: uint64x2_t, value: int64x2_t, otherwise: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vbslq_s64(mask, value, otherwise) }
+    }
+
+    #[inline(always)]
+    fn distinct(self, slots: &[u32]) -> bool {
+        slots[0] != slots[1]
+    }
+
+    #[inline(always)]
+    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [int64x2_t; 4] {
+        // SAFETY: the caller's promise, and the four words from FIELDS on are the rest of a cell; the token proves NEON.
+        unsafe {
+            let [a, b] = [cells[0], cells[1]].map(|cell| cell.byte_add(FIELDS).cast::<i64>());
+            let ([a_sum, b_sum], [a_order, b_order]) = ([a, b].map(|at| vld1q_s64(at)), [a, b].map(|at| vld1q_s64(at.add(2))));
+            [vzip1q_s64(a_sum, b_sum), vzip2q_s64(a_sum, b_sum), vzip1q_s64(a_order, b_order), vzip2q_s64(a_order, b_order)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], [sum, rest, min, max]: [int64x2_t; 4]) {
+        // SAFETY: the caller's promise, and the four words from FIELDS on are the rest of a cell; the token proves NEON.
+        unsafe {
+            let [a, b] = [cells[0], cells[1]].map(|cell| cell.byte_add(FIELDS).cast::<i64>());
+            vst1q_s64(a, vzip1q_s64(sum, rest));
+            vst1q_s64(a.add(2), vzip1q_s64(min, max));
+            vst1q_s64(b, vzip2q_s64(sum, rest));
+            vst1q_s64(b.add(2), vzip2q_s64(min, max));
+        }
     }
 }

@@ -1,43 +1,46 @@
 //! Grouped aggregation, scheduled: blocks, folded runs, private copies of few groups, prefetch of many.
 
-use super::column::{fold, fold_floats, fold_ints};
+use std::hint::black_box;
+
+use super::column::{fold, fold_run};
 use super::prefetch::{FAR, prefetch};
-use super::vector::Vector;
-use super::{Kernel, Level, launch};
-use crate::aggregate::{Want, beyond, combine_float, combine_int};
+use super::vector::{MAX_LANES, Vector};
+use super::{Kernel, Level, lanes, launch};
+use crate::aggregate::{Want, beyond};
 use crate::bits::Bits;
 use crate::cell::{Cell, two_sum};
+use crate::value::{Lane, Value};
 
 /// Rows handled at a time: their keys and slots stay in the first-level cache.
 pub(crate) const BLOCK: usize = 512;
 
-/// Rows between asking for a cell and using it: about the latency of the last-level cache over the time of a row.
-const AHEAD: usize = 24;
+/// Rows between asking for a cell and using it: about the latency of memory over the time of a row.
+const AHEAD: usize = 32;
 
-/// Up to so many groups, rows go to [`COPIES`] private copies in turn, so that a row need not wait for the one before it.
-const FEW: usize = 8;
-const COPIES: usize = 4;
+/// Size of a table from which cells are asked for ahead: a common second-level cache, in bytes. What lies in that cache
+/// comes soon enough unasked.
+const FAR_CELLS: usize = 1 << 20;
+
+/// Rows between asking for a row's slot and value and coming to it: more than a page of values, as the processor's own
+/// prefetching stops at the end of a page.
+const STREAM: usize = 768;
+
+/// Up to so many groups, each lane has private copies of the cells, so that rows of a group need not wait for each other.
+const FEW: usize = 32;
 
 /// Copies must be cleared and combined: worth it from this many rows per group.
-const ROWS_PER_COPY: usize = 32;
+const ROWS_PER_COPY: usize = 64;
 
-pub(crate) fn accumulate<E: Element>(
-    level: Level,
-    cells: &mut [Cell],
-    slots: &[u32],
-    values: &[E],
-    validity: Option<Bits<'_>>,
-    want: Want,
-) {
+pub(crate) fn accumulate<T: Value>(level: Level, cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
     if let ([cell], true) = (&mut *cells, slots.iter().fold(0, |any, slot| any | slot) == 0) {
-        E::combine(cell, &fold(level, values, validity, want));
+        T::Lane::combine(cell, &fold(level, values, validity, want));
         return;
     }
     match (want.sum, want.order) {
-        (true, true) => launch(level, Accumulate::<E, true, true> { cells, slots, values, validity }),
-        (true, false) => launch(level, Accumulate::<E, true, false> { cells, slots, values, validity }),
-        (false, true) => launch(level, Accumulate::<E, false, true> { cells, slots, values, validity }),
-        (false, false) => launch(level, Accumulate::<E, false, false> { cells, slots, values, validity }),
+        (true, true) => launch(level, Accumulate::<T, true, true> { cells, slots, values, validity }),
+        (true, false) => launch(level, Accumulate::<T, true, false> { cells, slots, values, validity }),
+        (false, true) => launch(level, Accumulate::<T, false, true> { cells, slots, values, validity }),
+        (false, false) => launch(level, Accumulate::<T, false, false> { cells, slots, values, validity }),
     }
 }
 
@@ -45,30 +48,20 @@ pub(crate) fn count(level: Level, counts: &mut [u64], slots: &[u32]) {
     launch(level, Count { counts, slots });
 }
 
-/// A type of value column: what differs between floats and integers.
-pub(crate) trait Element: Copy + Default {
-    /// Order keys of a block, in `buffer` unless the values are their own.
-    fn order_keys<'a, V: Vector>(v: V, block: &'a [Self], buffer: &'a mut [i64; BLOCK]) -> &'a [i64];
+/// A lane of values: what differs between floats and integers. Registers of values and of both words of [`Cell::sum`] are
+/// of integers, whatever their bits mean.
+pub trait Element: Lane {
+    /// Adds a value to the sum of a cell.
     fn add(cell: &mut Cell, value: Self);
-    fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[Self]) -> Cell;
-    fn combine(into: &mut Cell, from: &Cell);
+    /// The first `LANES` values.
+    fn load<V: Vector>(v: V, values: &[Self]) -> V::I;
+    /// [`Lane::key`], lane by lane.
+    fn keys<V: Vector>(v: V, values: V::I) -> V::I;
+    /// Sums with a value added to each.
+    fn add_lanes<V: Vector>(v: V, sums: [V::I; 2], values: V::I) -> [V::I; 2];
 }
 
 impl Element for f64 {
-    #[inline(always)]
-    fn order_keys<'a, V: Vector>(v: V, block: &'a [f64], buffer: &'a mut [i64; BLOCK]) -> &'a [i64] {
-        let mut values = block.chunks_exact(V::LANES);
-        let mut keys = buffer.chunks_exact_mut(V::LANES);
-        for (value, key) in (&mut values).zip(&mut keys) {
-            v.store_i(key, v.order_key(v.load_f(value)));
-        }
-        let done = block.len() - values.remainder().len();
-        for (value, key) in values.remainder().iter().zip(&mut buffer[done..]) {
-            *key = crate::cell::order_key(*value);
-        }
-        &buffer[..block.len()]
-    }
-
     #[inline(always)]
     fn add(cell: &mut Cell, value: f64) {
         let [sum, compensation] = cell.sum.map(f64::from_bits);
@@ -77,149 +70,189 @@ impl Element for f64 {
     }
 
     #[inline(always)]
-    fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[f64]) -> Cell {
-        fold_floats::<V, SUM, ORDER>(v, block)
+    fn load<V: Vector>(v: V, values: &[f64]) -> V::I {
+        v.as_i(v.load_f(values))
     }
 
     #[inline(always)]
-    fn combine(into: &mut Cell, from: &Cell) {
-        combine_float(into, from);
+    fn keys<V: Vector>(v: V, values: V::I) -> V::I {
+        v.order_key(v.as_f(values))
+    }
+
+    #[inline(always)]
+    fn add_lanes<V: Vector>(v: V, sums: [V::I; 2], values: V::I) -> [V::I; 2] {
+        let ([sum, compensation], value) = (sums.map(|word| v.as_f(word)), v.as_f(values));
+        // `crate::cell::two_sum`, lane by lane.
+        let total = v.add(sum, value);
+        let value_seen = v.sub(total, sum);
+        let error = v.add(v.sub(sum, v.sub(total, value_seen)), v.sub(value, value_seen));
+        [v.as_i(total), v.as_i(v.add(compensation, error))]
     }
 }
 
 impl Element for i64 {
-    #[inline(always)]
-    fn order_keys<'a, V: Vector>(_: V, block: &'a [i64], _: &'a mut [i64; BLOCK]) -> &'a [i64] {
-        block
-    }
-
     #[inline(always)]
     fn add(cell: &mut Cell, value: i64) {
         cell.add_int(i128::from(value));
     }
 
     #[inline(always)]
-    fn fold<V: Vector, const SUM: bool, const ORDER: bool>(v: V, block: &[i64]) -> Cell {
-        fold_ints::<V, SUM, ORDER>(v, block)
+    fn load<V: Vector>(v: V, values: &[i64]) -> V::I {
+        v.load_i(values)
     }
 
     #[inline(always)]
-    fn combine(into: &mut Cell, from: &Cell) {
-        combine_int(into, from);
+    fn keys<V: Vector>(_: V, values: V::I) -> V::I {
+        values
+    }
+
+    #[inline(always)]
+    fn add_lanes<V: Vector>(v: V, [low, high]: [V::I; 2], values: V::I) -> [V::I; 2] {
+        let sum = v.add_i(low, values);
+        [sum, v.add_i(v.add_i(high, v.sign(values)), v.below(sum, values))]
     }
 }
 
-struct Accumulate<'a, E, const SUM: bool, const ORDER: bool> {
+/// At most [`BLOCK`] values as their lane: in `buffer`, unless they are that already.
+#[inline(always)]
+pub(crate) fn widen<'a, T: Value>(block: &'a [T], buffer: &'a mut [T::Lane; BLOCK]) -> &'a [T::Lane] {
+    if let Some(values) = T::as_lane(block) {
+        return values;
+    }
+    for (value, to) in block.iter().zip(&mut *buffer) {
+        *to = value.to_lane();
+    }
+    &buffer[..block.len()]
+}
+
+struct Accumulate<'a, T, const SUM: bool, const ORDER: bool> {
     cells: &'a mut [Cell],
     slots: &'a [u32],
-    values: &'a [E],
+    values: &'a [T],
     validity: Option<Bits<'a>>,
 }
 
-impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, E, SUM, ORDER> {
+impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, SUM, ORDER> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) {
         let Self { cells, slots, values, validity } = self;
-        let far = size_of_val(cells) > FAR;
+        let far = size_of_val(cells) > FAR_CELLS;
         let few = (2..=FEW).contains(&cells.len()) && slots.len() >= cells.len() * ROWS_PER_COPY;
-        let mut copies = few.then_some([Cell::EMPTY; COPIES * FEW]);
-        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [E::default(); BLOCK] }));
-        let mut buffer = [0; BLOCK];
-        for (block, (slots, values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
-            let (slots, values) = match &mut valid {
-                None => (slots, values),
-                Some((bits, valid)) => valid.take(slots, values, *bits, block * BLOCK),
+        let mut copies = few.then_some([Cell::EMPTY; MAX_LANES * FEW]);
+        let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [T::default(); BLOCK] }));
+        let mut wide = [T::Lane::default(); BLOCK];
+        for (block, (block_slots, block_values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
+            let rows = match &mut valid {
+                None => (block_slots, block_values),
+                Some((bits, valid)) => valid.take(block_slots, block_values, *bits, block * BLOCK),
             };
-            if slots.is_empty() {
+            if rows.0.is_empty() {
                 continue;
             }
-            let (low, high) = range(slots);
+            let lane = widen(rows.1, &mut wide);
+            let (low, high) = range(rows.0);
             if high as usize >= cells.len() {
                 beyond(high, cells.len());
             }
             if low == high {
-                E::combine(&mut cells[low as usize], &E::fold::<V, SUM, ORDER>(v, values));
+                T::Lane::combine(&mut cells[low as usize], &fold_run::<V, T::Lane, SUM, ORDER>(v, lane, None));
                 continue;
             }
-            let keys = if ORDER { E::order_keys(v, values, &mut buffer) } else { &buffer[..values.len()] };
-            let rows = Rows { slots, values, keys };
+            // Closed-up rows end with the block, others go on in the next.
+            let coming = if validity.is_none() { &slots[block * BLOCK..] } else { rows.0 };
+            let ahead = if far { coming.get(AHEAD..).unwrap_or_default() } else { &[] };
+            let rows = Rows { slots: rows.0, values: lane, ahead, block: (block_slots, block_values) };
             // SAFETY: every slot of the block is at most `high`, which is below the number of cells; where there are copies,
             // that number is at most FEW.
             unsafe {
                 match &mut copies {
                     Some(copies) => rows.scatter_to_copies::<V, SUM, ORDER>(v, copies),
-                    None if far => rows.scatter_far::<V, SUM, ORDER>(v, cells),
-                    None => rows.scatter::<V, SUM, ORDER>(v, cells),
+                    None if !lanes::crowded(v, rows.slots, 16) => rows.scatter::<V, SUM, ORDER>(v, cells),
+                    None if !lanes::crowded(v.narrow(), rows.slots, 4) => rows.scatter::<V::Narrow, SUM, ORDER>(v.narrow(), cells),
+                    None => lanes::one_by_one::<V, T::Lane, SUM, ORDER>(v, cells.as_mut_ptr(), rows.slots, rows.values),
                 }
             }
         }
         for copy in copies.iter().flat_map(|copies| copies.chunks_exact(FEW)) {
             for (cell, copy) in cells.iter_mut().zip(copy) {
-                E::combine(cell, copy);
+                T::Lane::combine(cell, copy);
             }
         }
     }
 }
 
 /// Rows of a block, of equal numbers: null rows are gone.
-struct Rows<'a, E> {
+struct Rows<'a, T, E> {
     slots: &'a [u32],
     values: &'a [E],
-    keys: &'a [i64],
+    /// Slots from [`AHEAD`] rows on.
+    ahead: &'a [u32],
+    /// The block with its null rows.
+    block: (&'a [u32], &'a [T]),
 }
 
-impl<E: Element> Rows<'_, E> {
-    /// # Safety
-    /// Every slot is below `cells.len()`.
-    #[inline(always)]
-    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
-        for ((&slot, &value), &key) in self.slots.iter().zip(self.values).zip(self.keys) {
-            // SAFETY: the caller's promise.
-            put::<V, E, SUM, ORDER>(v, unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
-        }
-    }
-
-    /// Asks for cells [`AHEAD`] rows before they are needed.
+impl<T, E: Element> Rows<'_, T, E> {
+    /// A register of rows at a time where they are of different cells, else one by one.
     ///
     /// # Safety
     /// Every slot is below `cells.len()`.
     #[inline(always)]
-    unsafe fn scatter_far<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
-        let (first, ahead) = self.slots.split_at(AHEAD.min(self.slots.len()));
-        first.iter().for_each(|&slot| ask(cells, slot));
-        for (((&slot, &value), &key), &next) in self.slots.iter().zip(self.values).zip(self.keys).zip(ahead) {
-            ask(cells, next);
-            // SAFETY: the caller's promise.
-            put::<V, E, SUM, ORDER>(v, unsafe { cells.get_unchecked_mut(slot as usize) }, value, key);
+    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
+        // The same slots, though compilers must not know: they would take slots one by one from the register that they were
+        // compared in, which costs more than to load them once more.
+        let seen = black_box(self.slots);
+        let whole = self.slots.len() / V::LANES * V::LANES;
+        for row in (0..whole).step_by(V::LANES) {
+            self.ask_for_rows(row);
+            let rows = row..row + V::LANES;
+            if let Some(next) = self.ahead.get(rows.clone()) {
+                next.iter().for_each(|&slot| ask(cells, slot));
+            }
+            let (slots, values, cells) = (&self.slots[rows.clone()], &self.values[rows.clone()], cells.as_mut_ptr());
+            // SAFETY: the caller's promise, and what `distinct` says.
+            unsafe {
+                if v.distinct(&seen[rows]) {
+                    lanes::take::<V, E, SUM, ORDER>(v, &lanes::at::<V>(cells, slots), values);
+                } else {
+                    lanes::one_by_one::<V, E, SUM, ORDER>(v, cells, slots, values);
+                }
+            }
         }
-        let asked = ahead.len();
-        let rest = Rows { slots: &self.slots[asked..], values: &self.values[asked..], keys: &self.keys[asked..] };
         // SAFETY: the caller's promise.
-        unsafe { rest.scatter::<V, SUM, ORDER>(v, cells) }
+        unsafe { lanes::one_by_one::<V, E, SUM, ORDER>(v, cells.as_mut_ptr(), &self.slots[whole..], &self.values[whole..]) };
     }
 
+    /// Each lane has its own copies, so its cells differ from those of the others.
+    ///
     /// # Safety
     /// Every slot is below [`FEW`].
     #[inline(always)]
-    unsafe fn scatter_to_copies<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, copies: &mut [Cell; COPIES * FEW]) {
-        for (row, ((&slot, &value), &key)) in self.slots.iter().zip(self.values).zip(self.keys).enumerate() {
-            let index = row % COPIES * FEW + slot as usize;
-            // SAFETY: the caller's promise.
-            put::<V, E, SUM, ORDER>(v, unsafe { copies.get_unchecked_mut(index) }, value, key);
+    unsafe fn scatter_to_copies<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, copies: &mut [Cell; MAX_LANES * FEW]) {
+        let copies = copies.as_mut_ptr();
+        let whole = self.slots.len() / V::LANES * V::LANES;
+        for row in (0..whole).step_by(V::LANES) {
+            self.ask_for_rows(row);
+            let slots = &self.slots[row..row + V::LANES];
+            let mut own = [0; MAX_LANES];
+            (0..V::LANES).for_each(|lane| own[lane] = slots[lane] + (lane * FEW) as u32);
+            // SAFETY: the caller's promise: slots below FEW, plus at most MAX_LANES − 1 times FEW; no two lanes share a copy.
+            unsafe { lanes::take::<V, E, SUM, ORDER>(v, &lanes::at::<V>(copies, &own), &self.values[row..row + V::LANES]) };
         }
+        // SAFETY: the caller's promise.
+        unsafe { lanes::one_by_one::<V, E, SUM, ORDER>(v, copies, &self.slots[whole..], &self.values[whole..]) };
     }
-}
 
-#[inline(always)]
-fn put<V: Vector, E: Element, const SUM: bool, const ORDER: bool>(v: V, cell: &mut Cell, value: E, key: i64) {
-    cell.count += 1;
-    if SUM {
-        E::add(cell, value);
-    }
-    if ORDER {
-        v.widen(cell, key);
+    /// At the start of each line of slots, asks for the slots and values that come [`STREAM`] rows later.
+    #[inline(always)]
+    fn ask_for_rows(&self, row: usize) {
+        const LINE: usize = 64;
+        const SLOTS: usize = LINE / size_of::<u32>();
+        if row.is_multiple_of(SLOTS) {
+            prefetch(self.block.0, row + STREAM);
+            (0..SLOTS).step_by(LINE / size_of::<T>()).for_each(|i| prefetch(self.block.1, row + STREAM + i));
+        }
     }
 }
 
@@ -236,7 +269,7 @@ struct Valid<E> {
     values: [E; BLOCK],
 }
 
-impl<E: Element> Valid<E> {
+impl<E: Copy> Valid<E> {
     /// The rows of the block at `start` that are valid: the block itself if all are.
     #[inline(always)]
     fn take<'a>(&'a mut self, slots: &'a [u32], values: &'a [E], bits: Bits<'_>, start: usize) -> (&'a [u32], &'a [E]) {

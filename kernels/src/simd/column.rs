@@ -1,60 +1,54 @@
 //! Whole-column reductions.
 
-use super::aggregate::{BLOCK, Element};
+use super::aggregate::{BLOCK, Element, widen};
 use super::vector::{MAX_LANES, Vector};
 use super::{Kernel, Level, launch};
-use crate::aggregate::{Want, combine_float};
+use crate::aggregate::Want;
 use crate::bits::Bits;
 use crate::cell::Cell;
 use crate::scalar;
+use crate::value::{Lane, Value};
 
-/// Registers per accumulator: enough to hide the latency of an addition behind the others.
+/// Cells per lane: enough to hide the latency of an addition behind the others.
 const UNROLL: usize = 2;
+
+/// Rows that a word of validity covers.
+const WORD: usize = 64;
 
 /// Rows judged at once against the watermark after them: few, so that the times among them lie closer than the delay.
 const LOOK: usize = 64;
-
-/// Exact 32-bit halves of so many integers cannot overflow a 64-bit sum.
-const INTS_PER_SUM: usize = 1 << 30;
 
 pub(crate) fn min_max_i64(level: Level, values: &[i64]) -> Option<(i64, i64)> {
     let cell = launch(level, Fold::<i64, false, true> { values, validity: None });
     (cell.count > 0).then_some((cell.min, cell.max))
 }
 
-pub(crate) fn fold<E: Element>(level: Level, values: &[E], validity: Option<Bits<'_>>, want: Want) -> Cell {
+pub(crate) fn fold<T: Value>(level: Level, values: &[T], validity: Option<Bits<'_>>, want: Want) -> Cell {
     match (want.sum, want.order) {
-        (true, true) => launch(level, Fold::<E, true, true> { values, validity }),
-        (true, false) => launch(level, Fold::<E, true, false> { values, validity }),
-        (false, true) => launch(level, Fold::<E, false, true> { values, validity }),
-        (false, false) => launch(level, Fold::<E, false, false> { values, validity }),
+        (true, true) => launch(level, Fold::<T, true, true> { values, validity }),
+        (true, false) => launch(level, Fold::<T, true, false> { values, validity }),
+        (false, true) => launch(level, Fold::<T, false, true> { values, validity }),
+        (false, false) => launch(level, Fold::<T, false, false> { values, validity }),
     }
 }
 
-struct Fold<'a, E, const SUM: bool, const ORDER: bool> {
-    values: &'a [E],
+struct Fold<'a, T, const SUM: bool, const ORDER: bool> {
+    values: &'a [T],
     validity: Option<Bits<'a>>,
 }
 
-impl<E: Element, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, E, SUM, ORDER> {
+impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Fold<'_, T, SUM, ORDER> {
     type Output = Cell;
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) -> Cell {
-        let Some(bits) = self.validity else { return E::fold::<V, SUM, ORDER>(v, self.values) };
-        let mut cell = Cell::EMPTY;
-        let mut valid = [E::default(); BLOCK];
+        if let Some(values) = T::as_lane(self.values) {
+            return fold_run::<V, T::Lane, SUM, ORDER>(v, values, self.validity);
+        }
+        let (mut cell, mut wide) = (Cell::EMPTY, [T::Lane::default(); BLOCK]);
         for (block, values) in self.values.chunks(BLOCK).enumerate() {
-            let mut kept = 0;
-            for (part, values) in values.chunks(64).enumerate() {
-                let word = bits.word(block * BLOCK + part * 64);
-                for (row, &value) in values.iter().enumerate() {
-                    // Written always, kept if valid: no branch to mispredict. Fewer than BLOCK are kept before the last.
-                    valid[kept % BLOCK] = value;
-                    kept += (word >> row & 1) as usize;
-                }
-            }
-            E::combine(&mut cell, &E::fold::<V, SUM, ORDER>(v, &valid[..kept]));
+            let validity = self.validity.map(|bits| Bits { offset: bits.offset + block * BLOCK, len: values.len(), ..bits });
+            T::Lane::combine(&mut cell, &fold_run::<V, T::Lane, SUM, ORDER>(v, widen(values, &mut wide), validity));
         }
         cell
     }
@@ -77,7 +71,7 @@ impl Kernel for Behind<'_> {
     fn run<V: Vector>(self, v: V) -> (i64, bool) {
         let (mut max, mut behind) = (self.max_before, false);
         for times in self.times.chunks(LOOK) {
-            let Cell { min: low, max: high, .. } = fold_ints::<V, false, true>(v, times);
+            let Cell { min: low, max: high, .. } = fold_run::<V, i64, false, true>(v, times, None);
             let after = max.max(high);
             // No watermark within the rows is later than the one after them, so most need no second look.
             if !behind && low <= scalar::column::watermark(after, self.delay) {
@@ -89,83 +83,78 @@ impl Kernel for Behind<'_> {
     }
 }
 
-/// The cell of a run of floats without nulls.
+/// The cell of the valid ones of a run of values.
 #[inline(always)]
-pub(crate) fn fold_floats<V: Vector, const SUM: bool, const ORDER: bool>(v: V, values: &[f64]) -> Cell {
-    let mut sum = [v.splat_f(0.0); UNROLL];
-    let mut compensation = [v.splat_f(0.0); UNROLL];
-    let mut min = [v.splat_i(i64::MAX); UNROLL];
-    let mut max = [v.splat_i(i64::MIN); UNROLL];
-    let mut chunks = values.chunks_exact(V::LANES * UNROLL);
-    for chunk in &mut chunks {
-        for i in 0..UNROLL {
-            let value = v.load_f(&chunk[i * V::LANES..]);
-            if SUM {
-                // TwoSum, as in `crate::cell::two_sum`.
-                let total = v.add(sum[i], value);
-                let seen = v.sub(total, sum[i]);
-                let lost = v.add(v.sub(sum[i], v.sub(total, seen)), v.sub(value, seen));
-                (sum[i], compensation[i]) = (total, v.add(compensation[i], lost));
-            }
-            if ORDER {
-                let key = v.order_key(value);
-                (min[i], max[i]) = (v.min(min[i], key), v.max(max[i], key));
-            }
+pub(crate) fn fold_run<V: Vector, E: Element, const SUM: bool, const ORDER: bool>(v: V, values: &[E], validity: Option<Bits<'_>>) -> Cell {
+    let (words, rest) = values.as_chunks::<WORD>();
+    let mut lanes = Lanes::new(v);
+    let mut count = 0;
+    for (i, values) in words.iter().enumerate() {
+        let valid = validity.map_or(u64::MAX, |bits| bits.word(i * WORD));
+        count += u64::from(valid.count_ones());
+        if valid == u64::MAX {
+            lanes.take_word::<E, SUM, ORDER>(values, None);
+        } else if valid != 0 {
+            lanes.take_word::<E, SUM, ORDER>(values, Some(valid));
         }
     }
-    let rest = chunks.remainder();
-    let mut cell = Cell { count: (values.len() - rest.len()) as u64, ..Cell::EMPTY };
-    if cell.count > 0 {
-        for i in 0..UNROLL {
-            let (mut sums, mut lost) = ([0.0; MAX_LANES], [0.0; MAX_LANES]);
-            v.store_f(&mut sums, sum[i]);
-            v.store_f(&mut lost, compensation[i]);
-            for (sum, lost) in sums.iter().zip(lost).take(V::LANES) {
-                combine_float(&mut cell, &Cell { sum: [sum.to_bits(), lost.to_bits()], ..Cell::EMPTY });
-            }
-            merge_order(v, &mut cell, min[i], max[i]);
-        }
-    }
-    rest.iter().for_each(|&value| scalar::aggregate::add_float(&mut cell, value, Want { sum: SUM, order: ORDER }));
+    let mut cell = if count > 0 { Cell { count, ..lanes.finish::<E>() } } else { Cell::EMPTY };
+    let valid = validity.map_or(u64::MAX, |bits| bits.word(words.len() * WORD));
+    let valid_rest = rest.iter().enumerate().filter(|(row, _)| valid >> row & 1 == 1);
+    valid_rest.for_each(|(_, value)| value.take(&mut cell, Want { sum: SUM, order: ORDER }));
     cell
 }
 
-/// The cell of a run of integers without nulls.
-#[inline(always)]
-pub(crate) fn fold_ints<V: Vector, const SUM: bool, const ORDER: bool>(v: V, values: &[i64]) -> Cell {
-    let mut min = [v.splat_i(i64::MAX); UNROLL];
-    let mut max = [v.splat_i(i64::MIN); UNROLL];
-    let mut cell = Cell::EMPTY;
-    let mut chunks = values.chunks_exact(V::LANES * UNROLL);
-    if ORDER {
-        for chunk in &mut chunks {
+/// Cells, one for each lane of some registers.
+struct Lanes<V: Vector> {
+    v: V,
+    sums: [[V::I; 2]; UNROLL],
+    min: [V::I; UNROLL],
+    max: [V::I; UNROLL],
+}
+
+impl<V: Vector> Lanes<V> {
+    #[inline(always)]
+    fn new(v: V) -> Self {
+        // No value is no bits, for integers and floats alike.
+        let (none, min, max) = (v.splat_i(0), v.splat_i(i64::MAX), v.splat_i(i64::MIN));
+        Self { v, sums: [[none; 2]; UNROLL], min: [min; UNROLL], max: [max; UNROLL] }
+    }
+
+    /// Takes those values that `valid` has a bit for; all without it.
+    #[inline(always)]
+    fn take_word<E: Element, const SUM: bool, const ORDER: bool>(&mut self, values: &[E; WORD], valid: Option<u64>) {
+        let v = self.v;
+        for (part, values) in values.chunks_exact(V::LANES * UNROLL).enumerate() {
             for i in 0..UNROLL {
-                let value = v.load_i(&chunk[i * V::LANES..]);
-                (min[i], max[i]) = (v.min(min[i], value), v.max(max[i], value));
+                let value = E::load(v, &values[i * V::LANES..]);
+                let mask = valid.map(|word| v.mask(word >> ((part * UNROLL + i) * V::LANES)));
+                let keep = |value: V::I, identity: i64| mask.map_or(value, |mask| v.select(mask, value, v.splat_i(identity)));
+                if SUM {
+                    self.sums[i] = E::add_lanes(v, self.sums[i], keep(value, 0));
+                }
+                if ORDER {
+                    let key = E::keys(v, value);
+                    self.min[i] = v.min(self.min[i], keep(key, i64::MAX));
+                    self.max[i] = v.max(self.max[i], keep(key, i64::MIN));
+                }
             }
         }
-        for i in 0..UNROLL {
-            merge_order(v, &mut cell, min[i], max[i]);
-        }
-        for &value in chunks.remainder() {
-            (cell.min, cell.max) = (cell.min.min(value), cell.max.max(value));
-        }
     }
-    if SUM {
-        for part in values.chunks(INTS_PER_SUM) {
-            let (low, high) = part.iter().fold((0u64, 0i64), |(low, high), &v| (low + (v as u64 & 0xffff_ffff), high + (v >> 32)));
-            cell.add_int((i128::from(high) << 32) + i128::from(low));
-        }
-    }
-    cell.count = values.len() as u64;
-    cell
-}
 
-#[inline(always)]
-fn merge_order<V: Vector>(v: V, cell: &mut Cell, min: V::I, max: V::I) {
-    let (mut mins, mut maxs) = ([i64::MAX; MAX_LANES], [i64::MIN; MAX_LANES]);
-    v.store_i(&mut mins, min);
-    v.store_i(&mut maxs, max);
-    cell.min = mins.into_iter().fold(cell.min, i64::min);
-    cell.max = maxs.into_iter().fold(cell.max, i64::max);
+    #[inline(always)]
+    fn finish<E: Element>(self) -> Cell {
+        let (v, mut cell) = (self.v, Cell::EMPTY);
+        for i in 0..UNROLL {
+            let mut fields = [[0; MAX_LANES]; 4];
+            for (to, field) in fields.iter_mut().zip([self.sums[i][0], self.sums[i][1], self.min[i], self.max[i]]) {
+                v.store_i(to, field);
+            }
+            for lane in 0..V::LANES {
+                let [low, high, min, max] = fields.map(|field| field[lane]);
+                E::combine(&mut cell, &Cell { count: 0, sum: [low as u64, high as u64], min, max });
+            }
+        }
+        cell
+    }
 }

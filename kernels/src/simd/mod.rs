@@ -5,6 +5,7 @@
 pub(crate) mod aggregate;
 pub(crate) mod anomaly;
 pub(crate) mod column;
+mod lanes;
 pub(crate) mod prefetch;
 mod vector;
 pub(crate) mod window;
@@ -23,6 +24,8 @@ pub struct Level(Isa);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Isa {
     #[cfg(target_arch = "x86_64")]
+    Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -31,27 +34,60 @@ enum Isa {
     None(std::convert::Infallible),
 }
 
-impl Level {
-    /// The best instruction set here, if there is one with a kernel of its own.
-    pub fn detect() -> Option<Self> {
+impl Isa {
+    /// Those with kernels of their own, the fastest first.
+    const ALL: &[Self] = &[
         #[cfg(target_arch = "x86_64")]
-        {
-            let has = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi1") && is_x86_feature_detected!("bmi2");
-            has.then_some(Self(Isa::Avx2))
-        }
+        Self::Avx512,
+        #[cfg(target_arch = "x86_64")]
+        Self::Avx2,
         #[cfg(target_arch = "aarch64")]
-        {
-            std::arch::is_aarch64_feature_detected!("neon").then_some(Self(Isa::Neon))
-        }
-        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-        {
-            None
+        Self::Neon,
+    ];
+
+    /// Whether this processor has all that [`launch`] compiles for.
+    fn is_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_here()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512cd")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("bmi1")
+                    && is_x86_feature_detected!("bmi2")
+                    && is_x86_feature_detected!("popcnt")
+            }
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+            Self::None(never) => match never {},
         }
     }
+}
 
-    /// Its name: `avx2`, `neon`.
+impl Level {
+    /// The best instruction set here, if there is one with kernels of its own.
+    pub fn detect() -> Option<Self> {
+        Self::available().next()
+    }
+
+    /// Every instruction set here that has kernels of its own, the fastest first.
+    pub fn available() -> impl Iterator<Item = Self> {
+        Isa::ALL.iter().copied().filter(|isa| isa.is_here()).map(Self)
+    }
+
+    /// Its name: `avx512`, `avx2`, `neon`.
     pub fn name(self) -> &'static str {
         match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => "avx512",
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => "avx2",
             #[cfg(target_arch = "aarch64")]
@@ -72,11 +108,19 @@ pub(crate) trait Kernel {
 #[inline]
 pub(crate) fn launch<K: Kernel>(level: Level, kernel: K) -> K::Output {
     #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,bmi1,bmi2")]
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
     fn avx2<K: Kernel>(kernel: K) -> K::Output {
         kernel.run(x86_64::Avx2(()))
     }
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,popcnt")]
+    fn avx512<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run(x86_64::Avx512(()))
+    }
     match level.0 {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a level exists only where detection found its features.
+        Isa::Avx512 => unsafe { avx512(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: a level exists only where detection found its features.
         Isa::Avx2 => unsafe { avx2(kernel) },

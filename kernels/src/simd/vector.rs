@@ -1,44 +1,81 @@
 //! The few vector operations that the kernels are written over, once for all instruction sets.
 
+use core::mem::offset_of;
+
 use crate::cell::Cell;
 
 /// An instruction set in use: a token that exists only where the processor has it, so its operations are safe to call.
 ///
 /// Lanes are 64 bits wide. Every method must be inlined into a function compiled for the instruction set, which
 /// [`launch`](super::launch) sees to.
-pub(crate) trait Vector: Copy {
+pub trait Vector: Copy {
     /// A register of floats.
     type F: Copy;
     /// A register of integers.
     type I: Copy;
+    /// A choice of lanes.
+    type M: Copy;
+    /// The instruction set with half the lanes, if this one contains it; else itself.
+    type Narrow: Vector;
     /// Lanes of a register, at most [`MAX_LANES`].
     const LANES: usize;
 
+    /// The token of [`Self::Narrow`].
+    fn narrow(self) -> Self::Narrow;
     /// The first `LANES` floats; panics if there are fewer.
     fn load_f(self, from: &[f64]) -> Self::F;
     /// The first `LANES` integers; panics if there are fewer.
     fn load_i(self, from: &[i64]) -> Self::I;
     /// Writes the lanes; panics if there is no room.
-    fn store_f(self, to: &mut [f64], value: Self::F);
-    /// Writes the lanes; panics if there is no room.
     fn store_i(self, to: &mut [i64], value: Self::I);
-    /// One float in all lanes.
-    fn splat_f(self, value: f64) -> Self::F;
     /// One integer in all lanes.
     fn splat_i(self, value: i64) -> Self::I;
+    /// The same bits as floats.
+    fn as_f(self, value: Self::I) -> Self::F;
+    /// The same bits as integers.
+    fn as_i(self, value: Self::F) -> Self::I;
     /// a + b.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// a − b.
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a + b, wrapping.
+    fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// −1 where negative, else 0.
+    fn sign(self, a: Self::I) -> Self::I;
+    /// 1 where a < b as unsigned integers, else 0.
+    fn below(self, a: Self::I, b: Self::I) -> Self::I;
     /// The key of [`crate::cell::order_key`], lane by lane.
     fn order_key(self, value: Self::F) -> Self::I;
     /// Signed minimum.
     fn min(self, a: Self::I, b: Self::I) -> Self::I;
     /// Signed maximum.
     fn max(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The lanes whose bits are set, the first lane being the lowest bit; higher bits are ignored.
+    fn mask(self, bits: u64) -> Self::M;
+    /// `value` in the chosen lanes, `otherwise` in the others.
+    fn select(self, mask: Self::M, value: Self::I, otherwise: Self::I) -> Self::I;
     /// Takes one order key into the minimum and maximum of a cell, which lie side by side.
     fn widen(self, cell: &mut Cell, key: i64);
+    /// Whether the first `LANES` slots differ from each other; panics if there are fewer.
+    fn distinct(self, slots: &[u32]) -> bool;
+
+    /// `LANES` cells field by field: both words of the sum, the minimum, the maximum.
+    ///
+    /// # Safety
+    /// The first `LANES` pointers are to cells.
+    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [Self::I; 4];
+
+    /// What [`Self::load_cells`] undoes. The counts of the cells stay as they are.
+    ///
+    /// # Safety
+    /// The first `LANES` pointers are to cells that may be written.
+    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], fields: [Self::I; 4]);
 }
 
 /// Upper bound of [`Vector::LANES`]: the size of buffers that lanes are folded in.
 pub(crate) const MAX_LANES: usize = 8;
+
+/// The fields that [`Vector::load_cells`] takes follow each other from here to the end of a cell.
+pub(super) const FIELDS: usize = offset_of!(Cell, sum);
+
+const _: () = assert!(offset_of!(Cell, min) == FIELDS + 16 && offset_of!(Cell, max) == FIELDS + 24 && size_of::<Cell>() == FIELDS + 32);

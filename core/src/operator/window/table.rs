@@ -3,9 +3,7 @@
 //! All rows of a column lie in one allocation, `stride` cells apart, so that a batch that spans panes is
 //! accumulated in one kernel call: its slots are simply offset by `row · stride`.
 
-use thalweg_kernels::{
-    Bits, Cell, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64, resize_table,
-};
+use thalweg_kernels::{Bits, Cell, accumulate, accumulate_count, combine, combine_count, resize_table};
 
 use crate::operator::aggregate::{Lane, ValueColumn, Values};
 
@@ -102,8 +100,8 @@ impl PaneTable {
                 len: nulls.len(),
             });
             match values {
-                Values::Float(array) => accumulate_f64(&mut column.cells, slots, array.values(), validity, column.spec.want),
-                Values::Int(array) => accumulate_i64(&mut column.cells, slots, array.values(), validity, column.spec.want),
+                Values::Float(array) => accumulate(&mut column.cells, slots, array.values(), validity, column.spec.want),
+                Values::Int(array) => accumulate(&mut column.cells, slots, array.values(), validity, column.spec.want),
             }
         }
         match values.first() {
@@ -126,8 +124,8 @@ impl PaneTable {
         for column in &mut self.columns {
             let (target, source) = two(&mut column.cells, into.clone(), from.clone());
             match column.spec.lane {
-                Lane::Float => combine_f64(target, source),
-                Lane::Int => combine_i64(target, source),
+                Lane::Float => combine::<f64>(target, source),
+                Lane::Int => combine::<i64>(target, source),
             }
         }
         if !self.counts.is_empty() {

@@ -1,0 +1,76 @@
+//! Rows of different cells, a register of them at a time.
+//!
+//! The four words of a cell after its count are a row of a matrix that is loaded at once, transposed into registers by
+//! field, worked on like any column, transposed back and stored at once. That costs fewer instructions per row than the
+//! fields one by one, and one store instead of three: it is stores that wait when cells are not in the first-level cache.
+
+use super::aggregate::Element;
+use super::vector::{MAX_LANES, Vector};
+use crate::cell::Cell;
+
+/// The cells of the first `LANES` slots. The other pointers are to no cell.
+#[inline(always)]
+pub(super) fn at<V: Vector>(cells: *mut Cell, slots: &[u32]) -> [*mut Cell; MAX_LANES] {
+    let slots = &slots[..V::LANES];
+    std::array::from_fn(|lane| cells.wrapping_add(slots.get(lane).map_or(0, |&slot| slot as usize)))
+}
+
+/// Takes the first `LANES` values into as many cells that differ from each other.
+///
+/// # Safety
+/// The first `LANES` pointers are to cells that may be written, and no two of them are the same.
+#[inline(always)]
+pub(super) unsafe fn take<V: Vector, E: Element, const SUM: bool, const ORDER: bool>(v: V, cells: &[*mut Cell; MAX_LANES], values: &[E]) {
+    for &cell in &cells[..V::LANES] {
+        // SAFETY: the caller's promise.
+        unsafe { (*cell).count += 1 };
+    }
+    if !SUM && !ORDER {
+        return;
+    }
+    // SAFETY: the caller's promise.
+    let [low, high, min, max] = unsafe { v.load_cells(cells) };
+    let values = E::load(v, values);
+    let [low, high] = if SUM { E::add_lanes(v, [low, high], values) } else { [low, high] };
+    let [min, max] = if ORDER {
+        let keys = E::keys(v, values);
+        [v.min(min, keys), v.max(max, keys)]
+    } else {
+        [min, max]
+    };
+    // SAFETY: the caller's promise. No cell is stored twice, so none loses what another lane put in.
+    unsafe { v.store_cells(cells, [low, high, min, max]) };
+}
+
+/// Whether more than one in `share` registers of slots has a slot twice.
+#[inline(always)]
+pub(super) fn crowded<V: Vector>(v: V, slots: &[u32], share: usize) -> bool {
+    let registers = slots.chunks_exact(V::LANES);
+    let all = registers.len();
+    let apart = registers.fold(0, |apart, slots| apart + usize::from(v.distinct(slots)));
+    (all - apart) * share > all
+}
+
+/// Takes rows into any cells, one after the other.
+///
+/// # Safety
+/// The slots are of cells that may be written.
+#[inline(always)]
+pub(super) unsafe fn one_by_one<V: Vector, E: Element, const SUM: bool, const ORDER: bool>(
+    v: V,
+    cells: *mut Cell,
+    slots: &[u32],
+    values: &[E],
+) {
+    for (&slot, &value) in slots.iter().zip(values) {
+        // SAFETY: the caller's promise.
+        let cell = unsafe { &mut *cells.add(slot as usize) };
+        cell.count += 1;
+        if SUM {
+            E::add(cell, value);
+        }
+        if ORDER {
+            v.widen(cell, value.key());
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! AVX-512: eight lanes of 64 bits, and comparisons that give masks.
+
+use core::arch::x86_64::*;
+use core::mem::offset_of;
+
+use super::Avx2;
+use crate::cell::{Cell, NAN_BITS};
+use crate::simd::vector::{FIELDS, MAX_LANES, Vector};
+
+/// Proof of AVX-512 F, BW, CD, DQ and VL; made only by [`crate::simd::launch`], under a [`crate::simd::Level`] that
+/// detection handed out.
+#[derive(Clone, Copy)]
+pub(in crate::simd) struct Avx512(pub(in crate::simd) ());
+
+impl Vector for Avx512 {
+    type F = __m512d;
+    type I = __m512i;
+    type M = __mmask8;
+    type Narrow = Avx2;
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn narrow(self) -> Avx2 {
+        // AVX-512 F includes AVX2.
+        Avx2(())
+    }
+
+    #[inline(always)]
+    fn load_f(self, from: &[f64]) -> __m512d {
+        let from: &[f64] = &from[..8];
+        // SAFETY: eight floats are there by the line above; the token proves AVX-512 F.
+        unsafe { _mm512_loadu_pd(from.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn load_i(self, from: &[i64]) -> __m512i {
+        let from: &[i64] = &from[..8];
+        // SAFETY: eight integers are there by the line above; the token proves AVX-512 F.
+        unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_i(self, to: &mut [i64], value: __m512i) {
+        let to: &mut [i64] = &mut to[..8];
+        // SAFETY: there is room for eight integers by the line above; the token proves AVX-512 F.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), value) }
+    }
+
+    #[inline(always)]
+    fn splat_i(self, value: i64) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_set1_epi64(value) }
+    }
+
+    #[inline(always)]
+    fn as_f(self, value: __m512i) -> __m512d {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_castsi512_pd(value) }
+    }
+
+    #[inline(always)]
+    fn as_i(self, value: __m512d) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_castpd_si512(value) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_add_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_sub_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_add_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn sign(self, a: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_srai_epi64::<63>(a) }
+    }
+
+    #[inline(always)]
+    fn below(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_maskz_set1_epi64(_mm512_cmplt_epu64_mask(a, b), 1) }
+    }
+
+    #[inline(always)]
+    fn order_key(self, value: __m512d) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe {
+            let is_nan = _mm512_cmp_pd_mask::<_CMP_UNORD_Q>(value, value);
+            let bits = _mm512_mask_set1_epi64(_mm512_castpd_si512(value), is_nan, NAN_BITS as i64);
+            _mm512_xor_si512(bits, _mm512_srli_epi64::<1>(_mm512_srai_epi64::<63>(bits)))
+        }
+    }
+
+    #[inline(always)]
+    fn min(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_min_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn max(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_max_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn mask(self, bits: u64) -> __mmask8 {
+        bits as __mmask8
+    }
+
+    #[inline(always)]
+    fn select(self, mask: __mmask8, value: __m512i, otherwise: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_mask_blend_epi64(mask, otherwise, value) }
+    }
+
+    #[inline(always)]
+    fn widen(self, cell: &mut Cell, key: i64) {
+        const { assert!(offset_of!(Cell, max) == offset_of!(Cell, min) + 8) };
+        // SAFETY: the 16 bytes at `min` are the fields `min` and `max` of the cell, by the line above, and the pointer is to
+        // the whole cell; the token proves AVX-512 F and VL.
+        unsafe {
+            let order = (&raw mut *cell).byte_add(offset_of!(Cell, min)).cast::<__m128i>();
+            let (old, key) = (_mm_loadu_si128(order), _mm_set1_epi64x(key));
+            _mm_storeu_si128(order, _mm_mask_max_epi64(_mm_min_epi64(old, key), 0b10, old, key));
+        }
+    }
+
+    #[inline(always)]
+    fn distinct(self, slots: &[u32]) -> bool {
+        let slots = &slots[..8];
+        // SAFETY: eight slots are there by the line above; the token proves AVX-512 CD and VL.
+        unsafe {
+            let earlier = _mm256_conflict_epi32(_mm256_loadu_si256(slots.as_ptr().cast()));
+            _mm256_testz_si256(earlier, earlier) == 1
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [__m512i; 4] {
+        // SAFETY: the caller's promise, and the 32 bytes from FIELDS on are the rest of a cell; the token proves AVX-512 F
+        // and DQ.
+        unsafe {
+            let row = |i: usize| _mm256_loadu_si256(cells[i].byte_add(FIELDS).cast());
+            let two = |low: usize, high: usize| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(row(low)), row(high));
+            let (even, odd) = ([two(0, 2), two(4, 6)], [two(1, 3), two(5, 7)]);
+            let (sums, orders) = (_mm512_set_epi64(13, 12, 9, 8, 5, 4, 1, 0), _mm512_set_epi64(15, 14, 11, 10, 7, 6, 3, 2));
+            let [even_sums, odd_sums] = [even, odd].map(|[a, b]| _mm512_permutex2var_epi64(a, sums, b));
+            let [even_orders, odd_orders] = [even, odd].map(|[a, b]| _mm512_permutex2var_epi64(a, orders, b));
+            [
+                _mm512_unpacklo_epi64(even_sums, odd_sums),
+                _mm512_unpackhi_epi64(even_sums, odd_sums),
+                _mm512_unpacklo_epi64(even_orders, odd_orders),
+                _mm512_unpackhi_epi64(even_orders, odd_orders),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], [sum, rest, min, max]: [__m512i; 4]) {
+        // SAFETY: the caller's promise, and the 32 bytes from FIELDS on are the rest of a cell; the token proves AVX-512 F.
+        unsafe {
+            let (even_sums, odd_sums) = (_mm512_unpacklo_epi64(sum, rest), _mm512_unpackhi_epi64(sum, rest));
+            let (even_orders, odd_orders) = (_mm512_unpacklo_epi64(min, max), _mm512_unpackhi_epi64(min, max));
+            let (front, back) = (_mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4));
+            let store = |rows: __m512i, low: usize, high: usize| {
+                _mm256_storeu_si256(cells[low].byte_add(FIELDS).cast(), _mm512_castsi512_si256(rows));
+                _mm256_storeu_si256(cells[high].byte_add(FIELDS).cast(), _mm512_extracti64x4_epi64::<1>(rows));
+            };
+            store(_mm512_permutex2var_epi64(even_sums, front, even_orders), 0, 2);
+            store(_mm512_permutex2var_epi64(odd_sums, front, odd_orders), 1, 3);
+            store(_mm512_permutex2var_epi64(even_sums, back, even_orders), 4, 6);
+            store(_mm512_permutex2var_epi64(odd_sums, back, odd_orders), 5, 7);
+        }
+    }
+}
