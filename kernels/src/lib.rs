@@ -42,6 +42,7 @@ mod bits;
 mod cell;
 pub mod column;
 pub mod dictionary;
+pub mod rolling;
 pub mod scalar;
 mod simd;
 pub mod window;
@@ -53,6 +54,9 @@ pub use bits::Bits;
 pub use cell::Cell;
 pub use column::{behind_watermark, fold_f64, fold_i64, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
+pub use rolling::{
+    Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, rolling_moments, rolling_order,
+};
 pub use simd::Level;
 pub use window::{assign_panes, offset_slots};
 
