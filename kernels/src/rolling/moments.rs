@@ -379,7 +379,7 @@ impl RollingMoments {
         }
         head.ring.rows += 1;
         head.age += 1;
-        if head.age >= head.ring.rows.max(LEAST_AGE) {
+        if head.is_due(0) {
             self.refresh(slot);
             if self.heads[slot].ring.is_roomy() {
                 self.resize(slot, self.heads[slot].ring.rows);
@@ -436,8 +436,7 @@ impl RollingMoments {
     }
 
     /// Computes the sums of a slot afresh from its values.
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     pub(crate) fn refresh(&mut self, slot: usize) {
         let finite = f64::from(self.heads[slot].ring.rows - self.odds[slot].rows());
         self.heads[slot].refresh(finite, &self.values);
@@ -465,14 +464,19 @@ impl Head {
         self.errors = [self.errors[0] + sum_error, self.errors[1] + squares_error];
     }
 
-    /// One row comes for one that goes; whether it is time for [`RollingMoments::refresh`].
+    /// One row comes for one that goes.
     #[inline(always)]
-    pub fn replace(&mut self, old: f64, new: f64) -> bool {
+    pub fn replace(&mut self, old: f64, new: f64) {
         self.subtract(old);
         self.add(new);
         self.ring.turn();
         self.age += 1;
-        self.age >= self.ring.rows.max(LEAST_AGE)
+    }
+
+    /// Whether it is time for [`RollingMoments::refresh`], or will be after `rows` rows more.
+    #[inline(always)]
+    pub fn is_due(&self, rows: u32) -> bool {
+        self.age + rows >= self.ring.rows.max(LEAST_AGE)
     }
 
     /// Moments of so many values, at least one, and whether the sums bear them.
@@ -497,6 +501,7 @@ impl Head {
     }
 
     /// Sums around a new pivot. That is near the mean, and has few digits, so that sums of integers stay exact.
+    #[inline(always)]
     fn refresh(&mut self, count: f64, slab: &[f64]) {
         let parts = self.ring.parts(slab);
         let (mut known, sound) = self.moments(count);
@@ -516,6 +521,7 @@ impl Head {
     }
 
     /// Each row in the lane of its number from the oldest, wherever the ring is broken.
+    #[inline(always)]
     fn sum_up(&mut self, [old, new]: [&[f64]; 2]) {
         let mut lanes = Lanes { pivot: self.pivot, sums: [[0.0; LANES]; 2], errors: [[0.0; LANES]; 2] };
         let broken = old.len() % LANES;
@@ -540,19 +546,23 @@ struct Lanes {
 }
 
 impl Lanes {
+    #[inline(always)]
     fn add(&mut self, values: &[f64]) {
         let mut chunks = values.chunks_exact(LANES);
+        // Local, so that they stay in registers.
+        let mut lanes = Self { ..*self };
         for chunk in &mut chunks {
             for (lane, &value) in chunk.iter().enumerate() {
-                self.add_to(lane, value);
+                lanes.add_to(lane, value);
             }
         }
+        *self = lanes;
         chunks.remainder().iter().enumerate().for_each(|(lane, &value)| self.add_to(lane, value));
     }
 
     #[inline(always)]
     fn add_to(&mut self, lane: usize, value: f64) {
-        let distance = if value.is_finite() { value - self.pivot } else { 0.0 };
+        let distance = if value.abs() <= f64::MAX { value - self.pivot } else { 0.0 };
         for (i, value) in [distance, distance * distance].into_iter().enumerate() {
             let (sum, error) = two_sum(self.sums[i][lane], value);
             self.sums[i][lane] = sum;

@@ -3,7 +3,7 @@
 use super::prefetch::prefetch;
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
-use crate::rolling::moments::{BLOCK, Buffer, stored};
+use crate::rolling::moments::{BLOCK, Buffer, Moments, stored};
 use crate::rolling::order::Order;
 use crate::rolling::{Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
 
@@ -13,10 +13,18 @@ const HEAD_AHEAD: usize = 32;
 /// Rows between asking for the oldest row of a window and using it.
 const RING_AHEAD: usize = 16;
 
+/// Values of a cache line.
+const LINE: usize = 8;
+
+/// Lines of a window that are asked for before it is gone through: what lies behind, the processor sees coming.
+const MOST_LINES: usize = 32;
+
 pub(crate) fn moments(level: Level, windows: &mut RollingMoments, rows: &RollingRows<'_>, answers: MomentColumns<'_>) {
-    match windows.frame {
-        Frame::Including => launch(level, RunningMoments::<false> { windows, rows, answers }),
-        Frame::Preceding => launch(level, RunningMoments::<true> { windows, rows, answers }),
+    match (windows.frame, windows.extent) {
+        // A full window of one row is no case for the quick way: it would have no value for a moment.
+        (Frame::Including, Extent::Rows(full @ 2..)) => launch(level, MomentsOfRows::<false> { level, windows, full, rows, answers }),
+        (Frame::Preceding, Extent::Rows(full @ 2..)) => launch(level, MomentsOfRows::<true> { level, windows, full, rows, answers }),
+        _ => launch(level, MomentsOfAny { windows, rows, answers }),
     }
 }
 
@@ -24,66 +32,123 @@ pub(crate) fn order(level: Level, windows: &mut RollingOrder, rows: &RollingRows
     launch(level, RunningOrder { windows, rows, answers });
 }
 
-struct RunningMoments<'a, const PRECEDING: bool> {
+struct MomentsOfRows<'a, const PRECEDING: bool> {
+    level: Level,
     windows: &'a mut RollingMoments,
+    full: u32,
     rows: &'a RollingRows<'a>,
     answers: MomentColumns<'a>,
 }
 
-impl<const PRECEDING: bool> Kernel for RunningMoments<'_, PRECEDING> {
+impl<const PRECEDING: bool> Kernel for MomentsOfRows<'_, PRECEDING> {
     type Output = ();
 
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
-        let Self { windows, rows, mut answers } = self;
-        let slots = rows.slots;
+        let Self { level, windows, full, rows, mut answers } = self;
         let mut buffer = Buffer::NEW;
-        // A full window of one row is no case for the quick way: it would have no value for a moment.
-        let full = match windows.extent {
-            Extent::Rows(rows) if rows > 1 => rows,
-            _ => u32::MAX,
-        };
-        for start in (0..slots.len()).step_by(BLOCK) {
-            let len = BLOCK.min(slots.len() - start);
-            for row in 0..len {
-                if let Some(&slot) = slots.get(start + row + HEAD_AHEAD) {
-                    prefetch(&windows.heads, slot as usize);
-                }
-                if let Some(&slot) = slots.get(start + row + RING_AHEAD) {
-                    let ring = windows.heads[slot as usize].ring;
-                    prefetch(&windows.values, ring.at(0));
-                    if full == u32::MAX {
-                        prefetch(&windows.values, ring.at(ring.rows));
-                        prefetch(&windows.times, ring.at(0));
-                        prefetch(&windows.times, ring.at(ring.rows));
-                    }
-                }
-                let slot = slots[start + row] as usize;
-                let value = stored(rows.values[start + row], rows.is_valid(start + row));
+        for (block, (slots, values)) in rows.slots.chunks(BLOCK).zip(rows.values.chunks(BLOCK)).enumerate() {
+            let start = block * BLOCK;
+            for (row, (&slot, &value)) in slots.iter().zip(values).enumerate() {
+                ask(windows, rows.slots, start + row);
+                let (slot, value) = (slot as usize, stored(value, rows.is_valid(start + row)));
                 buffer.values[row] = value;
                 let head = &windows.heads[slot];
-                let moments = if (head.ring.rows == full) & !head.odd & value.is_finite() {
-                    let before = PRECEDING.then(|| windows.read(slot));
+                let moments = if (head.ring.rows == full) & !head.odd & (value.abs() <= f64::MAX) {
+                    let before = if PRECEDING { windows.read(slot) } else { Moments::NONE };
                     let head = &mut windows.heads[slot];
-                    let at = head.ring.at(0);
-                    let old = std::mem::replace(&mut windows.values[at], value);
-                    if head.replace(old, value) {
-                        windows.refresh(slot);
-                    }
-                    before.unwrap_or_else(|| windows.read(slot))
+                    let old = std::mem::replace(&mut windows.values[head.ring.at(0)], value);
+                    head.replace(old, value);
+                    let ((after, sound), due) = (head.moments(f64::from(full)), head.is_due(0));
+                    let after = if due | !sound { read_afresh(level, windows, slot, due) } else { after };
+                    if PRECEDING { before } else { after }
                 } else {
-                    step(windows, slot, value, rows.time(start + row))
+                    step(windows, slot, value)
                 };
                 buffer.put(row, moments);
             }
-            answers.write(start, len, &mut buffer);
+            answers.write(start, slots.len(), &mut buffer);
+        }
+    }
+}
+
+/// Asks for what the rows to come need of a full window of rows.
+#[inline(always)]
+fn ask(windows: &RollingMoments, slots: &[u32], row: usize) {
+    if let Some(&slot) = slots.get(row + HEAD_AHEAD) {
+        prefetch(&windows.heads, slot as usize);
+    }
+    if let Some(&slot) = slots.get(row + RING_AHEAD) {
+        let head = &windows.heads[slot as usize];
+        prefetch(&windows.values, head.ring.at(0));
+        if head.is_due(1) {
+            let oldest = head.ring.at(0);
+            (0..head.ring.rows as usize).step_by(LINE).take(MOST_LINES).for_each(|row| prefetch(&windows.values, oldest + row));
         }
     }
 }
 
 #[inline(never)]
-fn step(windows: &mut RollingMoments, slot: usize, value: f64, time: i64) -> crate::rolling::moments::Moments {
-    windows.step(slot, value, time)
+fn step(windows: &mut RollingMoments, slot: usize, value: f64) -> Moments {
+    windows.step(slot, value, 0)
+}
+
+/// What the window holds, its sums being computed afresh if it is time, or if they cannot be used.
+#[cold]
+#[inline(never)]
+fn read_afresh(level: Level, windows: &mut RollingMoments, slot: usize, due: bool) -> Moments {
+    if due {
+        launch(level, Refresh { windows, slot });
+    }
+    windows.read(slot)
+}
+
+struct Refresh<'a> {
+    windows: &'a mut RollingMoments,
+    slot: usize,
+}
+
+impl Kernel for Refresh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        self.windows.refresh(self.slot);
+    }
+}
+
+struct MomentsOfAny<'a> {
+    windows: &'a mut RollingMoments,
+    rows: &'a RollingRows<'a>,
+    answers: MomentColumns<'a>,
+}
+
+impl Kernel for MomentsOfAny<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        let Self { windows, rows, mut answers } = self;
+        let mut buffer = Buffer::NEW;
+        for (block, (slots, values)) in rows.slots.chunks(BLOCK).zip(rows.values.chunks(BLOCK)).enumerate() {
+            let start = block * BLOCK;
+            for (row, (&slot, &value)) in slots.iter().zip(values).enumerate() {
+                if let Some(&slot) = rows.slots.get(start + row + HEAD_AHEAD) {
+                    prefetch(&windows.heads, slot as usize);
+                }
+                if let Some(&slot) = rows.slots.get(start + row + RING_AHEAD) {
+                    let ring = windows.heads[slot as usize].ring;
+                    for at in [ring.at(0), ring.at(ring.rows)] {
+                        prefetch(&windows.values, at);
+                        prefetch(&windows.times, at);
+                    }
+                }
+                buffer.values[row] = stored(value, rows.is_valid(start + row));
+                buffer.put(row, windows.step(slot as usize, buffer.values[row], rows.time(start + row)));
+            }
+            answers.write(start, slots.len(), &mut buffer);
+        }
+    }
 }
 
 struct RunningOrder<'a> {
