@@ -29,15 +29,18 @@
 //!
 //! Answers are the same bits whatever the batches.
 
+pub(crate) mod answers;
 pub(crate) mod moments;
 pub(crate) mod order;
 pub(crate) mod ring;
+pub(crate) mod sums;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-pub use moments::{MomentColumns, RollingMoments, rolling_moments};
+pub use answers::MomentColumns;
+pub use moments::{RollingMoments, rolling_moments};
 pub use order::{OrderColumns, RollingOrder, rolling_order};
 
 use crate::aggregate::check_lengths;

@@ -168,7 +168,7 @@ fn run(
             any: Some(&mut answers.any[range.clone()]),
         };
         backend.rolling_order(&mut order, &rows, columns);
-        if start / batch % 2 == 0 {
+        if (start / batch).is_multiple_of(2) {
             let mut words = Vec::new();
             moments.to_words(&mut words);
             moments = RollingMoments::from_words(&words).unwrap();

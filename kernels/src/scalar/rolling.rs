@@ -1,8 +1,9 @@
 //! Twin of [`crate::rolling`]: every window computed from scratch from the rows that it holds.
 
 use crate::cell::two_sum;
-use crate::rolling::moments::{BLOCK, Buffer, Moments, is_null, stored};
+use crate::rolling::answers::{BLOCK, Buffer, Moments};
 use crate::rolling::order::Order;
+use crate::rolling::sums::{is_null, stored};
 use crate::rolling::{Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
 
 /// Twin of [`crate::rolling_moments`].

@@ -3,8 +3,9 @@
 use super::prefetch::prefetch;
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
-use crate::rolling::moments::{BLOCK, Buffer, Moments, stored};
+use crate::rolling::answers::{BLOCK, Buffer, Moments};
 use crate::rolling::order::Order;
+use crate::rolling::sums::stored;
 use crate::rolling::{Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
 
 /// Rows between asking for a head and reading it for the row that it says is next.
