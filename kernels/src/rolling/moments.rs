@@ -178,17 +178,20 @@ impl RollingMoments {
     }
 
     /// The time that a row counts as of: not before the newest one's.
+    #[inline(always)]
     pub(crate) fn take_time(&self, slot: usize, time: i64) -> i64 {
         let ring = self.heads[slot].ring;
         if ring.rows == 0 { time } else { time.max(self.times[ring.at(ring.rows - 1)]) }
     }
 
+    #[inline(always)]
     fn expire(&mut self, slot: usize, from: i64) {
         while self.heads[slot].ring.rows > 0 && self.times[self.heads[slot].ring.at(0)] < from {
             self.drop_oldest(slot);
         }
     }
 
+    #[inline(always)]
     fn drop_oldest(&mut self, slot: usize) {
         let head = &mut self.heads[slot];
         let value = self.values[head.ring.at(0)];
@@ -202,6 +205,7 @@ impl RollingMoments {
         }
     }
 
+    #[inline(always)]
     fn append(&mut self, slot: usize, value: f64, time: i64) {
         if self.heads[slot].ring.is_full() {
             self.resize(slot, self.heads[slot].ring.rows + 1);
@@ -213,7 +217,7 @@ impl RollingMoments {
             self.times[to] = time;
         }
         if value.is_finite() {
-            if head.ring.rows == self.odds[slot].rows() {
+            if head.ring.rows == if head.odd { self.odds[slot].rows() } else { 0 } {
                 *head = Head { pivot: value, ring: head.ring, odd: head.odd, ..Head::default() };
             }
             head.add(value);
@@ -224,10 +228,17 @@ impl RollingMoments {
         head.ring.rows += 1;
         head.age += 1;
         if head.is_due(0) {
-            self.refresh(slot);
-            if self.heads[slot].ring.is_roomy() {
-                self.resize(slot, self.heads[slot].ring.rows);
-            }
+            self.renew(slot);
+        }
+    }
+
+    /// What is due once in a window: sums afresh, and a segment that fits.
+    #[cold]
+    #[inline(never)]
+    fn renew(&mut self, slot: usize) {
+        self.refresh(slot);
+        if self.heads[slot].ring.is_roomy() {
+            self.resize(slot, self.heads[slot].ring.rows);
         }
     }
 

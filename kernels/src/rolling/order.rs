@@ -243,11 +243,13 @@ impl RollingOrder {
     }
 
     /// The time that a row counts as of: not before the newest one's.
+    #[inline(always)]
     pub(crate) fn take_time(&self, slot: usize, time: i64) -> i64 {
         let ring = self.heads[slot].ring;
         if ring.rows == 0 { time } else { time.max(self.times[ring.at(ring.rows - 1)]) }
     }
 
+    #[inline(always)]
     fn expire(&mut self, slot: usize, from: i64) {
         while self.heads[slot].ring.rows > 0 && self.times[self.heads[slot].ring.at(0)] < from {
             self.drop_oldest(slot);
