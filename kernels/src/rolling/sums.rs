@@ -81,14 +81,20 @@ impl Head {
         self.age + rows >= self.ring.rows.max(LEAST_AGE)
     }
 
+    /// The sum of distances from the pivot, and of their squares, if they bear the moments of so many values.
+    #[inline(always)]
+    pub fn totals(&self, count: f64) -> ([f64; 2], bool) {
+        let [sum, squares] = [self.sums[0] + self.errors[0], self.sums[1] + self.errors[1]];
+        // `squares - sum² / count >= CANCELLED * squares`, without the division.
+        let sound = (sum * sum <= squares * (count * (1.0 - CANCELLED))) & (squares >= self.faded()) & (squares <= f64::MAX);
+        ([sum, squares], sound)
+    }
+
     /// Moments of so many values, at least one, and whether the sums bear them.
     #[inline(always)]
     pub fn moments(&self, count: f64) -> (Moments, bool) {
-        let (sum, squares) = (self.sums[0] + self.errors[0], self.sums[1] + self.errors[1]);
-        let offset = sum / count;
-        let m2 = squares - sum * offset;
-        let sound = (m2 >= squares * CANCELLED) & (squares >= self.faded());
-        (Moments { count, sum: self.pivot * count + sum, mean: self.pivot + offset, m2 }, sound)
+        let (totals, sound) = self.totals(count);
+        (Moments::around(self.pivot, totals, count), sound)
     }
 
     #[inline(always)]

@@ -47,29 +47,67 @@ impl<const PRECEDING: bool> Kernel for MomentsOfRows<'_, PRECEDING> {
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
         let Self { level, windows, full, rows, mut answers } = self;
-        let mut buffer = Buffer::NEW;
+        let (mut buffer, mut others, count) = (Buffer::NEW, Others::NEW, f64::from(full));
         for (block, (slots, values)) in rows.slots.chunks(BLOCK).zip(rows.values.chunks(BLOCK)).enumerate() {
             let start = block * BLOCK;
             for (row, (&slot, &value)) in slots.iter().zip(values).enumerate() {
                 ask(windows, rows.slots, start + row);
                 let (slot, value) = (slot as usize, stored(value, rows.is_valid(start + row)));
                 buffer.values[row] = value;
-                let head = &windows.heads[slot];
-                let moments = if (head.ring.rows == full) & !head.odd & (value.abs() <= f64::MAX) {
-                    let before = if PRECEDING { windows.read(slot) } else { Moments::NONE };
-                    let head = &mut windows.heads[slot];
-                    let old = std::mem::replace(&mut windows.values[head.ring.at(0)], value);
-                    head.replace(old, value);
-                    let ((after, sound), due) = (head.moments(f64::from(full)), head.is_due(0));
-                    let after = if due | !sound { read_afresh(level, windows, slot, due) } else { after };
-                    if PRECEDING { before } else { after }
-                } else {
-                    step(windows, slot, value)
-                };
-                buffer.put(row, moments);
+                let head = &mut windows.heads[slot];
+                let (before, was_sound) = head.totals(count);
+                let quick = (head.ring.rows == full) & !head.odd & (value.abs() <= f64::MAX);
+                if !quick | (PRECEDING & !was_sound) {
+                    others.put(row, step(windows, slot, value));
+                    continue;
+                }
+                if PRECEDING {
+                    buffer.put_sums(row, head.pivot, before);
+                }
+                let old = std::mem::replace(&mut windows.values[head.ring.at(0)], value);
+                head.replace(old, value);
+                let (after, sound) = head.totals(count);
+                if !PRECEDING {
+                    buffer.put_sums(row, head.pivot, after);
+                }
+                let due = head.is_due(0);
+                if due | !sound {
+                    let moments = read_afresh(level, windows, slot, due);
+                    if !PRECEDING {
+                        others.put(row, moments);
+                    }
+                }
             }
+            buffer.divide(slots.len(), count);
+            others.take(&mut buffer);
             answers.write(start, slots.len(), &mut buffer);
         }
+    }
+}
+
+/// Rows of a block whose moments do not come of the sums of a full window.
+struct Others {
+    len: usize,
+    rows: [usize; BLOCK],
+    moments: [Moments; BLOCK],
+}
+
+impl Others {
+    const NEW: Self = Self { len: 0, rows: [0; BLOCK], moments: [Moments::NONE; BLOCK] };
+
+    #[inline(always)]
+    fn put(&mut self, row: usize, moments: Moments) {
+        (self.rows[self.len], self.moments[self.len]) = (row, moments);
+        self.len += 1;
+    }
+
+    /// Puts the moments in their places.
+    #[inline(always)]
+    fn take(&mut self, buffer: &mut Buffer) {
+        for (&row, &moments) in self.rows[..self.len].iter().zip(&self.moments) {
+            buffer.put(row, moments);
+        }
+        self.len = 0;
     }
 }
 
