@@ -51,8 +51,8 @@ impl Bins<'_> {
 /// Counts rows: `counts[slots[i] * bins.cells() + cell]`, where `cell` is that of `values[i]`, for each valid row.
 ///
 /// # Panics
-/// If `slots`, `values` and `validity` differ in length, the slot of a valid row has no counts, `counts` is not made of whole groups, or the bins
-/// are no bins.
+/// If `slots`, `values` and `validity` differ in length, the slot of a valid row has no counts, `counts` is not made of whole
+/// groups, or the bins are no bins.
 pub fn histogram(counts: &mut [u64], slots: &[u32], values: &[f64], validity: Option<Bits<'_>>, bins: Bins<'_>) {
     Backend::active().histogram(counts, slots, values, validity, bins);
 }

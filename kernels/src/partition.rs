@@ -40,7 +40,7 @@ pub fn partition_rows(hashes: &[u64], starts: &mut [u32], rows: &mut [u32]) {
 
 /// Replaces each number by the sum of those before it, and returns the sum of all. Sums wrap.
 ///
-/// A chain of additions at one per cycle, which vectors of four do not shorten enough to pay: the same code on every backend.
+/// A chain of additions, one per number: the same code on every backend.
 pub fn prefix_sum_u32(values: &mut [u32]) -> u32 {
     values.iter_mut().fold(0, |sum, value| sum.wrapping_add(std::mem::replace(value, sum)))
 }

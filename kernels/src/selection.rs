@@ -21,7 +21,7 @@ pub fn compact<T: Copy>(values: &[T], selection: Bits<'_>, selected: &mut Vec<T>
     Backend::active().compact(values, selection, selected);
 }
 
-/// Appends the named rows of a column, in the order in which they are named. The same code on every backend: it waits for memory.
+/// Appends the named rows of a column, in the order in which they are named. The same code on every backend.
 ///
 /// # Panics
 /// If a row is not below the length of the column.

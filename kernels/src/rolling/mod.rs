@@ -24,8 +24,8 @@
 //!   window: `Preceding` is the one to find anomalies with, since a value cannot hide by widening the window that
 //!   judges it; `Including` is the standard score of a rolling mean, and cannot exceed `(n - 1) / sqrt(n)`.
 //! * **Error**: the mean is within 1e-12 of the mean of magnitudes (plus 1e-160), and `m2` within 1e-11 of itself, however
-//!   long the stream: see [`RollingMoments`]. Sums of integers that fit in 53 bits are exact. Where squares of distances
-//!   leave the range of `f64`, `m2` is infinite or 0. Minimum and maximum are exact.
+//!   long the stream: see [`RollingMoments`]. Sums of integers up to 10^9 in windows of up to 1,000 are exact. Where squares of
+//!   distances leave the range of `f64`, `m2` is infinite or 0. Minimum and maximum are exact.
 //!
 //! Answers are the same bits whatever the batches.
 

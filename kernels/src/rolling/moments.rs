@@ -3,21 +3,22 @@
 use crate::backend::Backend;
 use crate::rolling::answers::{MomentColumns, Moments};
 use crate::rolling::ring::Arena;
-use crate::rolling::sums::{Head, Odds, is_null, stored};
+use crate::rolling::sums::{Head, LEAST_AGE, Odds, is_null, stored};
 use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
 use crate::{scalar, simd};
 
 /// First word of a snapshot: kind and version.
 const VERSION: u64 = u64::from_le_bytes(*b"rollmom1");
+
 /// Windows of every slot, with what is known of the values in them.
 ///
 /// A slot's sums are of distances from a pivot near its mean, and of their squares, both with their rounding errors
 /// carried in a second word (Neumaier; [`crate::aggregate`]): a value leaves as exactly the number that it came as.
 /// Both sums are computed afresh from the values, around the mean of that moment, whenever as many rows have come as
 /// the window holds; when the squares have fallen to 2^-40 of what they were, as when an outlier leaves; and when
-/// the second moment is less than 2^-10 of the squares, which means that the mean has moved away from the pivot by 32 deviations
-/// (Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983, on the choice of a shift).
-/// So errors neither grow with the stream nor outlive the window. A row costs constant work, but for streams of
+/// the second moment is less than 2^-10 of the squares, which means that the mean has moved away from the pivot by 32
+/// deviations (Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983,
+/// on the choice of a shift). So errors neither grow with the stream nor outlive the window. A row costs constant work, but for streams of
 /// values that fall by twelve orders of magnitude row by row.
 ///
 /// Memory: 80 bytes per slot, and 8 bytes per row of a window (16 with times), in segments that hold up to four times as
@@ -140,7 +141,8 @@ impl RollingMoments {
             *float = f64::from_bits(words.next()?);
         }
         let word = words.next()?;
-        (head.age, head.peak) = (word as u32, (word >> 32) as u16);
+        // No state is older than this when it is at rest.
+        (head.age, head.peak) = ((word as u32).min(rows.max(LEAST_AGE)), (word >> 32) as u16);
         let has_times = matches!(self.extent, Extent::Range(_));
         self.arena.resize(&mut head.ring, rows, &mut self.values, has_times.then_some(&mut self.times));
         head.ring.rows = rows;

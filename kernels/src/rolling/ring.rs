@@ -105,8 +105,9 @@ impl Arena {
         let capacity = self.most_rows(class).min(self.most);
         let line = self.free[class].pop().unwrap_or_else(|| {
             let line = self.lines;
-            self.lines += capacity.div_ceil(LINE);
-            assert!(self.lines >= line, "all windows together hold more than 2^35 rows");
+            let end = line.checked_add(capacity.div_ceil(LINE));
+            assert!(end.is_some(), "all windows together hold more than 2^35 rows");
+            self.lines = end.unwrap_or(line);
             line
         });
         let to = Ring { line, capacity, first: 0, rows: ring.rows };

@@ -14,7 +14,7 @@ const CANCELLED: f64 = 1.0 / 1024.0;
 const FADED: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// Rows after which sums are computed afresh, at least.
-const LEAST_AGE: u32 = 8;
+pub(crate) const LEAST_AGE: u32 = 8;
 
 /// State of one slot: one cache line.
 #[repr(C, align(64))]
