@@ -30,6 +30,9 @@
 //! | aggregate without a key | [`fold`], [`sum_f64`], [`min_max_f64`], [`min_max_i64`] |
 //! | place rows in panes | [`assign_panes`], [`offset_slots`] |
 //! | tell late rows | [`behind_watermark`], [`running_watermarks`] |
+//! | answer each row from the rows before it | [`rolling_moments`], [`rolling_order`], [`smooth()`] |
+//! | count values by bin | [`histogram()`] |
+//! | keep or split rows | [`selected_rows`], [`compact`], [`gather`], [`partition_rows`] |
 //! | score anomalies | [`ewma`] |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
@@ -42,9 +45,14 @@ mod bits;
 mod cell;
 pub mod column;
 pub mod dictionary;
+pub mod histogram;
+pub mod partition;
+pub mod rolling;
 pub mod scalar;
+pub mod selection;
 mod simd;
 mod value;
+pub mod smooth;
 pub mod window;
 
 pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
@@ -54,8 +62,15 @@ pub use bits::Bits;
 pub use cell::{Cell, resize_table};
 pub use column::{behind_watermark, fold, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
+pub use histogram::{Bins, histogram};
+pub use partition::{hash_keys, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64};
+pub use rolling::{
+    Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, rolling_moments, rolling_order,
+};
+pub use selection::{compact, gather, selected_rows};
 pub use simd::Level;
 pub use value::{Payload, Value};
+pub use smooth::smooth;
 pub use window::{assign_panes, offset_slots};
 
 #[cfg(test)]

@@ -6,7 +6,12 @@ pub(crate) mod aggregate;
 pub(crate) mod anomaly;
 pub(crate) mod column;
 mod lanes;
+pub(crate) mod histogram;
+pub(crate) mod partition;
 pub(crate) mod prefetch;
+pub(crate) mod rolling;
+pub(crate) mod selection;
+pub(crate) mod smooth;
 mod vector;
 pub(crate) mod window;
 

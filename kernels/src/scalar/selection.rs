@@ -1,0 +1,13 @@
+//! Twin of [`crate::selection`].
+
+use crate::bits::Bits;
+
+/// Twin of [`crate::selected_rows`].
+pub fn selected_rows(selection: Bits<'_>, rows: &mut Vec<u32>) {
+    rows.extend((0..selection.len).filter(|&row| selection.get(row)).map(|row| row as u32));
+}
+
+/// Twin of [`crate::compact`].
+pub fn compact<T: Copy>(values: &[T], selection: Bits<'_>, selected: &mut Vec<T>) {
+    selected.extend(values.iter().enumerate().filter(|(row, _)| selection.get(*row)).map(|(_, value)| *value));
+}

@@ -1,0 +1,94 @@
+//! Selections: the rows that a bitmap names, as numbers or as columns closed up.
+
+use crate::aggregate::check_lengths;
+use crate::backend::Backend;
+use crate::bits::Bits;
+use crate::{scalar, simd};
+
+/// Appends the numbers of the selected rows, ascending.
+///
+/// # Panics
+/// If the bitmap holds fewer bits than its rows, or has 2^32 rows or more.
+pub fn selected_rows(selection: Bits<'_>, rows: &mut Vec<u32>) {
+    Backend::active().selected_rows(selection, rows);
+}
+
+/// Appends the selected rows of a column, in their order.
+///
+/// # Panics
+/// If the selection is of another length than the column.
+pub fn compact<T: Copy>(values: &[T], selection: Bits<'_>, selected: &mut Vec<T>) {
+    Backend::active().compact(values, selection, selected);
+}
+
+/// Appends the named rows of a column, in the order in which they are named. The same code on every backend.
+///
+/// # Panics
+/// If a row is not below the length of the column.
+pub fn gather<T: Copy>(values: &[T], rows: &[u32], gathered: &mut Vec<T>) {
+    gathered.extend(rows.iter().map(|&row| values[row as usize]));
+}
+
+impl Backend {
+    /// [`selected_rows`] on this backend.
+    pub fn selected_rows(self, selection: Bits<'_>, rows: &mut Vec<u32>) {
+        Bits::check(Some(selection), selection.len);
+        assert!(u32::try_from(selection.len).is_ok(), "{} rows: their numbers do not fit in 32 bits", selection.len);
+        match self {
+            Self::Scalar => scalar::selection::selected_rows(selection, rows),
+            Self::Simd(level) => simd::selection::selected_rows(level, selection, rows),
+        }
+    }
+
+    /// [`compact`] on this backend.
+    pub fn compact<T: Copy>(self, values: &[T], selection: Bits<'_>, selected: &mut Vec<T>) {
+        check_lengths("values and selection", values.len(), selection.len);
+        Bits::check(Some(selection), selection.len);
+        match self {
+            Self::Scalar => scalar::selection::compact(values, selection, selected),
+            Self::Simd(level) => simd::selection::compact(level, values, selection, selected),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::gather;
+    use crate::testing::{Case, on_every_backend};
+    use crate::{Backend, Bits, scalar};
+
+    on_every_backend!(selections, super::check_selections);
+
+    fn check_selections(backend: Backend, case: &Case) {
+        let len = case.slots.len();
+        // As sparse or dense as the seed has it, whole words of one kind, and stretches of both.
+        let bytes = case.bitmap.len();
+        let stretches: Vec<u8> = (0..bytes).map(|byte| [0, 0xff, case.bitmap[byte]][byte / 20 % 3]).collect();
+        for bytes in [&case.bitmap, &vec![0; bytes], &vec![0xff; bytes], &stretches] {
+            let selection = Bits { bytes, offset: case.offset, len };
+            let (mut rows, mut expected) = (vec![7], vec![7]);
+            backend.selected_rows(selection, &mut rows);
+            scalar::selection::selected_rows(selection, &mut expected);
+            assert!(rows == expected, "{backend}");
+            let (mut ints, mut expected, mut gathered) = (vec![7], vec![7], vec![7]);
+            backend.compact(&case.ints, selection, &mut ints);
+            scalar::selection::compact(&case.ints, selection, &mut expected);
+            gather(&case.ints, &rows[1..], &mut gathered);
+            assert!(ints == expected && ints == gathered, "{backend}");
+            let (mut slots, mut expected) = (vec![7], vec![7]);
+            backend.compact(&case.slots, selection, &mut slots);
+            scalar::selection::compact(&case.slots, selection, &mut expected);
+            assert!(slots == expected, "{backend}");
+        }
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_panic() {
+        let selection = Bits { bytes: &[0xff], offset: 0, len: 3 };
+        for backend in Backend::available() {
+            assert!(std::panic::catch_unwind(|| backend.compact(&[1, 2], selection, &mut Vec::new())).is_err(), "{backend}");
+            let short = Bits { bytes: &[0xff], offset: 6, len: 3 };
+            assert!(std::panic::catch_unwind(|| backend.selected_rows(short, &mut Vec::new())).is_err(), "{backend}");
+        }
+    }
+}

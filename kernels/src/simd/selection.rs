@@ -1,0 +1,80 @@
+//! Selections, a word of 64 rows at a time: whole words are copied or passed over, sparse ones walked bit by bit, and of the
+//! others every row is written and kept if its bit is set, which no branch has to foresee.
+
+use super::vector::Vector;
+use super::{Kernel, Level, launch};
+use crate::bits::Bits;
+
+/// Rows of a word.
+const WORD: usize = 64;
+
+/// Up to so many selected rows, a word is walked from bit to bit.
+const SPARSE: u32 = 12;
+
+pub(crate) fn selected_rows(level: Level, selection: Bits<'_>, rows: &mut Vec<u32>) {
+    launch(level, Rows { selection, rows });
+}
+
+pub(crate) fn compact<T: Copy>(level: Level, values: &[T], selection: Bits<'_>, selected: &mut Vec<T>) {
+    launch(level, Compact { values, selection, selected });
+}
+
+struct Rows<'a> {
+    selection: Bits<'a>,
+    rows: &'a mut Vec<u32>,
+}
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        let numbers: [u32; WORD] = std::array::from_fn(|row| row as u32);
+        for start in (0..self.selection.len).step_by(WORD) {
+            let first = start as u32;
+            let rows = numbers.map(|row| first + row);
+            append(self.selection.word(start), &rows[..WORD.min(self.selection.len - start)], self.rows);
+        }
+    }
+}
+
+struct Compact<'a, T> {
+    values: &'a [T],
+    selection: Bits<'a>,
+    selected: &'a mut Vec<T>,
+}
+
+impl<T: Copy> Kernel for Compact<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        for (word, values) in self.values.chunks(WORD).enumerate() {
+            append(self.selection.word(word * WORD), values, self.selected);
+        }
+    }
+}
+
+/// Appends the values, at most 64, whose bits are set in `word`; there are no bits beyond the values.
+#[inline(always)]
+fn append<T: Copy>(word: u64, values: &[T], selected: &mut Vec<T>) {
+    let count = word.count_ones();
+    if count as usize == values.len() {
+        selected.extend_from_slice(values);
+    } else if count <= SPARSE {
+        let mut word = word;
+        while word != 0 {
+            selected.push(values[word.trailing_zeros() as usize]);
+            word &= word - 1;
+        }
+    } else {
+        // Never the first value of none: there are more than SPARSE.
+        let mut kept = [values[0]; WORD];
+        let mut next = 0;
+        for (row, &value) in values.iter().enumerate() {
+            kept[next % WORD] = value;
+            next += (word >> row & 1) as usize;
+        }
+        selected.extend_from_slice(&kept[..count as usize]);
+    }
+}
