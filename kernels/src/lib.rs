@@ -31,6 +31,9 @@
 //! | place rows in panes | [`assign_panes`], [`offset_slots`] |
 //! | tell late rows | [`behind_watermark`], [`running_watermarks`] |
 //! | score anomalies | [`ewma`] |
+//! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
+//! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
+//! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].
@@ -44,6 +47,7 @@ pub mod column;
 pub mod dictionary;
 pub mod scalar;
 mod simd;
+pub mod sketch;
 pub mod window;
 
 pub use aggregate::{Want, accumulate_count, accumulate_f64, accumulate_i64, combine_count, combine_f64, combine_i64};
@@ -54,6 +58,10 @@ pub use cell::Cell;
 pub use column::{behind_watermark, fold_f64, fold_i64, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
 pub use simd::Level;
+pub use sketch::datasketches::{ImageError, hll_from_datasketches, hll_to_datasketches};
+pub use sketch::ddsketch::{DdHead, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_update};
+pub use sketch::hash::{Hash, hash_bytes, hash_f64, hash_i64, hash_u64};
+pub use sketch::hll::{hll_estimate, hll_fold, hll_merge, hll_standard_error, hll_update};
 pub use window::{assign_panes, offset_slots};
 
 #[cfg(test)]

@@ -4,4 +4,5 @@ pub mod aggregate;
 pub mod anomaly;
 pub mod column;
 pub mod dictionary;
+pub mod sketch;
 pub mod window;

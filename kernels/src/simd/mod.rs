@@ -6,6 +6,7 @@ pub(crate) mod aggregate;
 pub(crate) mod anomaly;
 pub(crate) mod column;
 pub(crate) mod prefetch;
+pub(crate) mod sketch;
 mod vector;
 pub(crate) mod window;
 

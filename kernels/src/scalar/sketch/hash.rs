@@ -1,0 +1,112 @@
+//! Twin of [`crate::sketch::hash`].
+
+use crate::cell::NAN_BITS;
+use crate::sketch::hash::Hash;
+use crate::sketch::hll::ADDRESS_BITS;
+
+/// Seed of DataSketches' updates.
+pub(crate) const DATASKETCHES_SEED: u64 = 9001;
+
+/// Multipliers of MurmurHash3 x64 128.
+pub(crate) const C1: u64 = 0x87c3_7b91_1142_53d5;
+pub(crate) const C2: u64 = 0x4cf5_ad43_2745_937f;
+
+/// Increment of SplitMix64: keeps a seed of 0 from mixing to 0.
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Twin of [`crate::hash_u64`] and its like, of the 64 bits that a value hashes by.
+pub fn hash_words<T: Copy>(values: &[T], bits: impl Fn(T) -> u64, hash: Hash, hashes: &mut [u64]) {
+    for (&value, to) in values.iter().zip(hashes) {
+        *to = match hash {
+            Hash::Seeded(seed) => stafford(bits(value) ^ word_key(seed)),
+            Hash::DataSketches => datasketches(&bits(value).to_le_bytes()),
+        };
+    }
+}
+
+/// The bits that a float hashes by.
+#[inline(always)]
+pub(crate) fn canonical(value: f64) -> u64 {
+    // +0.0 is left alone by adding it, −0.0 becomes it.
+    if value.is_nan() { NAN_BITS } else { (value + 0.0).to_bits() }
+}
+
+/// What a seed adds to 64-bit values: 0 of no seed that anyone picks.
+#[inline(always)]
+pub(crate) fn word_key(seed: u64) -> u64 {
+    stafford(seed.wrapping_add(GOLDEN))
+}
+
+/// What a seed adds to byte strings.
+#[inline(always)]
+pub(crate) fn seeded_bytes_key(seed: u64) -> [u64; 2] {
+    [word_key(seed), word_key(seed.wrapping_add(GOLDEN))]
+}
+
+/// Stafford's variant 13: every bit of the result depends on every bit of the word.
+#[inline(always)]
+pub(crate) fn stafford(word: u64) -> u64 {
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    word ^ (word >> 31)
+}
+
+/// The word of [`Hash::DataSketches`].
+pub(crate) fn datasketches(bytes: &[u8]) -> u64 {
+    let [first, second] = murmur3_x64_128(bytes, DATASKETCHES_SEED);
+    register_word(first, second)
+}
+
+/// What a register needs of 128 bits.
+#[inline(always)]
+pub(crate) fn register_word(first: u64, second: u64) -> u64 {
+    let address = (1 << ADDRESS_BITS) - 1;
+    first & address | second & !address
+}
+
+/// MurmurHash3 x64 128, after A. Appleby's `MurmurHash3.cpp`.
+fn murmur3_x64_128(bytes: &[u8], seed: u64) -> [u64; 2] {
+    let [mut h1, mut h2] = [seed; 2];
+    let mut blocks = bytes.chunks_exact(16);
+    for block in &mut blocks {
+        let [k1, k2] = words(block);
+        h1 = (h1 ^ mix_first(k1)).rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
+        h2 = (h2 ^ mix_second(k2)).rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
+    }
+    let [k1, k2] = words(blocks.remainder());
+    finish(h1 ^ mix_first(k1), h2 ^ mix_second(k2), bytes.len() as u64)
+}
+
+/// Up to 16 bytes as two words, zeros where there are none.
+fn words(bytes: &[u8]) -> [u64; 2] {
+    let mut padded = [0; 16];
+    padded[..bytes.len()].copy_from_slice(bytes);
+    let word = u128::from_le_bytes(padded);
+    [word as u64, (word >> 64) as u64]
+}
+
+#[inline(always)]
+pub(crate) fn mix_first(word: u64) -> u64 {
+    word.wrapping_mul(C1).rotate_left(31).wrapping_mul(C2)
+}
+
+fn mix_second(word: u64) -> u64 {
+    word.wrapping_mul(C2).rotate_left(33).wrapping_mul(C1)
+}
+
+#[inline(always)]
+pub(crate) fn finish(h1: u64, h2: u64, len: u64) -> [u64; 2] {
+    let (h1, h2) = (h1 ^ len, h2 ^ len);
+    let h1 = h1.wrapping_add(h2);
+    let h2 = h2.wrapping_add(h1);
+    let (h1, h2) = (avalanche(h1), avalanche(h2));
+    let h1 = h1.wrapping_add(h2);
+    [h1, h2.wrapping_add(h1)]
+}
+
+#[inline(always)]
+fn avalanche(word: u64) -> u64 {
+    let word = (word ^ (word >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    let word = (word ^ (word >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    word ^ (word >> 33)
+}
