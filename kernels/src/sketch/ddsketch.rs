@@ -110,7 +110,8 @@ impl DdLayout {
     /// If `counts` is not the row of one group.
     pub fn count(&self, head: &DdHead, counts: &[u64]) -> u64 {
         check_lengths("counters of a group and its row", self.counts_per_group(), counts.len());
-        counts.iter().chain(&head.infinite).sum::<u64>() + head.zero + head.nan
+        let used = head.tops.iter().zip(counts.chunks_exact(self.buckets())).filter(|(top, _)| **top != NO_TOP);
+        used.flat_map(|(_, window)| window).chain(&head.infinite).sum::<u64>() + head.zero + head.nan
     }
 
     /// Value of rank ⌊q (n − 1)⌋ of the n values that a group took, within [`Self::alpha`]; `None` of none. `counts` is the

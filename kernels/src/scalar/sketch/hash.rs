@@ -67,22 +67,29 @@ pub(crate) fn register_word(first: u64, second: u64) -> u64 {
 /// MurmurHash3 x64 128, after A. Appleby's `MurmurHash3.cpp`.
 fn murmur3_x64_128(bytes: &[u8], seed: u64) -> [u64; 2] {
     let [mut h1, mut h2] = [seed; 2];
-    let mut blocks = bytes.chunks_exact(16);
-    for block in &mut blocks {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    for block in blocks {
         let [k1, k2] = words(block);
         h1 = (h1 ^ mix_first(k1)).rotate_left(27).wrapping_add(h2).wrapping_mul(5).wrapping_add(0x52dc_e729);
         h2 = (h2 ^ mix_second(k2)).rotate_left(31).wrapping_add(h1).wrapping_mul(5).wrapping_add(0x3849_5ab5);
     }
-    let [k1, k2] = words(blocks.remainder());
+    let [k1, k2] = words(rest);
     finish(h1 ^ mix_first(k1), h2 ^ mix_second(k2), bytes.len() as u64)
 }
 
-/// Up to 16 bytes as two words, zeros where there are none.
+/// Up to 16 bytes as two words, zeros where there are none. From words that overlap: a copy of unknown length costs more
+/// than the hash.
+#[inline(always)]
 fn words(bytes: &[u8]) -> [u64; 2] {
-    let mut padded = [0; 16];
-    padded[..bytes.len()].copy_from_slice(bytes);
-    let word = u128::from_le_bytes(padded);
-    [word as u64, (word >> 64) as u64]
+    let len = bytes.len();
+    if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let last = u128::from(u64::from_le_bytes(*last)) << (8 * (len - 8));
+        [u64::from_le_bytes(*first), (last >> 64) as u64]
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        [u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << (8 * (len - 4)), 0]
+    } else {
+        [bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)), 0]
+    }
 }
 
 #[inline(always)]
