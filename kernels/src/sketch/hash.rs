@@ -165,8 +165,7 @@ mod tests {
         let mut words = [0; 2];
         Backend::Scalar.hash_u64(&[0, 1], Hash::Seeded(0), &mut words);
         assert_eq!(words, [0x4821_8226_ff3c_d4bf, 0x9e01_6029_3a33_aaf7]);
-        let words =
-            [0x29d0_85dc_e109_db10, 0x1a09_7460_76b8_fed6, 0x2857_e097_3a11_b849, 0xde0e_8e45_6423_486d, 0x907f_26d0_8b64_158e];
+        let words = [0x29d0_85dc_e109_db10, 0x1a09_7460_76b8_fed6, 0x2857_e097_3a11_b849, 0xde0e_8e45_6423_486d, 0x907f_26d0_8b64_158e];
         assert_eq!(of_bytes(&[b"", b"a", b"abc", b"thalweg", b"a longer string than sixteen"], Hash::Seeded(0)), words);
     }
 

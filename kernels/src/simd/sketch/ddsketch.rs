@@ -107,9 +107,7 @@ impl Kernel for Fold<'_> {
 #[inline(always)]
 fn buckets_of<'a>(layout: &DdLayout, values: &[f64], buckets: &'a mut [i32; BLOCK]) -> &'a [i32] {
     for (&value, to) in values.iter().zip(buckets.iter_mut()) {
-        let magnitude = value.abs();
-        let normal = (magnitude >= f64::MIN_POSITIVE) & (magnitude <= f64::MAX);
-        *to = if normal { layout.bucket(value) } else { NO_BUCKET };
+        *to = if value.is_normal() { layout.bucket(value) } else { NO_BUCKET };
     }
     &buckets[..values.len()]
 }

@@ -3,17 +3,21 @@
 use super::{AHEAD, Valid};
 use crate::aggregate::beyond;
 use crate::bits::Bits;
+use crate::scalar::sketch::hll::{raise, value};
 use crate::simd::aggregate::{BLOCK, range};
 use crate::simd::prefetch::{FAR, prefetch};
 use crate::simd::vector::Vector;
 use crate::simd::{Kernel, Level, launch};
 use crate::sketch::hll::{ADDRESS_BITS, MAX_VALUE};
 
-/// Rows between looks at the lowest register, which costs a pass over the registers.
-const ROWS_PER_LOOK: usize = 8192;
+/// Rows between looks at the lowest register, or as many as there are registers.
+const ROWS_PER_LOOK: usize = 2048;
 
-/// From so high a lowest register on, only 1 row in 4 or fewer can raise any.
-const WORTH_SIFTING: u8 = 2;
+/// A look at so many registers costs what a row does, or less: vectors of bytes are fast.
+const REGISTERS_PER_ROW: usize = 4;
+
+/// From so high a lowest register on, only 1 row in 8 or fewer can raise any.
+const WORTH_SIFTING: u8 = 3;
 
 pub(crate) fn update(level: Level, registers: &mut [u8], lg_k: u32, slots: &[u32], hashes: &[u64], validity: Option<Bits<'_>>) {
     launch(level, Update { registers, lg_k, slots, hashes, validity });
@@ -85,17 +89,26 @@ impl Kernel for Fold<'_> {
         let Self { registers, hashes, validity } = self;
         let lg_k = registers.len().ilog2();
         let mut valid = Valid::room(validity);
-        let (mut raises, mut kept) = ([0; BLOCK], [0; BLOCK]);
+        let mut raises = [0; BLOCK];
         let rows_per_look = ROWS_PER_LOOK.max(registers.len());
         for (look, hashes) in hashes.chunks(rows_per_look).enumerate() {
-            let lowest = if hashes.len() == rows_per_look { registers.iter().fold(u8::MAX, |low, &r| low.min(r)) } else { 0 };
+            let worth_a_look = hashes.len() * REGISTERS_PER_ROW >= registers.len();
+            let lowest = if worth_a_look { registers.iter().fold(u8::MAX, |low, &register| low.min(register)) } else { 0 };
             for (block, hashes) in hashes.chunks(BLOCK).enumerate() {
                 let hashes = match &mut valid {
                     None => hashes,
                     Some((bits, valid)) => valid.take(&[], hashes, *bits, look * rows_per_look + block * BLOCK).1,
                 };
-                let hashes = if lowest < WORTH_SIFTING { hashes } else { sift(hashes, lowest, &mut kept) };
-                for &raise in raises_of(hashes, lg_k, &mut raises) {
+                let (sifted, rest) = if lowest < WORTH_SIFTING { (&[][..], hashes) } else { hashes.as_chunks() };
+                for word in sifted {
+                    let mut able = able(word, lowest);
+                    while able > 0 {
+                        let hash = word[able.trailing_zeros() as usize];
+                        raise(registers, hash as usize, value(hash));
+                        able &= able - 1;
+                    }
+                }
+                for &raise in raises_of(rest, lg_k, &mut raises) {
                     // SAFETY: the low half of `raise` is below 2^lg_k, the number of registers.
                     unsafe { put(registers, raise as u32 as usize, raise) };
                 }
@@ -104,17 +117,11 @@ impl Kernel for Fold<'_> {
     }
 }
 
-/// The hashes that have as many leading zeros as `lowest`, without which no register can rise.
+/// A bit for each hash that has as many leading zeros as `lowest`, without which no register can rise.
 #[inline(always)]
-fn sift<'a>(hashes: &[u64], lowest: u8, kept: &'a mut [u64; BLOCK]) -> &'a [u64] {
-    let most = u64::MAX >> lowest;
-    let mut count = 0;
-    for &hash in hashes {
-        // Written always, counted if kept: no branch to mispredict. Fewer than BLOCK are kept before the last.
-        kept[count % BLOCK] = hash;
-        count += usize::from(hash <= most);
-    }
-    &kept[..count]
+fn able(hashes: &[u64; 64], lowest: u8) -> u64 {
+    let beyond = 64 - lowest;
+    hashes.iter().enumerate().fold(0, |able, (bit, hash)| able | u64::from(hash >> beyond == 0) << bit)
 }
 
 /// Of each hash, the register's number within its group in the low half and the value for it in the high half.
