@@ -12,10 +12,10 @@
 //!
 //! * **Error.** [`DdLayout::quantile`] is within `alpha` of the exact quantile, relative to it, for every `q`, as long as the
 //!   group has not collapsed. The exact quantile is the value of rank ⌊q (n − 1)⌋ of the n values in order.
-//! * **Collapse.** A window holds the buckets from the largest magnitude down: `buckets` of them span a factor of at least
-//!   ((1 + α) / (1 − α))^(0.99 · buckets), which is 6.4e8 for α = 1% and 1,024. Magnitudes further below are counted in its lowest
-//!   bucket (section 2.4): quantiles that fall there are too far from 0, by a factor that has no bound, and all others are
-//!   as good as before. [`DdHead::collapsed`] tells whether it happened.
+//! * **Collapse.** A window holds the buckets from the largest magnitude down: `buckets` of them span a factor of about
+//!   ((1 + α) / (1 − α))^(0.99 · buckets), which is 6.4e8 for α = 1% and 1,024. Magnitudes further below are counted in its
+//!   lowest bucket (section 2.4): quantiles that fall there are too far from 0, by a factor that has no bound, and all others
+//!   are as good as before. [`DdHead::collapsed`] tells whether it happened.
 //! * **Null** rows are skipped.
 //! * **Order** is that of [`crate::aggregate`]: −∞ < numbers < +∞ < NaN. Infinities and NaN are counted apart, and a quantile
 //!   that falls among them is they.
@@ -158,7 +158,8 @@ impl DdLayout {
         bucket as usize & (self.buckets() - 1)
     }
 
-    /// Number of the bucket of a value's magnitude; means something of normal numbers alone. The same operations in the same order on every backend.
+    /// Number of the bucket of a value's magnitude; means something of normal numbers alone. The same operations in the same
+    /// order, and so the same bits, on every backend.
     #[inline(always)]
     pub(crate) fn bucket(&self, value: f64) -> i32 {
         /// A float of this exponent holds an integer in its low 52 bits.

@@ -43,6 +43,15 @@ pub(crate) fn seeded_bytes_key(seed: u64) -> [u64; 2] {
     [word_key(seed), word_key(seed.wrapping_add(GOLDEN))]
 }
 
+/// The word of [`Hash::Seeded`] for a byte string: the dictionaries' hash, which a table can live with, made fit to count by.
+/// The length is spread over all bits, or strings of other lengths would collide with it; the mixer takes the regularity
+/// out of the products of short strings that differ little.
+#[inline(always)]
+pub(crate) fn seeded_bytes(bytes: &[u8], [first, second]: [u64; 2]) -> u64 {
+    let length = (bytes.len() as u64).wrapping_mul(GOLDEN);
+    stafford(crate::dictionary::bytes::hash(bytes, [first ^ length, second]))
+}
+
 /// Stafford's variant 13: every bit of the result depends on every bit of the word.
 #[inline(always)]
 pub(crate) fn stafford(word: u64) -> u64 {
