@@ -61,14 +61,14 @@ impl Kernel for Update<'_> {
                 (0..AHEAD.min(slots.len())).for_each(|row| prefetch(registers, ahead(row)));
                 for (row, (&slot, &raise)) in slots.iter().zip(raises).enumerate() {
                     prefetch(registers, ahead((row + AHEAD).min(slots.len() - 1)));
-                    // SAFETY: as below.
+                    // SAFETY: `slot` is at most `high`, which is below the number of groups; the low half of `raise` is below
+                    // 2^lg_k, the number of registers of a group.
                     unsafe { put(registers, index(slot, raise), raise) };
                 }
                 continue;
             }
             for (&slot, &raise) in slots.iter().zip(raises) {
-                // SAFETY: `slot` is at most `high`, which is below the number of groups; the low half of `raise` is below
-                // 2^lg_k, the number of registers of a group.
+                // SAFETY: as above.
                 unsafe { put(registers, index(slot, raise), raise) };
             }
         }
@@ -93,7 +93,7 @@ impl Kernel for Fold<'_> {
         let rows_per_look = ROWS_PER_LOOK.max(registers.len());
         for (look, hashes) in hashes.chunks(rows_per_look).enumerate() {
             let worth_a_look = hashes.len() * REGISTERS_PER_ROW >= registers.len();
-            let lowest = if worth_a_look { registers.iter().fold(u8::MAX, |low, &register| low.min(register)) } else { 0 };
+            let lowest = if worth_a_look { registers.iter().fold(MAX_VALUE, |low, &register| low.min(register)) } else { 0 };
             for (block, hashes) in hashes.chunks(BLOCK).enumerate() {
                 let hashes = match &mut valid {
                     None => hashes,
