@@ -34,6 +34,9 @@
 //! | count values by bin | [`histogram()`] |
 //! | keep or split rows | [`selected_rows`], [`compact`], [`gather`], [`partition_rows`] |
 //! | score anomalies | [`ewma`] |
+//! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
+//! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
+//! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].
@@ -53,6 +56,7 @@ pub mod selection;
 mod simd;
 mod value;
 pub mod smooth;
+pub mod sketch;
 pub mod window;
 
 pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
@@ -71,6 +75,10 @@ pub use selection::{compact, gather, selected_rows};
 pub use simd::Level;
 pub use value::{Payload, Value};
 pub use smooth::smooth;
+pub use sketch::datasketches::{ImageError, hll_from_datasketches, hll_to_datasketches};
+pub use sketch::ddsketch::{DdHead, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_update};
+pub use sketch::hash::{Hash, hash_bytes, hash_f64, hash_i64, hash_u64};
+pub use sketch::hll::{hll_estimate, hll_fold, hll_merge, hll_standard_error, hll_update};
 pub use window::{assign_panes, offset_slots};
 
 #[cfg(test)]

@@ -247,7 +247,7 @@ impl BytesDictionary {
 
 /// Hash of a key: folded products of 16 bytes at a time, the last 16 overlapping those before, as in wyhash.
 #[inline(always)]
-fn hash(key: &[u8], [first, second]: [u64; 2]) -> u64 {
+pub(crate) fn hash(key: &[u8], [first, second]: [u64; 2]) -> u64 {
     let mut state = first ^ key.len() as u64;
     let mut rest = key;
     while rest.len() > 16 {

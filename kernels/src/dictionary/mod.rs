@@ -4,7 +4,7 @@
 //! it until it is removed. Slots therefore depend on the order of keys and removals alone, never on hashing, batch size
 //! or backend.
 
-mod bytes;
+pub(crate) mod bytes;
 mod int;
 
 use std::fmt;

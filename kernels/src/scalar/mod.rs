@@ -9,4 +9,5 @@ pub mod partition;
 pub mod rolling;
 pub mod selection;
 pub mod smooth;
+pub mod sketch;
 pub mod window;

@@ -12,6 +12,7 @@ pub(crate) mod prefetch;
 pub(crate) mod rolling;
 pub(crate) mod selection;
 pub(crate) mod smooth;
+pub(crate) mod sketch;
 mod vector;
 pub(crate) mod window;
 

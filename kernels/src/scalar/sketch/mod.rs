@@ -1,0 +1,5 @@
+//! Twins of the sketches.
+
+pub mod ddsketch;
+pub mod hash;
+pub mod hll;
