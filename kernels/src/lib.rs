@@ -42,6 +42,8 @@ mod bits;
 mod cell;
 pub mod column;
 pub mod dictionary;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod scalar;
 mod simd;
 pub mod window;
