@@ -5,12 +5,12 @@
 // latter one of `lanes_plain.wgsl` and `lanes_subgroup.wgsl` (how neighbouring rows meet).
 //
 // Words of a group, `batch.stride` of them, all zero for a group without rows:
-//     0                      rows
+//     0, 1                   rows, low and high word
 //     order_at + 0, 1        high words of the largest key and of the complement of the smallest
 //     order_at + 2, 3        low words of the same
 //     sum_at                 floats: which of NaN, +inf, -inf came
 //     sum_at + 1 ..          floats: limbs of the sum, two's complement, the lowest of weight 2^(base - 1075)
-//     sum_at + 0, 1, 2       integers: limbs of the sum of value + 2^63
+//     sum_at + 0, 1, 2, 3    integers: limbs of the sum of value + 2^63
 //
 // A key orders unsigned as the values do. Words change by 32-bit atomics alone; every carry is found from the value
 // that an atomic returned, so that sums are exact in any order of rows. Keys take two passes: `accumulate` settles the
@@ -31,6 +31,7 @@ const SAW_NAN = 1u;
 const SAW_INFINITY = 2u;
 const SAW_NEGATIVE_INFINITY = 4u;
 
+const INT_LIMBS = 4u;
 const THREADS = 256u;
 
 struct Batch {
@@ -186,7 +187,7 @@ fn take_fixed(at: u32, fixed: Fixed) {
 
 fn take_sum(at: u32, value: vec2<u32>) {
     if KIND == INTS {
-        add_words(at, at + 3u, vec3(value.x, value.y ^ 0x80000000u, 0u));
+        add_words(at, at + INT_LIMBS, vec3(value.x, value.y ^ 0x80000000u, 0u));
     } else {
         take_fixed(at, fixed_point(value));
     }
@@ -195,7 +196,7 @@ fn take_sum(at: u32, value: vec2<u32>) {
 // One valid row, its key down to the high words.
 fn take(slot: u32, value: vec2<u32>) {
     let at = slot * batch.stride;
-    add_word(at, 1u);
+    carry_up(at, at + 2u, 1u);
     if ORDER {
         let high = order_key(value).y;
         raise_high(at + batch.order_at, high);

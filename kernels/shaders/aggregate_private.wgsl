@@ -30,7 +30,7 @@ fn raise_high(at: u32, high: u32) {
 }
 
 // Adds the workgroup's words to the table's; modulo 2^(32 * words), as two's complement adds.
-fn merge_sum(at: u32, words: u32) {
+fn merge_number(at: u32, words: u32) {
     var carry = 0u;
     for (var word = at; word < at + words; word++) {
         let x = atomicLoad(&mine[word]) + carry;
@@ -44,20 +44,19 @@ fn merge_sum(at: u32, words: u32) {
 }
 
 fn merge(at: u32) {
-    let rows = atomicLoad(&mine[at]);
-    if rows == 0u {
+    if atomicLoad(&mine[at]) == 0u {
         return;
     }
-    atomicAdd(&table[at], rows);
+    merge_number(at, 2u);
     if ORDER {
         raise_table_high(at + batch.order_at, atomicLoad(&mine[at + batch.order_at]));
         raise_table_high(at + batch.order_at + 1u, atomicLoad(&mine[at + batch.order_at + 1u]));
     }
     if SUM && KIND == INTS {
-        merge_sum(at + batch.sum_at, 3u);
+        merge_number(at + batch.sum_at, INT_LIMBS);
     } else if SUM {
         atomicOr(&table[at + batch.sum_at], atomicLoad(&mine[at + batch.sum_at]));
-        merge_sum(at + batch.sum_at + 1u, batch.limbs);
+        merge_number(at + batch.sum_at + 1u, batch.limbs);
     }
 }
 

@@ -59,7 +59,7 @@ fn ints_together(at: u32, row: Row, first: bool) {
     let low = join_halves(sum_halves(row.value.x, live), 0);
     let high = join_halves(sum_halves(row.value.y ^ 0x80000000u, live), low.carry);
     if first {
-        add_words(at, at + 3u, vec3(low.word, high.word, u32(high.carry)));
+        add_words(at, at + INT_LIMBS, vec3(low.word, high.word, u32(high.carry)));
     }
 }
 

@@ -31,6 +31,7 @@
 //! | place rows in panes | [`assign_panes`], [`offset_slots`] |
 //! | tell late rows | [`behind_watermark`], [`running_watermarks`] |
 //! | score anomalies | [`ewma`] |
+//! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu` |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].

@@ -5,6 +5,7 @@
 
 use std::cell::Cell as Counter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
 use proptest::test_runner::{Config, TestRunner};
@@ -31,11 +32,13 @@ fn main() {
         ("sums_are_the_nearest_floats", sums_are_the_nearest_floats),
         ("many_rows_of_few_groups", many_rows_of_few_groups),
         ("accumulators_stay_on_the_device_and_grow", accumulators_stay_and_grow),
+        ("tables_combine", tables_combine),
         ("a_read_takes_what_came_before_it", a_read_takes_what_came_before_it),
         ("a_stray_slot_panics_and_one_of_a_null_row_does_not", stray_slots),
         ("software_adapters_are_refused_unless_allowed", software_is_refused),
         ("a_budget_refuses_tables_and_gives_back_what_is_dropped", budget),
-        ("the_driver_refuses_memory", the_driver_refuses_memory),
+        ("threads_share_an_engine", threads_share_an_engine),
+        ("costs_are_measured", costs_are_measured),
         ("a_limit_refuses_tables", limits),
         ("a_lost_device_is_an_error", a_lost_device_is_an_error),
         ("an_accumulator_outlives_its_device", an_accumulator_outlives_its_device),
@@ -250,6 +253,49 @@ fn accumulators_stay_and_grow() {
     }
 }
 
+/// Two batches into panes of their own, combined, are one batch; of windows and groups that differ as well.
+fn tables_combine() {
+    let engine = open();
+    for (index, case) in seeds().filter(|case| case.slots.len() > 8).enumerate().step_by(11) {
+        let (groups, want, third) = (case.groups as usize, WANTS[index % WANTS.len()], case.slots.len() / 3);
+        let head = Case { nulls: false, ..case.clone() };
+        let mut panes = [engine.table::<f64>(groups, want).unwrap(), engine.table::<f64>(1, want).unwrap()];
+        panes[0].accumulate(&head.slots[..third], &head.floats[..third], None).unwrap();
+        panes[1].grow(groups).unwrap();
+        panes[1].accumulate(&head.slots[third..], &head.floats[third..], None).unwrap();
+        let mut window = engine.table::<f64>(1, want).unwrap();
+        panes.iter().for_each(|pane| window.combine(pane).unwrap());
+        let mut cells = vec![Cell::EMPTY; groups];
+        window.read_into(&mut cells).unwrap();
+        assert_floats(&head, &cells, want);
+        // The panes keep their rows.
+        window.combine(&panes[1]).unwrap();
+        let [mut pane, rest] = panes;
+        pane.combine(&rest).unwrap();
+        let mut cells = vec![Cell::EMPTY; groups];
+        pane.read_into(&mut cells).unwrap();
+        assert_floats(&head, &cells, want);
+
+        let mut panes = [engine.table::<i64>(groups, want).unwrap(), engine.table::<i64>(groups, want).unwrap()];
+        panes[0].accumulate(&head.slots[..third], &head.ints[..third], None).unwrap();
+        panes[1].accumulate(&head.slots[third..], &head.ints[third..], None).unwrap();
+        let [mut pane, rest] = panes;
+        pane.combine(&rest).unwrap();
+        let (mut cells, mut expected) = (vec![Cell::EMPTY; groups], vec![Cell::EMPTY; groups]);
+        pane.read_into(&mut cells).unwrap();
+        scalar::aggregate::accumulate_i64(&mut expected, &head.slots, &head.ints, None, want);
+        assert!(cells == expected);
+    }
+    let mut counts = [engine.counts(2).unwrap(), engine.counts(3).unwrap()];
+    counts[0].accumulate(&[0, 1, 1]).unwrap();
+    counts[1].accumulate(&[2, 1]).unwrap();
+    let [mut sum, more] = counts;
+    sum.combine(&more).unwrap();
+    let mut counted = [10; 3];
+    sum.read_into(&mut counted).unwrap();
+    assert_eq!(counted, [11, 13, 11]);
+}
+
 fn a_read_takes_what_came_before_it() {
     let engine = open();
     let mut table = engine.table::<f64>(2, Want::ALL).unwrap();
@@ -298,26 +344,48 @@ fn budget() {
     let engine = Engine::open(&Options { memory: 4 << 20, batch_rows: 1000, ..software() }).unwrap();
     let before = engine.memory_in_use();
     let table = engine.table::<f64>(10_000, Want::ALL).unwrap();
-    assert_eq!(engine.memory_in_use(), before + 2 * 48 * 10_000);
+    assert_eq!(engine.memory_in_use(), before + 2 * 52 * 10_000 + 32);
     let error = engine.table::<f64>(100_000, Want::ALL).unwrap_err();
     assert_eq!(error.fault(), Fault::Memory);
     drop(table);
     assert_eq!(engine.memory_in_use(), before);
     assert_eq!(engine.fault(), None, "a refusal ends nothing");
-    check(&engine, &seeds().last().unwrap(), Want::ALL);
+    check(&engine, &seeds().find(|case| case.groups == 100).unwrap(), Want::ALL);
     assert_eq!(Engine::open(&Options { memory: 1000, ..software() }).unwrap_err().fault(), Fault::Memory);
 }
 
-/// Through the driver's own report of its memory, where there is one.
-fn the_driver_refuses_memory() {
-    match Engine::open(&Options { memory_share: Some(0), ..software() }) {
-        Err(error) => assert_eq!(error.fault(), Fault::Memory, "{error}"),
-        Ok(engine) => assert_eq!(of(&engine, &[1.0, 2.0]).float_sum(), 3.0),
-    }
+fn threads_share_an_engine() {
+    let engine = open();
+    let (batches, expected) = stream();
+    std::thread::scope(|scope| {
+        for step in [1, 5, 9] {
+            let (engine, batches, expected) = (engine.clone(), &batches, &expected);
+            scope.spawn(move || {
+                let mut table = engine.table::<i64>(100, Want::ALL).unwrap();
+                let mut cells = vec![Cell::EMPTY; 100];
+                for (index, case) in batches.iter().enumerate() {
+                    table.accumulate(&case.slots, &case.ints, case.validity()).unwrap();
+                    if index % step == 0 {
+                        table.read_into(&mut cells).unwrap();
+                    }
+                }
+                table.read_into(&mut cells).unwrap();
+                assert!(cells == *expected);
+            });
+        }
+    });
+}
+
+fn costs_are_measured() {
+    let engine = open();
+    let start = Instant::now();
+    let cost = engine.calibrate::<f64>(1000, Want::ALL, || start.elapsed()).unwrap();
+    assert!(cost.launch > Duration::ZERO && cost.rows_per_second > 0.0 && cost.upload_bytes_per_second > 0.0, "{cost:?}");
+    assert!(cost.break_even(cost.rows_per_second / 2.0).is_some());
 }
 
 fn limits() {
-    let engine = Engine::open(&Options { binding_limit: Some(48 * 1000), ..software() }).unwrap();
+    let engine = Engine::open(&Options { binding_limit: Some(52 * 1000), ..software() }).unwrap();
     assert_eq!(engine.table::<f64>(1001, Want::ALL).unwrap_err().fault(), Fault::Limit);
     let mut table = engine.table::<f64>(1000, Want::ALL).unwrap();
     assert_eq!(table.grow(1001).unwrap_err().fault(), Fault::Limit);

@@ -16,7 +16,8 @@ pub struct Options {
     pub name: Option<String>,
     /// Bytes of device and staging memory that the engine may hold. The default is 1 GiB.
     pub memory: u64,
-    /// Rows of one upload. Longer batches are split; two uploads are in flight. The default is 1 Mi, 24 MiB on either side.
+    /// Rows of one upload. Longer batches are split; two uploads are in flight. The default is 256 Ki, 6 MiB on either
+    /// side: far above what a launch costs, and still in the processor's cache from the first look to the copy.
     pub batch_rows: usize,
     /// Whether to use subgroup operations where the adapter has them.
     pub subgroups: bool,
@@ -25,9 +26,6 @@ pub struct Options {
     pub private_words: u32,
     /// A lower limit than the adapter's for the bytes of a table or of a column in an upload.
     pub binding_limit: Option<u64>,
-    /// Percentage of the memory that the driver reports as available beyond which it must refuse allocations (Vulkan and
-    /// DirectX 12).
-    pub memory_share: Option<u8>,
 }
 
 impl Options {
@@ -41,11 +39,10 @@ impl Default for Options {
             software: false,
             name: None,
             memory: 1 << 30,
-            batch_rows: 1 << 20,
+            batch_rows: 1 << 18,
             subgroups: true,
             private_words: Self::PRIVATE_WORDS,
             binding_limit: None,
-            memory_share: None,
         }
     }
 }
@@ -151,14 +148,14 @@ impl fmt::Display for AdapterInfo {
 
 /// Every adapter that wgpu finds through Vulkan, Metal or DirectX 12, software ones included.
 pub fn adapters() -> Vec<AdapterInfo> {
-    found(&instance(None)).iter().map(AdapterInfo::of).collect()
+    found().iter().map(AdapterInfo::of).collect()
 }
 
 /// The adapter that the options allow and that is likely fastest.
 pub(super) fn choose(options: &Options) -> Result<(wgpu::Adapter, AdapterInfo), Error> {
     let mut seen = Vec::new();
     let mut fit = Vec::new();
-    for adapter in found(&instance(options.memory_share)) {
+    for adapter in found() {
         let info = AdapterInfo::of(&adapter);
         match info.refused(options) {
             Some(why) => seen.push(format!("{} {why}", info.name)),
@@ -175,19 +172,10 @@ pub(super) fn choose(options: &Options) -> Result<(wgpu::Adapter, AdapterInfo), 
     })
 }
 
-fn backends() -> wgpu::Backends {
-    wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12
-}
-
-fn instance(memory_share: Option<u8>) -> wgpu::Instance {
+fn found() -> Vec<wgpu::Adapter> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
-    descriptor.backends = backends();
-    descriptor.memory_budget_thresholds.for_resource_creation = memory_share;
-    wgpu::Instance::new(descriptor)
-}
-
-fn found(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
-    ready(instance.enumerate_adapters(backends()))
+    descriptor.backends = wgpu::Backends::VULKAN | wgpu::Backends::METAL | wgpu::Backends::DX12;
+    ready(wgpu::Instance::new(descriptor).enumerate_adapters(wgpu::Backends::all()))
 }
 
 /// The value of a future of wgpu's, which off the web are ready at once.

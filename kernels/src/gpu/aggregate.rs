@@ -29,6 +29,8 @@ pub(super) mod sealed {
         const KIND: Kind;
         fn exponents(values: &[Self], validity: Option<Bits<'_>>, first: usize) -> Exponents;
         fn combine(into: &mut Cell, from: &Cell);
+        /// A value of ordinary size, for measurements.
+        fn sample(row: usize) -> Self;
         fn accumulate(backend: Backend, cells: &mut [Cell], slots: &[u32], values: &[Self], validity: Option<Bits<'_>>, want: Want);
     }
 }
@@ -42,6 +44,10 @@ impl sealed::Number for f64 {
 
     fn combine(into: &mut Cell, from: &Cell) {
         combine_float(into, from);
+    }
+
+    fn sample(row: usize) -> Self {
+        (row % 1009) as Self * 0.37 - 30.0
     }
 
     fn accumulate(backend: Backend, cells: &mut [Cell], slots: &[u32], values: &[Self], validity: Option<Bits<'_>>, want: Want) {
@@ -60,6 +66,10 @@ impl sealed::Number for i64 {
         combine_int(into, from);
     }
 
+    fn sample(row: usize) -> Self {
+        (row % 1009) as Self * 0x1_2345_6789 - (1 << 38)
+    }
+
     fn accumulate(backend: Backend, cells: &mut [Cell], slots: &[u32], values: &[Self], validity: Option<Bits<'_>>, want: Want) {
         backend.accumulate_i64(cells, slots, values, validity, want);
     }
@@ -75,7 +85,6 @@ impl sealed::Number for i64 {
 #[derive(Debug)]
 pub struct Table<T> {
     state: State,
-    order: bool,
     kind: PhantomData<T>,
 }
 
@@ -100,7 +109,7 @@ impl Engine {
 
 impl<T> Table<T> {
     fn new(engine: &Engine, layout: Layout, groups: usize) -> Result<Self, Error> {
-        Ok(Self { state: State::new(engine.shared(), layout, groups)?, order: layout.order, kind: PhantomData })
+        Ok(Self { state: State::new(engine.shared(), layout, groups)?, kind: PhantomData })
     }
 
     /// Groups of the table.
@@ -114,6 +123,19 @@ impl<T> Table<T> {
     /// As [`Engine::table`].
     pub fn grow(&mut self, groups: usize) -> Result<(), Error> {
         self.state.grow(groups)
+    }
+
+    /// Combines another table into this one, element by element, without a way over the host; `from` keeps its rows.
+    /// Groups that this table lacks are added to it. The twin of [`crate::combine_f64`], [`crate::combine_i64`] and
+    /// [`crate::combine_count`].
+    ///
+    /// # Panics
+    /// If the tables are of two engines or keep different parts.
+    ///
+    /// # Errors
+    /// As [`Engine::table`].
+    pub fn combine(&mut self, from: &Self) -> Result<(), Error> {
+        self.state.combine(&from.state)
     }
 
     /// Starts to bring the accumulators to the host and returns at once. Rows that come from now on are of the next
@@ -165,16 +187,17 @@ impl<T: Number> Table<T> {
 
     fn upload(&mut self, slots: Option<&[u32]>, values: &[T], validity: Option<Bits<'_>>) -> Result<(), Error> {
         Bits::check(validity, values.len());
+        if let Some(slots) = slots {
+            check_slots(slots, self.groups(), validity);
+        }
         let rows = lock(&self.state.shared().ring).rows();
-        let groups = self.groups();
         for (index, values) in values.chunks(rows).enumerate() {
             let first = index * rows;
             let slots = slots.map_or(&[][..], |slots| &slots[first..first + values.len()]);
             let range = T::exponents(values, validity, first);
-            check_slots(slots, groups, validity, first);
-            let values_bytes = bytemuck::cast_slice(values);
-            let upload = Upload { slots, values: values_bytes, validity: validity.map(|bits| (bits, first)), rows: values.len() };
-            self.state.take(&upload, range)?;
+            let (rows, values) = (values.len(), bytemuck::cast_slice(values));
+            let validity = validity.map(|bits| (bits, first));
+            self.state.take(&Upload { slots, values, validity, rows }, range)?;
         }
         Ok(())
     }
@@ -189,10 +212,9 @@ impl Table<Rows> {
     /// # Errors
     /// [`super::Fault::Lost`] if the device is gone.
     pub fn accumulate(&mut self, slots: &[u32]) -> Result<(), Error> {
+        check_slots(slots, self.groups(), None);
         let rows = lock(&self.state.shared().ring).rows();
-        let groups = self.groups();
         for slots in slots.chunks(rows) {
-            check_slots(slots, groups, None, 0);
             self.state.take(&Upload { slots, values: &[], validity: None, rows: slots.len() }, Exponents::NONE)?;
         }
         Ok(())
@@ -210,13 +232,13 @@ impl Table<Rows> {
     }
 }
 
-/// Panics if the slot of a valid row is not below `groups`. `first` is the row of `validity` that comes first.
-fn check_slots(slots: &[u32], groups: usize, validity: Option<Bits<'_>>, first: usize) {
+/// Panics if the slot of a valid row is not below `groups`: before any row is taken.
+fn check_slots(slots: &[u32], groups: usize, validity: Option<Bits<'_>>) {
     let largest = slots.iter().fold(0, |largest, slot| largest.max(*slot));
     if slots.is_empty() || (largest as usize) < groups {
         return;
     }
-    let valid = |row: usize| validity.is_none_or(|bits| bits.get(first + row));
+    let valid = |row: usize| validity.is_none_or(|bits| bits.get(row));
     if let Some((_, slot)) = slots.iter().enumerate().find(|(row, slot)| **slot as usize >= groups && valid(*row)) {
         beyond(*slot, groups);
     }

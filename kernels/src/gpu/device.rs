@@ -1,21 +1,22 @@
 //! A device, its memory and its faults: every wgpu error ends here, none panics.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::adapter::{AdapterInfo, Options, choose, ready};
 use super::error::{Error, Fault};
+use super::lock;
 use super::pipeline::THREADS;
 
 /// A device that answers nothing for so long is taken for lost. Drivers reset hung devices within seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The first fault of a device, written by wgpu's callbacks.
 type FirstFault = Arc<Mutex<Option<Error>>>;
 
 fn record(first: &FirstFault, fault: Fault, message: String) {
-    first.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(Error::new(fault, message));
+    lock(first).get_or_insert(Error::new(fault, message));
 }
 
 #[derive(Debug)]
@@ -108,7 +109,7 @@ impl Device {
 
     /// The first fault of this device, if it had one. What was read before a good check is right.
     pub(super) fn check(&self) -> Result<(), Error> {
-        match &*self.first_fault.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(&self.first_fault) {
             Some(error) => Err(error.clone()),
             None => Ok(()),
         }

@@ -11,7 +11,7 @@ pub enum Fault {
     Limit,
     /// The device's memory, or the budget given to the engine, is used up.
     Memory,
-    /// The device was lost: reset, removed, destroyed, or it answers no more.
+    /// The device was lost (reset, removed, destroyed), refuses what it was asked, or answers no more.
     Lost,
 }
 

@@ -1,4 +1,5 @@
 use super::{Exponents, Window, to_float};
+use crate::Bits;
 use crate::testing::{FLOATS, scramble};
 
 /// Limbs of a sum, added up one by one in as wide a window as it takes: the shader's arithmetic, bit by bit.
@@ -54,20 +55,41 @@ fn sums_round_to_the_nearest_and_ties_to_even() {
 
 #[test]
 fn the_error_of_the_sum_is_kept() {
-    let values = [1e16, 1.0, 1e-16];
-    let window = Window::START.widened(Exponents::of(&values, None, 0), false);
-    let (sum, error) = to_float(&mut limbs_of(&values, window), window.base);
-    assert_eq!((sum, error), (1e16, 1.0 + 1e-16));
-    let values = [1e16, 1.0, 1e-10];
-    let (sum, error) = to_float(&mut limbs_of(&values, window), window.base);
-    assert_eq!((sum, error), (1e16 + 2.0, -1.0 + 1e-10));
+    for (values, expected) in [
+        ([1e16, 0.5, 1e-20], (1e16, 0.5)),
+        ([1e16, 1.0, 1e-10], (1e16 + 2.0, -1.0 + 1e-10)),
+        ([-1e16, -1.0, -1e-10], (-1e16 - 2.0, 1.0 - 1e-10)),
+        ([1e16, 1.0, 0.0], (1e16, 1.0)),
+    ] {
+        let window = Window::START.widened(Exponents::of(&values, None, 0), false);
+        let (sum, error) = to_float(&mut limbs_of(&values, window), window.base);
+        // Two parts of the error: rounding to odd, and that of the literals here.
+        assert!(sum == expected.0 && (error - expected.1).abs() <= f64::EPSILON, "{sum:e} {error:e}");
+    }
+}
+
+#[test]
+fn exponents_are_those_of_valid_numbers() {
+    let of = |values: &[f64]| Exponents::of(values, None, 0);
+    assert_eq!(of(&[]), Exponents::NONE);
+    assert_eq!(of(&[0.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY]), Exponents::NONE);
+    assert_eq!(of(&[-5e-324, f64::NAN, -f64::MAX]), Exponents { least: 1, most: 2046 });
+    for len in 1..200usize {
+        let values: Vec<f64> = (0..len).map(|row| f64::from_bits(scramble(row as u64) >> (row % 5 * 16))).collect();
+        let bytes: Vec<u8> = (0..40).map(|byte| scramble(byte + len as u64) as u8 | if len % 3 == 0 { 255 } else { 0 }).collect();
+        let bits = Bits { bytes: &bytes, offset: 3, len: len + 5 };
+        let valid = (0..len).filter(|row| bits.get(row + 5)).map(|row| values[row]);
+        let exponents = valid.filter(|value| *value != 0.0 && value.is_finite()).map(|value| ((value.abs().to_bits() >> 52) as u32).max(1));
+        let expected = exponents.fold(Exponents::NONE, |range, e| range.union(Exponents { least: e, most: e }));
+        assert_eq!(Exponents::of(&values, Some(bits), 5), expected, "{len}");
+    }
 }
 
 #[test]
 fn windows_hold_what_they_were_made_for_and_grow_only() {
     let everything = Exponents { least: 1, most: 2046 };
     let window = Window::START.widened(everything, true);
-    assert_eq!(window, Window { base: 1, limbs: 67 });
+    assert_eq!(window, Window { base: 0, limbs: 67 });
     assert!(window.holds(everything) && window.holds(Exponents::NONE));
     assert!(!Window::START.holds(everything));
     let mut window = Window::START;

@@ -14,6 +14,7 @@ pub enum Kind {
 const SAW_INFINITY: u32 = 2;
 const SAW_NEGATIVE_INFINITY: u32 = 4;
 
+const COUNT_WORDS: u32 = 2;
 const ORDER_WORDS: u32 = 4;
 const MOST_LIMBS: usize = 67;
 
@@ -36,11 +37,11 @@ impl Layout {
     }
 
     pub(super) fn order_at(self) -> u32 {
-        1
+        COUNT_WORDS
     }
 
     pub(super) fn sum_at(self) -> u32 {
-        1 + if self.order { ORDER_WORDS } else { 0 }
+        COUNT_WORDS + if self.order { ORDER_WORDS } else { 0 }
     }
 
     /// Words of a group.
@@ -56,20 +57,20 @@ impl Layout {
 
     /// The cell of a group's words.
     pub(super) fn cell(self, words: &[u32]) -> Cell {
-        let mut cell = Cell { count: u64::from(words[0]), ..Cell::EMPTY };
+        let mut cell = Cell { count: wide(words[1], words[0]), ..Cell::EMPTY };
         if cell.count == 0 {
             return cell;
         }
         if self.order {
-            let key = |high: u32, low: u32| u64::from(high) << 32 | u64::from(low);
-            cell.max = signed(key(words[1], words[3]));
-            cell.min = signed(!key(words[2], words[4]));
+            let order = &words[self.order_at() as usize..];
+            cell.max = signed(wide(order[0], order[2]));
+            cell.min = signed(!wide(order[1], order[3]));
         }
         let sum = &words[self.sum_at() as usize..];
         match self.kind {
             Kind::Ints if self.sum => {
-                let biased = i128::from(sum[0]) | i128::from(sum[1]) << 32 | i128::from(sum[2]) << 64;
-                cell.add_int(biased - (i128::from(cell.count) << 63));
+                let biased = u128::from(wide(sum[3], sum[2])) << 64 | u128::from(wide(sum[1], sum[0]));
+                cell.add_int((biased as i128).wrapping_sub(i128::from(cell.count) << 63));
             }
             Kind::Floats if self.sum => {
                 let (sum, compensation) = self.float_sum(sum);
@@ -94,6 +95,10 @@ impl Layout {
             _ => (f64::NAN, 0.0),
         }
     }
+}
+
+fn wide(high: u32, low: u32) -> u64 {
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// The signed number in the same place of its order as an unsigned key.

@@ -30,9 +30,9 @@
 //! # Traffic
 //! | rows of | bytes up per row | bytes back per group |
 //! |---|---|---|
-//! | slot and `f64` | 12, and 1/8 with nulls | 4 for the count, 16 for minimum and maximum, 4 and 4 per limb for the sum: 48 where values are within a factor of 2^96, 292 at most |
-//! | slot and `i64` | 12, and 1/8 with nulls | 4, 16, 12: 32 |
-//! | slot | 4 | 4 |
+//! | slot and `f64` | 12, and 1/8 with nulls | 8 for the count, 16 for minimum and maximum, 4 and 4 per limb for the sum: 52 where values are within a factor of 2^96, 296 at most |
+//! | slot and `i64` | 12, and 1/8 with nulls | 8, 16, 16: 40 |
+//! | slot | 4 | 8 |
 //! | `f64` or `i64` without a slot | 8, and 1/8 with nulls | as above, for one group |
 //!
 //! # Faults
@@ -42,6 +42,7 @@
 mod accumulator;
 mod adapter;
 mod aggregate;
+mod cost;
 mod device;
 mod error;
 mod fixed;
@@ -59,6 +60,7 @@ use ring::Ring;
 pub use accumulator::Accumulator;
 pub use adapter::{AdapterInfo, AdapterKind, Options, adapters};
 pub use aggregate::{Number, Rows, Table};
+pub use cost::Cost;
 pub use error::{Error, Fault};
 
 /// A device with its shaders and staging buffers. Clones share them.

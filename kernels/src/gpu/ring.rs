@@ -2,11 +2,11 @@
 //! copies and reads the other.
 
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use super::device::{Buffer, Device};
+use super::device::{Buffer, Device, PATIENCE};
 use super::error::{Error, Fault};
+use super::lock;
 use super::pipeline::HEADER_BYTES;
 use crate::Bits;
 
@@ -55,13 +55,17 @@ pub(super) struct Upload<'a> {
     pub(super) rows: usize,
 }
 
-const PENDING: u8 = 0;
-const MAPPED: u8 = 1;
-const FAILED: u8 = 2;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Outcome {
+    #[default]
+    Pending,
+    Mapped,
+    Failed,
+}
 
 /// What became of a mapping that was asked for.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Mapping(Arc<AtomicU8>);
+pub(super) struct Mapping(Arc<(Mutex<Outcome>, Condvar)>);
 
 impl Mapping {
     pub(super) fn ask(buffer: &wgpu::Buffer, range: Range<u64>, mode: wgpu::MapMode) -> Self {
@@ -71,25 +75,27 @@ impl Mapping {
     }
 
     fn ask_again(&self, buffer: &wgpu::Buffer, range: Range<u64>, mode: wgpu::MapMode) {
-        self.0.store(PENDING, Ordering::Relaxed);
+        *lock(&self.0.0) = Outcome::Pending;
         let state = Arc::clone(&self.0);
-        // Release and acquire: whoever sees the buffer mapped sees what the mapping did.
         buffer.map_async(mode, range, move |result| {
-            state.store(if result.is_ok() { MAPPED } else { FAILED }, Ordering::Release);
+            *lock(&state.0) = if result.is_ok() { Outcome::Mapped } else { Outcome::Failed };
+            state.1.notify_all();
         });
     }
 
     /// Waits until the buffer is mapped; the submission is the last one that uses it.
     pub(super) fn wait(&self, device: &Device, submission: Option<&wgpu::SubmissionIndex>) -> Result<(), Error> {
-        if self.0.load(Ordering::Acquire) == PENDING {
+        let (outcome, changed) = &*self.0;
+        if *lock(outcome) == Outcome::Pending {
             device.wait(submission.cloned())?;
         }
-        match self.0.load(Ordering::Acquire) {
-            MAPPED => device.check(),
-            _ => {
-                device.check()?;
-                Err(Error::new(Fault::Lost, format!("device {} maps its buffers no more", device.info.name)))
-            }
+        // The callback may be another thread's to run, which waits for the device at the same time.
+        let guard = changed.wait_timeout_while(lock(outcome), PATIENCE, |outcome| *outcome == Outcome::Pending);
+        let outcome = *guard.unwrap_or_else(PoisonError::into_inner).0;
+        device.check()?;
+        match outcome {
+            Outcome::Mapped => Ok(()),
+            _ => Err(Error::new(Fault::Lost, format!("device {} maps its buffers no more", device.info.name))),
         }
     }
 }

@@ -4,42 +4,34 @@ use std::sync::Arc;
 
 use super::device::Buffer;
 use super::error::{Error, Fault};
-use super::fixed::Exponents;
+use super::fixed::{Exponents, Window};
 use super::layout::{Kind, Layout};
-use super::pipeline::Passes;
+use super::pipeline::{HEADER_BYTES, Passes};
 use super::ring::{Mapping, STAGES, Upload};
 use super::{Shared, lock};
 use crate::Cell;
-use crate::aggregate::{combine_float, combine_int};
-
-/// Rows of a group that its words hold for certain: 31 bits of headroom, and the count's 32.
-const MOST_ROWS: usize = 1 << 31;
 
 const HAS_VALIDITY: u32 = 1;
 const ONE_GROUP: u32 = 2;
 
-/// The device's side of a table.
+/// A table's words and what goes with them.
 #[derive(Debug)]
 struct Resident {
     layout: Layout,
     groups: usize,
     words: Buffer,
-    read_back: Buffer,
+    /// Where the words go to be read; away while a read is under way.
+    read_back: Option<Buffer>,
+    /// Arguments of a combination into these words.
+    tables: Buffer,
     binds: [wgpu::BindGroup; STAGES],
-    passes: Arc<Passes>,
+    passes: Passes,
 }
 
-/// Accumulators that a read has taken off the device.
-#[derive(Debug, Default)]
-struct Closing {
-    /// Cells that came to the host before.
-    cells: Vec<Cell>,
-    /// Words on their way to the host.
-    copy: Option<Copying>,
-}
-
+/// Words on their way to the host.
 #[derive(Debug)]
 struct Copying {
+    buffer: Buffer,
     mapping: Mapping,
     submission: wgpu::SubmissionIndex,
     layout: Layout,
@@ -50,19 +42,17 @@ struct Copying {
 pub(super) struct State {
     shared: Arc<Shared>,
     resident: Resident,
-    /// Rows since the device's words were last zero.
-    rows: usize,
+    /// Rows since the words were last zero.
+    rows: u64,
     /// Whether the window of exponents was ever needed, and so is likely to be again.
     used: bool,
-    /// Cells of rows that came off the device because its words had to be laid out anew.
-    spilled: Vec<Cell>,
-    closing: Option<Closing>,
+    closing: Option<Copying>,
 }
 
 impl State {
     pub(super) fn new(shared: Arc<Shared>, layout: Layout, groups: usize) -> Result<Self, Error> {
         let resident = Resident::new(&shared, layout, groups)?;
-        Ok(Self { shared, resident, rows: 0, used: false, spilled: Vec::new(), closing: None })
+        Ok(Self { shared, resident, rows: 0, used: false, closing: None })
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -75,16 +65,11 @@ impl State {
 
     /// Takes an upload; `range` is that of its values' exponents.
     pub(super) fn take(&mut self, upload: &Upload<'_>, range: Exponents) -> Result<(), Error> {
+        self.expect_rows(upload.rows as u64)?;
         let Layout { kind, sum, window, .. } = self.resident.layout;
-        let fits = kind != Kind::Floats || !sum || window.holds(range);
-        if !fits || self.rows + upload.rows > MOST_ROWS {
-            self.spill()?;
+        if kind == Kind::Floats && sum && !window.holds(range) {
+            self.move_to(window.widened(range, self.used), self.resident.groups)?;
         }
-        if !fits {
-            let layout = Layout { window: window.widened(range, self.used), ..self.resident.layout };
-            self.resident = Resident::new(&self.shared, layout, self.resident.groups)?;
-        }
-        self.rows += upload.rows;
         self.used |= range.most > 0;
         let header = self.resident.header(upload);
         let device = &self.shared.device;
@@ -99,24 +84,40 @@ impl State {
 
     /// More groups; those there are keep their accumulators.
     pub(super) fn grow(&mut self, groups: usize) -> Result<(), Error> {
-        if groups <= self.resident.groups {
-            return Ok(());
-        }
-        self.settle()?;
-        let grown = Resident::new(&self.shared, self.resident.layout, groups)?;
-        let mut encoder = self.shared.device.encoder();
-        let (from, to) = (&self.resident.words.inner, &grown.words.inner);
-        encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());
-        self.shared.device.submit(encoder)?;
-        self.resident = grown;
-        Ok(())
+        if groups <= self.resident.groups { Ok(()) } else { self.move_to(self.resident.layout.window, groups) }
     }
 
-    /// Starts to bring every accumulator to the host and leaves zeros on the device; does nothing if a read is under way.
+    /// Combines another table of the same kind into this one, which makes room for it.
+    pub(super) fn combine(&mut self, from: &Self) -> Result<(), Error> {
+        let (own, other) = (self.resident.layout, from.resident.layout);
+        assert!(Arc::ptr_eq(&self.shared, &from.shared), "tables of two engines cannot be combined on a device");
+        assert!((own.sum, own.order) == (other.sum, other.order), "tables that keep different parts cannot be combined");
+        self.expect_rows(from.rows)?;
+        self.grow(from.resident.groups)?;
+        if !own.window.covers(other.window) {
+            self.move_to(own.window.over(other.window), self.resident.groups)?;
+        }
+        self.used |= from.used;
+        self.resident.combine(&self.shared, &from.resident)
+    }
+
+    /// Starts to bring the accumulators to the host and leaves zeros on the device; does nothing if a read is under way.
     pub(super) fn start_read(&mut self) -> Result<(), Error> {
         if self.closing.is_none() {
-            let copy = self.copy_out()?;
-            self.closing = Some(Closing { cells: std::mem::take(&mut self.spilled), copy: Some(copy) });
+            let Resident { layout, groups, words, read_back, .. } = &mut self.resident;
+            let (layout, groups, device) = (*layout, *groups, &self.shared.device);
+            let bytes = layout.bytes(groups);
+            let buffer = match read_back.take() {
+                Some(buffer) => buffer,
+                None => read_back_buffer(&self.shared, bytes)?,
+            };
+            let mut encoder = device.encoder();
+            encoder.copy_buffer_to_buffer(&words.inner, 0, &buffer.inner, 0, bytes);
+            encoder.clear_buffer(&words.inner, 0, None);
+            let submission = device.submit(encoder)?;
+            let mapping = Mapping::ask(&buffer.inner, 0..bytes, wgpu::MapMode::Read);
+            self.closing = Some(Copying { buffer, mapping, submission, layout, groups });
+            self.rows = 0;
         }
         Ok(())
     }
@@ -124,94 +125,80 @@ impl State {
     /// Gives the cells of the read under way, else of one started now.
     pub(super) fn read(&mut self, mut take: impl FnMut(usize, &Cell)) -> Result<(), Error> {
         self.start_read()?;
-        let Some(closing) = self.closing.take() else { return Ok(()) };
-        if let Some(copy) = closing.copy {
-            self.finish(copy, &mut take)?;
-        }
-        closing.cells.iter().enumerate().for_each(|(group, cell)| take(group, cell));
-        Ok(())
-    }
-
-    /// Ends the device's part of a read under way, so that the read-back buffer is free.
-    fn settle(&mut self) -> Result<(), Error> {
-        let Some(mut closing) = self.closing.take() else { return Ok(()) };
-        if let Some(copy) = closing.copy.take() {
-            self.bring(copy, &mut closing.cells)?;
-        }
-        self.closing = Some(closing);
-        Ok(())
-    }
-
-    /// Brings what is on the device into the spilled cells.
-    fn spill(&mut self) -> Result<(), Error> {
-        self.settle()?;
-        if self.rows > 0 {
-            let copy = self.copy_out()?;
-            let mut spilled = std::mem::take(&mut self.spilled);
-            self.bring(copy, &mut spilled)?;
-            self.spilled = spilled;
-        }
-        Ok(())
-    }
-
-    fn bring(&self, copy: Copying, cells: &mut Vec<Cell>) -> Result<(), Error> {
-        let combine = if copy.layout.kind == Kind::Floats { combine_float } else { combine_int };
-        cells.resize(cells.len().max(copy.groups), Cell::EMPTY);
-        self.finish(copy, &mut |group, cell| combine(&mut cells[group], cell))
-    }
-
-    /// Copies the words out, clears them, and asks for the copy.
-    fn copy_out(&mut self) -> Result<Copying, Error> {
-        let Resident { layout, groups, words, read_back, .. } = &self.resident;
-        let bytes = layout.bytes(*groups);
-        let mut encoder = self.shared.device.encoder();
-        encoder.copy_buffer_to_buffer(&words.inner, 0, &read_back.inner, 0, bytes);
-        encoder.clear_buffer(&words.inner, 0, None);
-        let submission = self.shared.device.submit(encoder)?;
-        self.rows = 0;
-        let mapping = Mapping::ask(&read_back.inner, 0..bytes, wgpu::MapMode::Read);
-        Ok(Copying { mapping, submission, layout: *layout, groups: *groups })
-    }
-
-    /// Waits for a copy and gives its cells.
-    fn finish(&self, copy: Copying, take: &mut impl FnMut(usize, &Cell)) -> Result<(), Error> {
-        let device = &self.shared.device;
-        copy.mapping.wait(device, Some(&copy.submission))?;
-        let buffer = &self.resident.read_back.inner;
-        let bytes = 0..copy.layout.bytes(copy.groups);
+        let Some(copy) = self.closing.take() else { return Ok(()) };
+        copy.mapping.wait(&self.shared.device, Some(&copy.submission))?;
         {
-            let view = buffer.get_mapped_range(bytes).map_err(|error| Error::new(Fault::Lost, error.to_string()))?;
+            let bytes = 0..copy.layout.bytes(copy.groups);
+            let view = copy.buffer.inner.get_mapped_range(bytes).map_err(|error| Error::new(Fault::Lost, error.to_string()))?;
             let words: &[u32] = bytemuck::cast_slice(&view);
             let groups = words.chunks_exact(copy.layout.stride() as usize).take(copy.groups);
             groups.enumerate().for_each(|(group, words)| take(group, &copy.layout.cell(words)));
         }
-        buffer.unmap();
+        copy.buffer.inner.unmap();
+        if copy.buffer.inner.size() == self.resident.words.inner.size() {
+            self.resident.read_back = Some(copy.buffer);
+        }
         Ok(())
     }
+
+    fn expect_rows(&mut self, rows: u64) -> Result<(), Error> {
+        if self.rows + rows > Window::MOST_ROWS {
+            let message = format!("a table takes {} rows between two reads; read it earlier", Window::MOST_ROWS);
+            return Err(Error::new(Fault::Limit, message));
+        }
+        self.rows += rows;
+        Ok(())
+    }
+
+    /// Moves the accumulators to words of another window or number of groups.
+    fn move_to(&mut self, window: Window, groups: usize) -> Result<(), Error> {
+        let moved = Resident::new(&self.shared, Layout { window, ..self.resident.layout }, groups)?;
+        moved.combine(&self.shared, &self.resident)?;
+        self.resident = moved;
+        Ok(())
+    }
+}
+
+fn read_back_buffer(shared: &Shared, bytes: u64) -> Result<Buffer, Error> {
+    shared.device.buffer("a table's read-back", bytes, wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST)
 }
 
 impl Resident {
     fn new(shared: &Shared, layout: Layout, groups: usize) -> Result<Self, Error> {
         use wgpu::BufferUsages as Usage;
         let (device, bytes) = (&shared.device, layout.bytes(groups));
-        if bytes > device.max_binding || groups > u32::MAX as usize {
-            let (most, name) = (device.max_binding, &device.info.name);
-            let message = format!("a table of {groups} groups takes {bytes} bytes, a binding of {name} at most {most}");
+        if bytes > device.max_binding || bytes / 4 > u64::from(u32::MAX) {
+            let (most, name) = (device.max_binding.min(u64::from(u32::MAX) * 4), &device.info.name);
+            let message = format!("a table of {groups} groups takes {bytes} bytes, on {name} it may take {most}");
             return Err(Error::new(Fault::Limit, message));
         }
         let words = device.buffer("a table", bytes, Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
-        let read_back = device.buffer("a table's read-back", bytes, Usage::MAP_READ | Usage::COPY_DST)?;
+        let read_back = Some(read_back_buffer(shared, bytes)?);
+        let tables = device.buffer("the arguments of a combination", HEADER_BYTES, Usage::UNIFORM | Usage::COPY_DST)?;
         let private = bytes <= u64::from(shared.private_words) * 4;
         let passes = shared.pipelines.passes(device, layout, private)?;
         let ring = lock(&shared.ring);
         let binds = ring.stages().each_ref().map(|stage| {
             let bindings = std::iter::once(words.inner.as_entire_binding()).chain(stage.bindings());
-            let entries: Vec<_> = (0..).zip(bindings).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
-            let descriptor = wgpu::BindGroupDescriptor { label: Some("a table"), layout: &shared.pipelines.binds, entries: &entries };
-            device.device.create_bind_group(&descriptor)
+            shared.pipelines.bind(device, bindings)
         });
         device.check()?;
-        Ok(Self { layout, groups, words, read_back, binds, passes })
+        Ok(Self { layout, groups, words, read_back, tables, binds, passes })
+    }
+
+    /// Combines words of the same or a narrower window, and of as many groups or fewer, into these.
+    fn combine(&self, shared: &Shared, from: &Self) -> Result<(), Error> {
+        let device = &shared.device;
+        let (to, of) = (self.layout, from.layout);
+        let below = (of.window.base - to.window.base) / 32;
+        let (limbs, groups) = ([to.window.limbs, of.window.limbs], from.groups as u32);
+        let tables = [groups, to.stride(), of.stride(), to.order_at(), to.sum_at(), limbs[0], limbs[1], below];
+        device.queue.write_buffer(&self.tables.inner, 0, bytemuck::cast_slice(&tables));
+        let bindings = [&self.words, &self.tables, &from.words].into_iter().map(|buffer| buffer.inner.as_entire_binding());
+        let mut encoder = device.encoder();
+        shared.pipelines.record_combine(device, &mut encoder, to, bindings, groups)?;
+        device.submit(encoder)?;
+        Ok(())
     }
 
     /// The `Batch` of the shaders.
