@@ -80,11 +80,8 @@ fn floats_together(at: u32, row: Row, first: bool) {
             let limb = at + leader;
             let end = at + 1u + batch.limbs;
             add_words(limb, end, vec3(low.word, middle.word, high.word));
-            if high.carry < 0 {
-                carry_down(limb + 3u, end, u32(-high.carry));
-            } else {
-                carry_up(limb + 3u, end, u32(high.carry));
-            }
+            // A value has at most 20 bits in its third word: of a sum of 128 only a sign goes beyond.
+            carry_down(limb + 3u, end, u32(-high.carry));
         }
     }
 }

@@ -33,6 +33,7 @@ fn main() {
         ("many_rows_of_few_groups", many_rows_of_few_groups),
         ("accumulators_stay_on_the_device_and_grow", accumulators_stay_and_grow),
         ("tables_combine", tables_combine),
+        ("trillions_of_rows_fit", trillions_of_rows_fit),
         ("a_read_takes_what_came_before_it", a_read_takes_what_came_before_it),
         ("a_stray_slot_panics_and_one_of_a_null_row_does_not", stray_slots),
         ("software_adapters_are_refused_unless_allowed", software_is_refused),
@@ -294,6 +295,36 @@ fn tables_combine() {
     let mut counted = [10; 3];
     sum.read_into(&mut counted).unwrap();
     assert_eq!(counted, [11, 13, 11]);
+}
+
+/// Two tables that take each other in turn grow as Fibonacci's numbers: past 32 bits of rows and 96 of a sum, up to the
+/// rows that a table takes between two reads.
+fn trillions_of_rows_fit() {
+    let engine = open();
+    let mut floats = [engine.table::<f64>(1, Want::ALL).unwrap(), engine.table::<f64>(1, Want::ALL).unwrap()];
+    let mut ints = [engine.table::<i64>(2, Want::ALL).unwrap(), engine.table::<i64>(2, Want::ALL).unwrap()];
+    floats.iter_mut().for_each(|table| table.accumulate(&[0], &[-1.75 * 2f64.powi(63)], None).unwrap());
+    ints.iter_mut().for_each(|table| table.accumulate(&[0, 1], &[i64::MIN, i64::MAX], None).unwrap());
+    let mut rows = [1u64, 1];
+    for turn in 0..57 {
+        let [a, b] = &mut floats;
+        if turn % 2 == 0 { a.combine(b) } else { b.combine(a) }.unwrap();
+        let [a, b] = &mut ints;
+        if turn % 2 == 0 { a.combine(b) } else { b.combine(a) }.unwrap();
+        rows[turn % 2] += rows[1 - turn % 2];
+    }
+    assert!(rows[0] > 1 << 39);
+    let (mut cells, mut cell) = ([Cell::EMPTY; 2], [Cell::EMPTY]);
+    ints[0].read_into(&mut cells).unwrap();
+    assert_eq!(cells.map(|cell| cell.count), [rows[0]; 2]);
+    assert_eq!(cells[0].int_sum(), i128::from(i64::MIN) * i128::from(rows[0]));
+    assert_eq!(cells[1].int_sum(), i128::from(i64::MAX) * i128::from(rows[0]));
+    let [a, b] = &mut floats;
+    let refused = (0..4).try_for_each(|_| b.combine(a).and_then(|()| a.combine(b)));
+    assert_eq!(refused.unwrap_err().fault(), Fault::Limit, "more rows than the sum has room for");
+    a.read_into(&mut cell).unwrap();
+    assert_eq!(cell[0].float_sum(), -1.75 * 2f64.powi(63) * cell[0].count as f64);
+    assert!(cell[0].count >= rows[0] && cell[0].count <= 1 << 42);
 }
 
 fn a_read_takes_what_came_before_it() {

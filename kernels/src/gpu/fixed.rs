@@ -2,7 +2,7 @@
 //!
 //! A float is an integer of 53 bits times a power of two, so any sum of floats is an integer of enough bits: Kulisch's
 //! long accumulator ("Computer Arithmetic and Validity", 2008, ch. 8). A table keeps only the limbs that its values'
-//! exponents need, 67 of 32 bits for the whole range of `f64`, and four for values within a factor of 2^32.
+//! exponents need, 67 of 32 bits for the whole range of `f64`; six do for what most columns hold.
 
 use crate::Bits;
 
