@@ -4,7 +4,8 @@
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
-CARGO_TEST := cargo test --release --workspace
+FEATURES := --features thalweg-kernels/gpu
+CARGO_TEST := cargo test --release --workspace $(FEATURES)
 
 demo: setup
 	cargo run --release --example fraud
@@ -13,7 +14,7 @@ test: lint rust-test loom python-test
 
 lint: setup
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
+	cargo clippy --release --workspace --all-targets $(FEATURES) -- -D warnings
 
 rust-test: setup
 	$(CARGO_TEST)

@@ -37,6 +37,7 @@
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
+//! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu` |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].
@@ -48,15 +49,17 @@ mod bits;
 mod cell;
 pub mod column;
 pub mod dictionary;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod histogram;
 pub mod partition;
 pub mod rolling;
 pub mod scalar;
 pub mod selection;
 mod simd;
-mod value;
-pub mod smooth;
 pub mod sketch;
+pub mod smooth;
+mod value;
 pub mod window;
 
 pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
@@ -73,12 +76,12 @@ pub use rolling::{
 };
 pub use selection::{compact, gather, selected_rows};
 pub use simd::Level;
-pub use value::{Payload, Value};
-pub use smooth::smooth;
 pub use sketch::datasketches::{ImageError, hll_from_datasketches, hll_to_datasketches};
 pub use sketch::ddsketch::{DdHead, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_update};
 pub use sketch::hash::{Hash, hash_bytes, hash_f64, hash_i64, hash_u64};
 pub use sketch::hll::{hll_estimate, hll_fold, hll_merge, hll_standard_error, hll_update};
+pub use smooth::smooth;
+pub use value::{Payload, Value};
 pub use window::{assign_panes, offset_slots};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use thalweg_kernels::{Backend, Want};
 
-use super::{answer, values};
+use super::{answer, backends, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
 use crate::report::Report;
@@ -25,11 +25,9 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     }
     let values = &values(common.rows);
     for (name, want) in FOLDS.into_iter().filter(|(name, _)| common.wants(name)) {
-        let expected = fold(Backend::Scalar, &values, want);
-        let mut backends: Vec<Backend> = Backend::available().collect();
-        backends.reverse();
+        let expected = fold(Backend::Scalar, values, want);
         let contender = |backend: Backend| Contender::new(backend.to_string(), expected, move || run(backend, values, want));
-        let mut contenders: Vec<Contender<'_>> = backends.into_iter().map(contender).collect();
+        let mut contenders: Vec<Contender<'_>> = backends().map(contender).collect();
         contenders.push(Contender::new("reading alone", Answer::default(), || Run::time(|| Ok(read(values)))));
         let contest = Contest::hold(name, Work::rows(values.len()), common, contenders)?.reading(8, report.machine.read_gb_per_s);
         report.add(contest.goal("simd", "reading alone", 0.85));
@@ -42,7 +40,7 @@ fn run(backend: Backend, values: &[f64], want: Want) -> Result<Run> {
 }
 
 fn fold(backend: Backend, values: &[f64], want: Want) -> Answer {
-    let cell = backend.fold_f64(black_box(values), None, want);
+    let cell = backend.fold(black_box(values), None, want);
     let whole = answer(&[cell]);
     Answer {
         sum: if want.sum { whole.sum } else { 0.0 },

@@ -7,7 +7,7 @@ use std::io::{BufWriter, Write};
 
 use thalweg_kernels::{Backend, Cell, Want};
 
-use super::{BATCH, answer, expected, slots, values};
+use super::{BATCH, answer, backends, expected, slots, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
 use crate::memory::DataFile;
@@ -46,10 +46,8 @@ fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<C
         let (slots, values) = (&slots, values);
         move || Run::time(|| Ok(accumulate(backend, &mut cells, slots, values)))
     };
-    let mut backends: Vec<Backend> = Backend::available().collect();
-    backends.reverse();
     let mut contenders: Vec<Contender<'_>> =
-        backends.into_iter().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
+        backends().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
     if let Ok(peer) = &peer {
         let name = peer.borrow().name.clone();
         contenders.push(Contender::new(name, expected, || peer.borrow_mut().ask(&Question::default())));
@@ -62,7 +60,7 @@ fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<C
 fn accumulate(backend: Backend, cells: &mut [Cell], slots: &[u32], values: &[f64]) -> Answer {
     cells.fill(Cell::EMPTY);
     for (slots, values) in slots.chunks(BATCH).zip(values.chunks(BATCH)) {
-        backend.accumulate_f64(cells, slots, values, None, Want::ALL);
+        backend.accumulate(cells, slots, values, None, Want::ALL);
     }
     answer(cells)
 }

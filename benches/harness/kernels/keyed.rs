@@ -1,7 +1,7 @@
 //! Integer keys to slots to count, sum, minimum and maximum, beside a hash map that is asked for every row.
 
 use hashbrown::HashMap;
-use thalweg_kernels::{Cell, IntDictionary, Want, accumulate_f64};
+use thalweg_kernels::{Cell, IntDictionary, Want, accumulate};
 
 use super::{BATCH, answer, expected, slots, values};
 use crate::answer::Answer;
@@ -50,7 +50,7 @@ fn by_slot(keys: &[i64], values: &[f64]) -> Result<Answer> {
         if cells.len() < dictionary.slots() {
             cells.resize(dictionary.slots().next_power_of_two(), Cell::EMPTY);
         }
-        accumulate_f64(&mut cells, &slots, values, None, Want::ALL);
+        accumulate(&mut cells, &slots, values, None, Want::ALL);
     }
     Ok(answer(&cells))
 }

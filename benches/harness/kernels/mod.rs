@@ -6,7 +6,7 @@ mod keyed;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use thalweg_kernels::Cell;
+use thalweg_kernels::{Backend, Cell};
 
 use crate::answer::Answer;
 use crate::report::Report;
@@ -22,6 +22,11 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     columns::measure(common, report)?;
     grouped::measure(common, report)?;
     keyed::measure(common, report)
+}
+
+/// Every backend of this processor: the one in use first, the reference last.
+fn backends() -> impl Iterator<Item = Backend> {
+    Backend::available().filter(|backend| *backend != Backend::Scalar).chain([Backend::Scalar])
 }
 
 /// Values without a pattern, positive, as amounts are.
@@ -52,6 +57,6 @@ fn answer(cells: &[Cell]) -> Answer {
 /// What a plain loop makes of the rows.
 fn expected(groups: usize, slots: &[u32], values: &[f64]) -> Answer {
     let mut cells = vec![Cell::EMPTY; groups];
-    thalweg_kernels::scalar::aggregate::accumulate_f64(&mut cells, slots, values, None, thalweg_kernels::Want::ALL);
+    thalweg_kernels::scalar::aggregate::accumulate(&mut cells, slots, values, None, thalweg_kernels::Want::ALL);
     answer(&cells)
 }

@@ -8,6 +8,6 @@ pub mod histogram;
 pub mod partition;
 pub mod rolling;
 pub mod selection;
-pub mod smooth;
 pub mod sketch;
+pub mod smooth;
 pub mod window;

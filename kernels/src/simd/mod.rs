@@ -5,14 +5,14 @@
 pub(crate) mod aggregate;
 pub(crate) mod anomaly;
 pub(crate) mod column;
-mod lanes;
 pub(crate) mod histogram;
+mod lanes;
 pub(crate) mod partition;
 pub(crate) mod prefetch;
 pub(crate) mod rolling;
 pub(crate) mod selection;
-pub(crate) mod smooth;
 pub(crate) mod sketch;
+pub(crate) mod smooth;
 mod vector;
 pub(crate) mod window;
 

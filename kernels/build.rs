@@ -1,0 +1,44 @@
+//! Puts the shader modules together and validates them: a shader that does not hold is an error of the build.
+#![allow(clippy::print_stdout)]
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=shaders");
+    #[cfg(feature = "gpu")]
+    shaders::build();
+}
+
+#[cfg(feature = "gpu")]
+mod shaders {
+    use std::path::Path;
+    use std::{env, fs};
+
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+
+    /// Each module: its name, its parts, and what it needs beyond plain WGSL.
+    const MODULES: &[(&str, &[&str], Capabilities)] = &[
+        ("combine", &["combine"], Capabilities::empty()),
+        ("global", &["aggregate", "aggregate_global"], Capabilities::empty()),
+        ("private", &["aggregate", "aggregate_private", "lanes_plain"], Capabilities::empty()),
+        ("private_subgroup", &["aggregate", "aggregate_private", "lanes_subgroup"], Capabilities::SUBGROUP),
+    ];
+
+    pub fn build() {
+        let out = env::var("OUT_DIR").expect("cargo sets OUT_DIR");
+        for (name, parts, needs) in MODULES {
+            let read = |part: &&str| fs::read_to_string(format!("shaders/{part}.wgsl")).unwrap_or_else(|error| panic!("{part}: {error}"));
+            let source = parts.iter().map(read).collect::<Vec<_>>().join("\n");
+            validate(name, &source, *needs);
+            fs::write(Path::new(&out).join(format!("{name}.wgsl")), source).expect("OUT_DIR can be written");
+        }
+    }
+
+    fn validate(name: &str, source: &str, needs: Capabilities) {
+        let module = naga::front::wgsl::parse_str(source).unwrap_or_else(|error| panic!("{name}: {}", error.emit_to_string(source)));
+        let mut validator = Validator::new(ValidationFlags::all(), needs);
+        validator.subgroup_stages(naga::valid::ShaderStages::COMPUTE).subgroup_operations(naga::valid::SubgroupOperationSet::all());
+        if let Err(error) = validator.validate(&module) {
+            panic!("{name}: {}", error.emit_to_string(source));
+        }
+    }
+}

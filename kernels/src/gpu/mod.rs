@@ -1,0 +1,128 @@
+//! Kernels on graphics processors: WGSL through wgpu, on Vulkan, Metal and DirectX 12.
+//!
+//! An [`Engine`] owns a device. Its [`Table`]s keep accumulators on the device; batches go up through two staging buffers
+//! in turn, and cells come back only when they are asked for. An [`Accumulator`] is a table that outlives its device.
+//!
+//! ```no_run
+//! use thalweg_kernels::gpu::{Accumulator, Engine, Options};
+//! use thalweg_kernels::{Cell, Want};
+//!
+//! let engine = Engine::open(&Options::default())?;
+//! let mut sums = Accumulator::<f64>::new(&engine, 10_000, Want::ALL);
+//! for (slots, amounts) in [(&[0u32, 7, 7], &[1.0, 2.5, 4.0])] {
+//!     sums.accumulate(slots, amounts, None);
+//! }
+//! let mut cells = vec![Cell::EMPTY; sums.groups()];
+//! sums.read_into(&mut cells);
+//! if let Some(fault) = sums.take_fault() {
+//!     eprintln!("the GPU gave up, the answer is the CPU's: {fault}");
+//! }
+//! # Ok::<(), thalweg_kernels::gpu::Error>(())
+//! ```
+//!
+//! # Answers
+//! Those of [`crate::aggregate`], bit for bit for counts, minimum, maximum and integer sums. Float sums are **exact**
+//! until they are read: WGSL has no `f64`, so a value is taken apart into sign, exponent and 53 bits, and these are added
+//! to a fixed-point number of as many 32-bit limbs as the table's range of exponents needs (Kulisch, "Computer Arithmetic
+//! and Validity", 2008). Atomics on `u32` are all that a device must have; addition of integers is associative, so the
+//! answer depends on neither order nor device.
+//!
+//! # Traffic
+//! | rows of | bytes up per row | bytes back per group |
+//! |---|---|---|
+//! | slot and `f64` | 12, and 1/8 with nulls | 8 for the count, 16 for minimum and maximum, 4 and 4 per limb for the sum: 52 where values are within a factor of 2^96, 296 at most |
+//! | slot and `i64` | 12, and 1/8 with nulls | 8, 16, 16: 40 |
+//! | slot | 4 | 8 |
+//! | `f64` or `i64` without a slot | 8, and 1/8 with nulls | as above, for one group |
+//!
+//! # Faults
+//! Every call that reaches the device returns an [`Error`] with its [`Fault`]; none panics and none returns a wrong
+//! answer. A software adapter (llvmpipe, WARP) is refused unless the options allow it.
+
+mod accumulator;
+mod adapter;
+mod aggregate;
+mod cost;
+mod device;
+mod error;
+mod fixed;
+mod layout;
+mod pipeline;
+mod ring;
+mod state;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use device::Device;
+use pipeline::Pipelines;
+use ring::Ring;
+
+pub use accumulator::Accumulator;
+pub use adapter::{AdapterInfo, AdapterKind, Options, adapters};
+pub use aggregate::{Number, Rows, Table};
+pub use cost::Cost;
+pub use error::{Error, Fault};
+
+/// A device with its shaders and staging buffers. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    device: Device,
+    pipelines: Pipelines,
+    ring: Mutex<Ring>,
+    private_words: u32,
+}
+
+impl Engine {
+    /// Opens the fastest adapter that the options allow.
+    ///
+    /// # Errors
+    /// [`Fault::Unavailable`] without an adapter, saying what was found and what to do; [`Fault::Memory`] if the staging
+    /// buffers find no room.
+    pub fn open(options: &Options) -> Result<Self, Error> {
+        let device = Device::open(options)?;
+        let pipelines = Pipelines::new(&device);
+        let ring = Mutex::new(Ring::new(&device, options.batch_rows)?);
+        device.check()?;
+        let private_words = options.private_words.min(Options::PRIVATE_WORDS);
+        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words }) })
+    }
+
+    /// The adapter in use.
+    pub fn adapter(&self) -> &AdapterInfo {
+        &self.shared.device.info
+    }
+
+    /// Whether shaders use subgroup operations.
+    pub fn uses_subgroups(&self) -> bool {
+        self.shared.device.subgroups
+    }
+
+    /// Bytes of buffers in use, on the device and for staging.
+    pub fn memory_in_use(&self) -> u64 {
+        self.shared.device.held()
+    }
+
+    /// The fault that ended this engine, if one did.
+    pub fn fault(&self) -> Option<Error> {
+        self.shared.device.check().err()
+    }
+
+    /// Destroys the device, as a reset of the driver would: what its tables hold is gone. For tests of what follows.
+    pub fn lose(&self) {
+        self.shared.device.device.destroy();
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.shared)
+    }
+}
+
+/// The lock, whether or not its last holder panicked: a panic over arguments leaves nothing half done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
