@@ -2,6 +2,10 @@
 
 pub mod aggregate;
 pub mod anomaly;
+pub mod arg;
+pub mod co_moments;
 pub mod column;
 pub mod dictionary;
+pub mod first_last;
+pub mod moments;
 pub mod window;

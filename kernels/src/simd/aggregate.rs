@@ -13,14 +13,14 @@ use crate::value::{Lane, Value};
 pub(crate) const BLOCK: usize = 512;
 
 /// Rows between asking for a cell and using it: about the latency of the last-level cache over the time of a row.
-const AHEAD: usize = 24;
+pub(crate) const AHEAD: usize = 24;
 
 /// Up to so many groups, rows go to [`COPIES`] private copies in turn, so that a row need not wait for the one before it.
-const FEW: usize = 8;
-const COPIES: usize = 4;
+pub(crate) const FEW: usize = 8;
+pub(crate) const COPIES: usize = 4;
 
 /// Copies must be cleared and combined: worth it from this many rows per group.
-const ROWS_PER_COPY: usize = 32;
+pub(crate) const ROWS_PER_COPY: usize = 32;
 
 pub(crate) fn accumulate<T: Value>(level: Level, cells: &mut [Cell], slots: &[u32], values: &[T], validity: Option<Bits<'_>>, want: Want) {
     if let ([cell], true) = (&mut *cells, slots.iter().fold(0, |any, slot| any | slot) == 0) {

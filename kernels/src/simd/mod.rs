@@ -4,8 +4,13 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod anomaly;
+pub(crate) mod arg;
+pub(crate) mod co_moments;
 pub(crate) mod column;
+pub(crate) mod first_last;
+pub(crate) mod moments;
 pub(crate) mod prefetch;
+pub(crate) mod scatter;
 mod vector;
 pub(crate) mod window;
 
