@@ -26,8 +26,12 @@
 //! |---|---|
 //! | turn keys into slots | [`IntDictionary`], [`BytesDictionary`] |
 //! | aggregate by group | [`accumulate`], [`accumulate_count`] into [`Cell`]s |
-//! | close a window over its panes | [`combine`], [`combine_count`] |
-//! | aggregate without a key | [`fold`], [`sum_f64`], [`min_max_f64`], [`min_max_i64`] |
+//! | know a group's mean and variance | [`accumulate_moments`] into [`Moments`] |
+//! | know how two columns vary together | [`accumulate_co_moments`] into [`CoMoments`] |
+//! | keep a group's first or last row | [`accumulate_first_last`] into [`First`], [`Last`] |
+//! | know where its least or greatest value was | [`accumulate_arg`] into [`ArgMin`], [`ArgMax`] |
+//! | close a window over its panes | [`combine`], [`combine_count`], [`combine_moments`], [`combine_co_moments`], [`combine_first_last`], [`combine_arg`] |
+//! | aggregate without a key | [`fold`], [`fold_moments`], [`fold_co_moments`], [`fold_first_last`], [`fold_arg`], [`sum_f64`], [`min_max_f64`], [`min_max_i64`] |
 //! | place rows in panes | [`assign_panes`], [`offset_slots`] |
 //! | tell late rows | [`behind_watermark`], [`running_watermarks`] |
 //! | answer each row from the rows before it | [`rolling_moments`], [`rolling_order`], [`smooth()`] |
@@ -44,14 +48,19 @@
 
 pub mod aggregate;
 pub mod anomaly;
+pub mod arg;
 mod backend;
 mod bits;
 mod cell;
+pub mod co_moments;
 pub mod column;
 pub mod dictionary;
+pub mod first_last;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod histogram;
+pub mod moments;
+mod pair;
 pub mod partition;
 pub mod rolling;
 pub mod scalar;
@@ -64,12 +73,16 @@ pub mod window;
 
 pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
+pub use arg::{Arg, ArgMax, ArgMin, accumulate_arg, combine_arg, fold_arg};
 pub use backend::{Backend, NoSuchBackend};
 pub use bits::Bits;
 pub use cell::{Cell, resize_table};
+pub use co_moments::{CoMoments, accumulate_co_moments, combine_co_moments, fold_co_moments};
 pub use column::{behind_watermark, fold, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
+pub use first_last::{First, FirstLast, Last, Timed, accumulate_first_last, combine_first_last, fold_first_last};
 pub use histogram::{Bins, histogram};
+pub use moments::{Moments, accumulate_moments, combine_moments, fold_moments};
 pub use partition::{hash_keys, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64};
 pub use rolling::{
     Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, rolling_moments, rolling_order,

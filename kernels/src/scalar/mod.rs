@@ -2,9 +2,13 @@
 
 pub mod aggregate;
 pub mod anomaly;
+pub mod arg;
+pub mod co_moments;
 pub mod column;
 pub mod dictionary;
+pub mod first_last;
 pub mod histogram;
+pub mod moments;
 pub mod partition;
 pub mod rolling;
 pub mod selection;

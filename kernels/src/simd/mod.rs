@@ -4,12 +4,17 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod anomaly;
+pub(crate) mod arg;
+pub(crate) mod co_moments;
 pub(crate) mod column;
+pub(crate) mod first_last;
 pub(crate) mod histogram;
 mod lanes;
+pub(crate) mod moments;
 pub(crate) mod partition;
 pub(crate) mod prefetch;
 pub(crate) mod rolling;
+pub(crate) mod scatter;
 pub(crate) mod selection;
 pub(crate) mod sketch;
 pub(crate) mod smooth;

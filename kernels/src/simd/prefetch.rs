@@ -6,7 +6,24 @@ pub(crate) const FAR: usize = 256 * 1024;
 /// Asks for the cache line of `of[index]`; an index outside is harmless.
 #[inline(always)]
 pub(crate) fn prefetch<T>(of: &[T], index: usize) {
-    let address = of.as_ptr().wrapping_add(index);
+    ask(of.as_ptr().wrapping_add(index).cast());
+}
+
+/// Asks for every cache line of `of[index]`; an index outside is harmless.
+#[inline(always)]
+pub(crate) fn prefetch_all<T>(of: &[T], index: usize) {
+    let address: *const u8 = of.as_ptr().wrapping_add(index).cast();
+    for line in 0..size_of::<T>().div_ceil(64) {
+        ask(address.wrapping_add(line * 64));
+    }
+    // Vectors of cells are aligned to 16 bytes, so that no smaller cell lies across two lines.
+    if size_of::<T>() > 16 {
+        ask(address.wrapping_add(size_of::<T>() - 1));
+    }
+}
+
+#[inline(always)]
+fn ask(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program can see and does not fault, whatever the address; SSE is part of x86_64.
     unsafe {
