@@ -49,8 +49,10 @@ impl<const MAX: bool> Arg<MAX> {
     /// Keeps the better of two.
     #[inline(always)]
     pub(crate) fn take(&mut self, other: Self) {
-        let better = (other.key < self.key) | ((other.key == self.key) & (other.payload < self.payload));
-        *self = if better { other } else { *self };
+        // A branch, for a better row soon is rare: the k-th of a group is one with a probability of 1 / k.
+        if (other.key < self.key) | ((other.key == self.key) & (other.payload < self.payload)) {
+            *self = other;
+        }
     }
 
     /// Whether no row was taken in. A row whose payload is `i64::MAX` counts as none if its value, too, is the last in order

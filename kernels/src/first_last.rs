@@ -52,7 +52,12 @@ impl<const LAST: bool> FirstLast<LAST> {
     #[inline(always)]
     pub(crate) fn take(&mut self, other: Self) {
         let better = (other.time < self.time) | ((other.time == self.time) & (other.sequence < self.sequence));
-        *self = if better { other } else { *self };
+        if LAST {
+            // No branch: where rows are out of order, it could not be foretold.
+            *self = if better { other } else { *self };
+        } else if better {
+            *self = other;
+        }
     }
 
     /// Whether no row was taken in.

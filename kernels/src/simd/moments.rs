@@ -5,10 +5,12 @@ use std::ops::Range;
 use super::Level;
 use super::scatter::{self, Rows};
 use crate::bits::Bits;
+use crate::cell::two_sum;
 use crate::moments::Moments;
 use crate::value::Value;
 
-/// Running sums of a fold: two registers of AVX-512, four of AVX2.
+/// Running sums of a fold: four registers of AVX2 for each part, and enough for the compiler to keep them in a loop that it
+/// turns into vectors; eight it unrolls into single floats.
 const LANES: usize = 16;
 
 pub(crate) fn accumulate<T: Value>(level: Level, cells: &mut [Moments], slots: &[u32], values: &[T], validity: Option<Bits<'_>>) {
@@ -41,16 +43,12 @@ impl<T: Value> Rows for Column<'_, T> {
     fn fold(self, cell: &mut Moments, rows: Range<usize>) {
         let values = &self.0[rows];
         let Some(first) = values.first() else { return };
-        let mut lanes = [Moments { shift: cell.shift_for(first.to_f64()), ..Moments::EMPTY }; LANES];
+        let mut lanes = Lanes { shift: cell.shift_for(first.to_f64()), sums: [[0.0; LANES]; 2], lost: [[0.0; LANES]; 2] };
         let mut chunks = values.chunks_exact(LANES);
-        let turns = (values.len() / LANES) as u64;
-        lanes.iter_mut().for_each(|lane| lane.count = turns);
-        let mut columns = Lanes { shift: lanes[0].shift, sums: [[0.0; LANES]; 2], lost: [[0.0; LANES]; 2] };
         for chunk in &mut chunks {
-            columns.add(&std::array::from_fn(|lane| chunk[lane].to_f64()));
+            lanes.add(&std::array::from_fn(|lane| chunk[lane].to_f64()));
         }
-        columns.into(&mut lanes);
-        lanes.iter().for_each(|lane| _ = cell.combine(lane));
+        lanes.add_to(cell, (values.len() - chunks.remainder().len()) as u64);
         chunks.remainder().iter().for_each(|value| _ = cell.add(value.to_f64()));
     }
 
@@ -84,11 +82,16 @@ impl Lanes {
         }
     }
 
+    /// Takes the values of all lanes, `count` of them, into the cell that the shift is of.
     #[inline(always)]
-    fn into(self, cells: &mut [Moments; LANES]) {
-        for (lane, cell) in cells.iter_mut().enumerate() {
-            cell.sums = [self.sums[0][lane], self.sums[1][lane]];
-            cell.lost = [self.lost[0][lane], self.lost[1][lane]];
+    fn add_to(&self, cell: &mut Moments, count: u64) {
+        cell.shift = self.shift;
+        cell.count += count;
+        for (part, (sums, lost)) in self.sums.iter().zip(&self.lost).enumerate() {
+            for (sum, lost) in sums.iter().zip(lost) {
+                let (total, error) = two_sum(cell.sums[part], *sum);
+                (cell.sums[part], cell.lost[part]) = (total, (cell.lost[part] + lost) + error);
+            }
         }
     }
 }
