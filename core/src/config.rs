@@ -78,7 +78,7 @@ const _: () = assert!(BATCH_RING.is_power_of_two());
 /// Which way bytes come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IoBackend {
-    /// io_uring where the kernel allows it, else epoll and blocking reads; the choice is logged.
+    /// io_uring for sockets and direct reads where the kernel allows it, else epoll and blocking reads; the choice is logged.
     #[default]
     Auto,
     /// io_uring or an error.

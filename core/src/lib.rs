@@ -34,7 +34,7 @@
 //! * **Windows** are [`tumbling`] or [`hopping`]; rows are accumulated once, in panes, and windows combine panes.
 //! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
-//! * **Bytes** come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
+//! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
 //! * **Limits** are on by default and all in one place: [`config`].
 //!

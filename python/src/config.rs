@@ -42,7 +42,8 @@ impl FromPyObject<'_, '_> for Interval {
 /// The knobs of a run. What is left out keeps its default, which suits most.
 ///
 /// Args:
-///     io: How bytes come in: "auto" (io_uring where the kernel allows it, else epoll), "uring" or "portable".
+///     io: How bytes come in: "auto" (io_uring for sockets and direct reads where the kernel allows it,
+///         else epoll and blocking reads), "uring" or "portable".
 ///         The environment variable THALWEG_IO sets the default.
 ///     batch_rows: Rows after which a batch is handed on.
 ///     linger: The longest that a row waits for its batch to fill.

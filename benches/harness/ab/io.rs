@@ -1,5 +1,9 @@
 //! io_uring or portable calls; one thread or a source thread beside the worker.
 
+use std::fs::File;
+use std::path::Path;
+
+use rustix::fs::Advice;
 use thalweg::config::IoBackend;
 use thalweg::{Config, Stream};
 
@@ -15,54 +19,88 @@ const CROWD: Crowd = Crowd { clients: 256, piece: 1_024 };
 
 const BACKENDS: [(&str, IoBackend); 2] = [("io_uring", IoBackend::Uring), ("portable", IoBackend::Portable)];
 
+const SOCKET: &str = "NDJSON over TCP to rows, io_uring beside epoll";
+const CROWDED: &str = "NDJSON over TCP to rows, 256 clients that send 1 KiB at a time, seconds of the receiver's core";
+const CACHED: &str = "NDJSON file to rows, io_uring beside blocking reads";
+const COLD: &str = "NDJSON file that no cache holds to rows, io_uring beside blocking reads";
+const DIRECT: &str = "NDJSON file past the cache (O_DIRECT) to rows, io_uring beside blocking reads";
+const THREADS: &str = "NDJSON file to windows, one thread beside a source thread";
+
 pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
-    let (socket, crowd, file, threads) = (
-        "NDJSON over TCP to rows, io_uring beside epoll",
-        "NDJSON over TCP to rows, 256 clients that send 1 KiB at a time, seconds of the receiver's core",
-        "NDJSON file to rows, io_uring beside blocking reads",
-        "NDJSON file to windows, one thread beside a source thread",
-    );
-    if ![socket, crowd, file, threads].iter().any(|name| common.wants(name)) {
+    if ![SOCKET, CROWDED, CACHED, COLD, DIRECT, THREADS].iter().any(|name| common.wants(name)) {
         return Ok(());
     }
     let lines = Lines::prepare(common)?;
-    let expected = Answer::of_rows(lines.rows as u64);
-    let hold = |name: &str, contenders: Vec<Contender<'_>>| Contest::hold(name, Work::bytes(lines.bytes.len()), common, contenders);
-    for (name, clients, timing) in [(socket, Crowd::ONE, common.timing), (crowd, CROWD, Timing::Cpu)] {
+    sockets(common, &lines, report)?;
+    let stream = lines.file()?;
+    files(common, &lines, &stream, report)?;
+    threads(common, &lines, &windows(&stream), report)
+}
+
+fn sockets(common: &Common, lines: &Lines, report: &mut Report) -> Result<()> {
+    for (name, clients, timing) in [(SOCKET, Crowd::ONE, common.timing), (CROWDED, CROWD, Timing::Cpu)] {
         if common.wants(name) {
-            let (stream, sender) = connect(&lines, clients)?;
+            let (stream, sender) = connect(lines, clients)?;
             let once = |backend: IoBackend| {
                 Run::time(|| {
                     sender.borrow_mut().go()?;
                     rows(&stream, io(backend))
                 })
             };
-            let contender = |(name, backend)| Contender::new(name, expected, move || once(backend));
             let common = &Common { timing, ..common.clone() };
-            report.add(Contest::hold(name, Work::bytes(lines.bytes.len()), common, BACKENDS.map(contender).into())?);
+            report.add(hold(name, common, lines, &once)?);
         }
     }
-    let stream = lines.file()?;
-    if common.wants(file) {
-        let stream = &stream;
-        let contender = |(name, backend)| Contender::new(name, expected, move || Run::time(|| rows(stream, io(backend))));
-        report.add(hold(file, BACKENDS.map(contender).into())?);
-    }
-    if common.wants(threads) {
-        let windows = windows(&stream);
-        let contenders = vec![
-            Contender::new("one thread", lines.windows, || Run::time(|| run(&windows, Config::default()))),
-            Contender::new("source thread and worker", lines.windows, || {
-                machine::unpin();
-                let result = Run::time(|| run(&windows, with_source_thread()));
-                machine::pin(0);
-                // Two threads' work is not to be had on one core.
-                result.map(|run| Run { cpu_seconds: None, ..run })
-            }),
-        ];
-        report.add(hold(threads, contenders)?);
+    Ok(())
+}
+
+fn files(common: &Common, lines: &Lines, stream: &Stream, report: &mut Report) -> Result<()> {
+    for name in [CACHED, COLD, DIRECT] {
+        if common.wants(name) {
+            let once = |backend: IoBackend| {
+                if name == COLD {
+                    forget(lines.path.path())?;
+                }
+                let mut config = io(backend);
+                config.direct_io = name == DIRECT;
+                Run::time(|| rows(stream, config))
+            };
+            report.add(hold(name, common, lines, &once)?);
+        }
     }
     Ok(())
+}
+
+fn threads(common: &Common, lines: &Lines, windows: &Stream, report: &mut Report) -> Result<()> {
+    if !common.wants(THREADS) {
+        return Ok(());
+    }
+    let contenders = vec![
+        Contender::new("one thread", lines.windows, || Run::time(|| run(windows, Config::default()))),
+        Contender::new("source thread and worker", lines.windows, || {
+            machine::unpin();
+            let result = Run::time(|| run(windows, with_source_thread()));
+            machine::pin(0);
+            // Two threads' work is not to be had on one core.
+            result.map(|run| Run { cpu_seconds: None, ..run })
+        }),
+    ];
+    report.add(Contest::hold(THREADS, Work::bytes(lines.bytes.len()), common, contenders)?);
+    Ok(())
+}
+
+/// Both backends at the same bytes.
+fn hold(name: &str, common: &Common, lines: &Lines, once: &dyn Fn(IoBackend) -> Result<Run>) -> Result<Contest> {
+    let expected = Answer::of_rows(lines.rows as u64);
+    let contender = |(name, backend)| Contender::new(name, expected, move || once(backend));
+    Contest::hold(name, Work::bytes(lines.bytes.len()), common, BACKENDS.map(contender).into())
+}
+
+/// Drops a file from the system's cache.
+fn forget(path: &Path) -> Result<()> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    Ok(rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
 /// Rows that come out of a stream of events without any step.

@@ -6,8 +6,8 @@
 //!
 //! | backend | how | when |
 //! |---|---|---|
-//! | io_uring | multishot accept and receive into provided buffers, file reads at depth into registered buffers | Linux 6.0 or later, where allowed |
-//! | portable | epoll, non-blocking receives, blocking reads | everywhere else |
+//! | io_uring | multishot accept and receive into provided buffers, file reads at depth into registered buffers | sockets and direct reads on Linux 6.0 or later, where allowed |
+//! | portable | epoll, non-blocking receives, blocking reads | files through the page cache, and everything elsewhere |
 //! | [`sim::Sim`] | a seeded script of clients and faults | tests and simulations |
 
 mod pool;
@@ -159,6 +159,19 @@ pub fn open(config: &Config) -> Result<Box<dyn Io>> {
             SAID.call_once(|| tracing::warn!(backend = portable::NAME, %error, "reads through epoll instead of io_uring"));
             portable()
         }
+    }
+}
+
+/// Opens the backend for files, pipes and terminals: as [`open`], but [`IoBackend::Auto`] takes blocking reads unless files
+/// are read past the page cache, where reads in flight together pay. Through the cache, warm or cold, io_uring was not
+/// faster than the kernel's own reading ahead (`thalweg-bench ab`).
+///
+/// # Errors
+/// As [`open`].
+pub fn open_for_files(config: &Config) -> Result<Box<dyn Io>> {
+    match config.io {
+        IoBackend::Auto if !config.direct_io => portable(),
+        _ => open(config),
     }
 }
 

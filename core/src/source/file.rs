@@ -95,7 +95,7 @@ impl FileSource {
     /// [`Kind::Config`](crate::error::Kind::Config) if there is no path or the backend that `config` demands cannot be
     /// had, [`Kind::Connector`](crate::error::Kind::Connector) for what cannot be opened or is a folder.
     pub fn new(paths: Vec<PathBuf>, decoder: Box<dyn Decoder>, config: &Config, clock: SharedClock) -> Result<FileSource> {
-        FileSource::with_io(paths, decoder, config, clock, crate::io::open(config)?)
+        FileSource::with_io(paths, decoder, config, clock, crate::io::open_for_files(config)?)
     }
 
     /// As [`FileSource::new`], through a given backend.

@@ -30,6 +30,12 @@ fn row(line: usize, width: usize) -> String {
     format!("{line:0width$};", width = width.saturating_sub(2))
 }
 
+/// Every way of reading that this system allows.
+fn backends() -> impl Iterator<Item = IoBackend> {
+    let uring = crate::io::probe().is_ok().then_some(IoBackend::Uring);
+    [IoBackend::Auto, IoBackend::Portable].into_iter().chain(uring)
+}
+
 #[test]
 fn files_are_byte_exact_and_alike_on_every_backend() {
     let directory = tempfile::tempdir_in(".").unwrap();
@@ -37,7 +43,7 @@ fn files_are_byte_exact_and_alike_on_every_backend() {
     let shapes = [(0, 8), (3, 20), (READ_BUFFER_BYTES / 64, 64), (READ_BUFFER_BYTES / 64, 65), (30_000, 100)];
     let paths = files(directory.path(), &shapes);
     let mut runs = Vec::new();
-    for io in [IoBackend::Auto, IoBackend::Portable] {
+    for io in backends() {
         for direct_io in [false, true] {
             let run = run(&mut source(&paths, &Config { io, direct_io, batch_rows: 5_000, ..Config::default() }));
             for (at, &(lines, width)) in shapes.iter().enumerate() {
@@ -79,7 +85,7 @@ fn pipes_are_read_beside_files() {
     let fifo = directory.path().join("fifo");
     rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
     paths.push(fifo.clone());
-    for io in [IoBackend::Auto, IoBackend::Portable] {
+    for io in backends() {
         let mut source = source(&paths, &Config { io, ..Config::default() });
         let fifo = fifo.clone();
         let writer = thread::spawn(move || {
