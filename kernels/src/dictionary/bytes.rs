@@ -1,6 +1,8 @@
 //! Byte-string keys: a hash table of fingerprints over an arena of keys.
 
-use super::{AHEAD, BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
+use std::ops::Range;
+
+use super::{AHEAD, BLOCK, Full, OVERWRITE, Slots, after, fold_multiply, may_fill, random_seed};
 use crate::simd::prefetch::{FAR, prefetch};
 
 /// Entries of the first table.
@@ -21,6 +23,8 @@ pub struct BytesDictionary {
     arena: Vec<u8>,
     /// Bytes of the arena that no live key is in.
     wasted: usize,
+    /// Whether keys lie in the arena in the order of their slots.
+    in_order: bool,
     slots: Slots,
     seeds: [u64; 2],
 }
@@ -49,6 +53,7 @@ impl BytesDictionary {
             spans: Vec::new(),
             arena: Vec::new(),
             wasted: 0,
+            in_order: true,
             slots: Slots::new(max_slots),
             seeds: [random_seed(), random_seed()],
         }
@@ -96,14 +101,50 @@ impl BytesDictionary {
         &self.arena[span.start..span.start + span.len]
     }
 
+    /// Appends the keys of a range of slots, in order, as an Arrow string or binary array has them: their bytes to `data`, and
+    /// to `offsets`, which must end with the length of `data` on entry, the end of each. Freed and reserved slots are of no
+    /// bytes. Returns the slot after the last that was appended: the end of the range, unless offsets would pass `i32::MAX`.
+    ///
+    /// # Panics
+    /// If a slot was never handed out.
+    pub fn append_keys(&self, slots: Range<u32>, offsets: &mut Vec<i32>, data: &mut Vec<u8>) -> u32 {
+        let spans = &self.spans[slots.start as usize..slots.end as usize];
+        let mut end = data.len();
+        let fitting = spans.iter().map_while(|span| {
+            end += span.len;
+            i32::try_from(end).ok()
+        });
+        let before = offsets.len();
+        offsets.extend(fitting);
+        let spans = &spans[..offsets.len() - before];
+        if let ([first, ..], [.., last], true) = (spans, spans, self.in_order && self.wasted == 0) {
+            data.extend_from_slice(&self.arena[first.start..last.start + last.len]);
+        } else {
+            spans.iter().for_each(|span| data.extend_from_slice(&self.arena[span.start..span.start + span.len]));
+        }
+        slots.start + spans.len() as u32
+    }
+
     /// Frees a live slot for the next new key. A slot that is not live is left alone.
     pub fn remove(&mut self, slot: u32) {
-        let Some(&Span { len, hash, .. }) = self.spans.get(slot as usize) else { return };
+        if !self.unlist(slot) {
+            return;
+        }
+        self.wasted += std::mem::take(&mut self.spans[slot as usize].len);
+        self.slots.give_back(slot);
+        if self.wasted > SLACK.max(self.arena.len() / 2) {
+            self.pack();
+        }
+    }
+
+    /// Takes the entry of a slot out of the table, and moves back those that had probed past it; whether there was one.
+    fn unlist(&mut self, slot: u32) -> bool {
+        let Some(&Span { hash, .. }) = self.spans.get(slot as usize) else { return false };
         let mask = self.mask();
         let mut hole = self.home(hash);
         while self.entries[hole].slot != slot + 1 {
             if self.entries[hole].slot == 0 {
-                return;
+                return false;
             }
             hole = after(hole, mask);
         }
@@ -117,12 +158,7 @@ impl BytesDictionary {
             index = after(index, mask);
         }
         self.entries[hole] = Entry::default();
-        self.spans[slot as usize].len = 0;
-        self.slots.give_back(slot);
-        self.wasted += len;
-        if self.wasted > SLACK.max(self.arena.len() / 2) {
-            self.pack();
-        }
+        true
     }
 
     /// Frees live slots, as [`Self::remove`] does, with the look-ups of many in flight together.
@@ -135,6 +171,22 @@ impl BytesDictionary {
         }
     }
 
+    /// Forgets all keys and slots, and keeps the memory. The cost is in proportion to the slots handed out since the
+    /// dictionary was empty, or to the table if that is smaller.
+    pub fn clear(&mut self) {
+        if self.entries.len() > OVERWRITE * self.slots.next {
+            for slot in 0..self.slots.next {
+                self.unlist(slot as u32);
+            }
+        } else {
+            self.entries.fill(Entry::default());
+        }
+        self.spans.clear();
+        self.arena.clear();
+        self.slots.clear();
+        (self.wasted, self.in_order) = (0, true);
+    }
+
     /// Takes a slot for something that is no key, such as null. Give it back with [`Self::release`].
     ///
     /// # Errors
@@ -142,7 +194,7 @@ impl BytesDictionary {
     pub fn reserve(&mut self) -> Result<u32, Full> {
         let slot = self.slots.take()?;
         if slot as usize == self.spans.len() {
-            self.spans.push(Default::default());
+            self.spans.push(Span { start: self.arena.len(), ..Span::default() });
         }
         Ok(slot)
     }
@@ -212,7 +264,7 @@ impl BytesDictionary {
         let span = Span { start: self.arena.len(), len: key.len(), hash };
         self.arena.extend_from_slice(key);
         match self.spans.get_mut(slot as usize) {
-            Some(old) => *old = span,
+            Some(old) => (*old, self.in_order) = (span, false),
             None => self.spans.push(span),
         }
         if 2 * self.slots.live() > self.entries.len() {
@@ -241,7 +293,7 @@ impl BytesDictionary {
             packed.extend_from_slice(&self.arena[span.start..span.start + span.len]);
             span.start = start;
         }
-        (self.arena, self.wasted) = (packed, 0);
+        (self.arena, self.wasted, self.in_order) = (packed, 0, true);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Integer keys: a table indexed by key while keys lie close together, a hash table once they do not.
 
-use super::{AHEAD, BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
+use super::{AHEAD, BLOCK, Full, OVERWRITE, Slots, after, fold_multiply, may_fill, random_seed};
 use crate::simd::prefetch::{FAR, prefer_huge_pages, prefetch};
 
 /// A range of keys up to this many is always indexed directly: 4 MiB of table, of which only pages in use are backed.
@@ -77,6 +77,13 @@ impl IntDictionary {
         self.keys[slot as usize]
     }
 
+    /// The key of each slot ever handed out, in the order of slots: of all live keys, as long as none was removed. What it
+    /// holds for a freed or reserved slot is not specified.
+    #[inline]
+    pub fn keys(&self) -> &[i64] {
+        &self.keys
+    }
+
     /// Frees a live slot for the next new key. A slot that is not live is left alone.
     pub fn remove(&mut self, slot: u32) {
         let Some(&key) = self.keys.get(slot as usize) else { return };
@@ -99,6 +106,28 @@ impl IntDictionary {
             }
             slots.iter().for_each(|&slot| self.remove(slot));
         }
+    }
+
+    /// Forgets all keys and slots, and keeps the memory. The cost is in proportion to the slots handed out since the
+    /// dictionary was empty, or to the table if that is smaller.
+    pub fn clear(&mut self) {
+        let table = match &mut self.index {
+            Index::Direct(direct) => direct.table.len(),
+            Index::Hashed(hashed) => hashed.entries.len(),
+        };
+        if table > OVERWRITE * self.slots.next {
+            (0..self.slots.next as u32).for_each(|slot| self.remove(slot));
+        } else {
+            match &mut self.index {
+                Index::Direct(direct) => direct.table.fill(0),
+                Index::Hashed(hashed) => hashed.entries.fill(Entry::default()),
+            }
+        }
+        if let Index::Direct(direct) = &mut self.index {
+            (direct.low, direct.high) = (i64::MAX, i64::MIN);
+        }
+        self.keys.clear();
+        self.slots.clear();
     }
 
     /// Takes a slot for something that is no key, such as null. Give it back with [`Self::release`].

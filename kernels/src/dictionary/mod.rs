@@ -2,7 +2,7 @@
 //!
 //! A key gets the lowest slot never used, or the slot most recently freed by a removal, when it first arrives; it keeps
 //! it until it is removed. Slots therefore depend on the order of keys and removals alone, never on hashing, batch size
-//! or backend.
+//! or backend. Cleared, a dictionary hands out slots from 0 again, in the memory that it has.
 
 pub(crate) mod bytes;
 mod int;
@@ -18,6 +18,10 @@ const BLOCK: usize = 256;
 
 /// Rows between asking for a table's entry and using it.
 const AHEAD: usize = 24;
+
+/// Tables of up to so many entries per slot handed out are overwritten when they are cleared; in larger ones, the slots'
+/// entries are looked up.
+const OVERWRITE: usize = 16;
 
 /// A dictionary was asked for one more slot than it may hand out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +66,11 @@ impl Slots {
 
     fn give_back(&mut self, slot: u32) {
         self.freed.push(slot);
+    }
+
+    fn clear(&mut self) {
+        self.next = 0;
+        self.freed.clear();
     }
 
     fn live(&self) -> usize {
