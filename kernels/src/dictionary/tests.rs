@@ -4,6 +4,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::{BytesDictionary, Full, IntDictionary};
+use crate::Backend;
 use crate::scalar::dictionary::Dictionary;
 use crate::testing::{INTS, scramble};
 
@@ -74,8 +75,8 @@ fn check_bytes_list(dictionary: &BytesDictionary, twin: &Dictionary<Vec<u8>>) {
 
 /// Acts on a dictionary and its twin alike and compares them after each.
 macro_rules! act_like_twin {
-    ($dictionary:ident, $assign:ident, $acts:expr, $limit:expr, $key:expr, $listed:path) => {{
-        let mut dictionary = $dictionary::new($limit);
+    ($backend:expr, $dictionary:ident, $assign:ident, $acts:expr, $limit:expr, $key:expr, $listed:path) => {{
+        let mut dictionary = $backend.$dictionary($limit);
         let mut twin = Dictionary::new($limit);
         for act in $acts {
             match act {
@@ -107,17 +108,21 @@ macro_rules! act_like_twin {
 proptest! {
     #[test]
     fn integers_act_like_the_twin(acts in acts(int_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
-        act_like_twin!(IntDictionary, assign_int, acts, limit, |d: &IntDictionary, slot| d.key(slot), check_int_list);
+        for backend in Backend::available() {
+            act_like_twin!(backend, int_dictionary, assign_int, acts.clone(), limit, |d: &IntDictionary, slot| d.key(slot), check_int_list);
+        }
     }
 
     #[test]
     fn byte_strings_act_like_the_twin(acts in acts(byte_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
-        act_like_twin!(BytesDictionary, assign_bytes, acts, limit, |d: &BytesDictionary, slot| d.key(slot).to_vec(), check_bytes_list);
+        for backend in Backend::available() {
+            act_like_twin!(backend, bytes_dictionary, assign_bytes, acts.clone(), limit, |d: &BytesDictionary, slot| d.key(slot).to_vec(), check_bytes_list);
+        }
     }
 }
 
 #[test]
-fn slots_survive_the_move_from_table_to_hash() {
+fn keys_out_of_reach_leave_the_others_their_slots() {
     let mut dictionary = IntDictionary::new(1 << 20);
     let near: Vec<i64> = (0..50_000).map(|n| scramble(n) as i64 & 0xffff).collect();
     let before = assign_int(&mut dictionary, &near).unwrap();
@@ -127,7 +132,7 @@ fn slots_survive_the_move_from_table_to_hash() {
     assert_eq!(moved, (live as u32..live as u32 + 4).collect::<Vec<_>>());
     assert_eq!(assign_int(&mut dictionary, &near).unwrap(), before);
     assert_eq!(moved.iter().map(|&slot| dictionary.key(slot)).collect::<Vec<_>>(), far);
-    assert!(dictionary.bytes() >= dictionary.len() * 16);
+    assert!(dictionary.bytes() >= dictionary.len() * 12);
 }
 
 #[test]
@@ -178,8 +183,9 @@ fn a_cleared_dictionary_hands_out_slots_from_zero_in_the_same_memory() {
         assert_eq!(assign_int(&mut ints, &keys).unwrap(), expected);
         assert_eq!(assign_bytes(&mut strings, &names).unwrap(), expected);
         assert_eq!(ints.keys(), keys);
-        let bytes = (ints.bytes(), strings.bytes());
-        assert!(*held.get_or_insert(bytes) == bytes, "{held:?} {bytes:?}");
+        // The first pane may end while its tables are growing.
+        let (bytes, first) = (ints.bytes().max(strings.bytes()), pane == 0);
+        assert!(first || *held.get_or_insert(bytes) == bytes, "{held:?} {bytes:?}");
         ints.clear();
         strings.clear();
         assert!(ints.is_empty() && strings.is_empty() && ints.keys().is_empty());
