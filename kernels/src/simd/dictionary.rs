@@ -239,24 +239,42 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize> Kernel for Find<'_, K, M, WA
         for (home, &mark) in homes.iter_mut().zip(marks) {
             *home = view.address(mark.into());
         }
-        let far = size_of_val(view.now) > FAR;
-        if far {
-            homes[..AHEAD].iter().for_each(|&home| ask(home.cast()));
-        }
-        let mut missing = 0;
-        for (i, ((&home, &mark), found)) in homes.iter().zip(marks).zip(found).enumerate() {
-            if far {
-                ask(homes[i + AHEAD].cast());
+        // SAFETY: the home of a hash is the top bits of it, as many as number the buckets of its table.
+        unsafe {
+            if size_of_val(view.now) > FAR {
+                homes[..AHEAD].iter().for_each(|&home| ask(home.cast()));
+                probe::<V, K, M, WAYS, true>(v, &view, &homes, marks, found);
+            } else {
+                probe::<V, K, M, WAYS, false>(v, &view, &homes, marks, found);
             }
-            // SAFETY: the home of a hash is the top bits of it, as many as number the buckets of its table.
-            let bucket = unsafe { &*home };
-            *found = bucket.find(v, mark.into());
-            if *found == 0 && bucket.passed > 0 {
-                *found = further(&view, mark.into());
-            }
-            missing += u32::from(*found == 0);
         }
-        missing == 0
+        found.iter().fold(u32::MAX, |least, &found| least.min(found)) > 0
+    }
+}
+
+/// Looks in the buckets at the homes of marks, asking for those that come [`AHEAD`] rows later if they are far.
+///
+/// # Safety
+/// The homes are of the marks, in the buckets of the view.
+#[inline(always)]
+unsafe fn probe<V: Vector, K: Copy + Into<M>, M: Mark, const WAYS: usize, const FAR: bool>(
+    v: V,
+    view: &View<'_, M, WAYS>,
+    homes: &[*const Bucket<M, WAYS>; BLOCK + AHEAD],
+    marks: &[K],
+    found: &mut [u32],
+) {
+    let rows = marks.iter().zip(found).zip(homes.iter().zip(&homes[AHEAD..]));
+    for ((&mark, found), (&home, next)) in rows {
+        if FAR {
+            ask((*next).cast());
+        }
+        // SAFETY: the caller's promise.
+        let bucket = unsafe { &*home };
+        *found = bucket.find(v, mark.into());
+        if *found == 0 && bucket.passed > 0 {
+            *found = further(view, mark.into());
+        }
     }
 }
 
