@@ -1,5 +1,7 @@
 //! A dictionary of keys: one encoded column to slots.
 
+use std::ops::Range;
+
 use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::compute::take;
@@ -132,11 +134,7 @@ impl Keys {
             }
             match (&mut self.table, &other.table) {
                 (Table::Int(dictionary), Table::Int(other)) => dictionary.assign(&other.keys()[part], slots).map_err(full)?,
-                (Table::Bytes(dictionary), Table::Bytes(other)) => {
-                    let (mut offsets, mut data) = (vec![0], Vec::new());
-                    other.append_keys(part, &mut offsets, &mut data);
-                    dictionary.assign(&offsets, &data, slots).map_err(full)?;
-                }
+                (Table::Bytes(dictionary), Table::Bytes(other)) => absorb_bytes(dictionary, other, part, slots)?,
                 _ => slots.resize(slots.len() + part.len(), 0),
             }
         }
@@ -174,6 +172,17 @@ impl Keys {
 
 fn full(error: Full) -> Error {
     Error::state(format!("more than {} keys are live at once; raise `max_keys`, use shorter windows or a coarser key", error.limit))
+}
+
+/// Takes in the keys of some slots of `other`, as many at a time as offsets of 32 bits reach.
+fn absorb_bytes(dictionary: &mut BytesDictionary, other: &BytesDictionary, part: Range<usize>, slots: &mut Vec<u32>) -> Result<()> {
+    let mut rest = part.start as u32..part.end as u32;
+    while !rest.is_empty() {
+        let (mut offsets, mut data) = (vec![0], Vec::new());
+        rest.start = other.append_keys(rest.clone(), &mut offsets, &mut data);
+        dictionary.assign(&offsets, &data, slots).map_err(full)?;
+    }
+    Ok(())
 }
 
 fn assign_integers(dictionary: &mut IntDictionary, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<(), Full> {

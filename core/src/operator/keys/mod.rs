@@ -250,12 +250,13 @@ fn integers(keys: impl ExactSizeIterator<Item = i64>, data_type: &DataType, null
 }
 
 fn strings<'a>(slots: &Slots<'_>, key: impl Fn(u32) -> &'a [u8], data_type: &DataType, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-    let mut data = Vec::new();
-    let lengths = slots.map(|slot| {
-        data.extend_from_slice(key(slot));
-        key(slot).len()
-    });
-    let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
+    let (mut offsets, mut data) = (vec![0], Vec::new());
+    for key in slots.map(key) {
+        data.extend_from_slice(key);
+        let end = i32::try_from(data.len());
+        offsets.push(end.map_err(|_| Error::state("the keys of one batch of results are longer than 2 GiB; use shorter keys"))?);
+    }
+    let offsets = OffsetBuffer::<i32>::new(offsets.into());
     let plain: ArrayRef = match as_string(data_type) {
         Some(DataType::Binary) => Arc::new(BinaryArray::try_new(offsets, data.into(), nulls)?),
         _ => Arc::new(StringArray::try_new(offsets, data.into(), nulls)?),
