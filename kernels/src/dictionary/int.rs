@@ -347,7 +347,7 @@ mod tests {
         let (mut near, mut far) = (IntDictionary::new(1 << 20), IntDictionary::new(1 << 20));
         for pane in 0..3 {
             for n in 0..100_000 {
-                near.assign(&[pane << 30 | n * 7919 % 100_003], &mut Vec::new()).unwrap();
+                near.assign(&[(pane << 30) + n * 7919 % 100_003], &mut Vec::new()).unwrap();
                 far.assign(&[scramble(n as u64) as i64], &mut Vec::new()).unwrap();
             }
             near.clear();
