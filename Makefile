@@ -44,6 +44,7 @@ venv: setup
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
 
 bench: setup venv
+	$(PYTHON) -m pip install --quiet --requirement benches/peers/requirements.txt
 	cargo run --release --bin thalweg-bench -- all --python $(PYTHON)
 
 setup:

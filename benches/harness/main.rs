@@ -18,6 +18,7 @@ mod peer;
 mod record;
 mod reference;
 mod report;
+mod rolling;
 mod sender;
 mod transport;
 

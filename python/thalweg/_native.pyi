@@ -304,6 +304,9 @@ def tumbling(size: _Duration) -> Window:
 def hopping(size: _Duration, slide: _Duration) -> Window:
     """Windows of `size` that begin every `slide`."""
 
+def rolling(*, rows: int | None = None, range: _Duration | None = None) -> Window:
+    """A window for each row, of the rows of its key up to it: the last `rows`, or those of a `range` of time."""
+
 def count(column: str | None = None) -> Aggregate:
     """How many rows, or in how many of them `column` is not null."""
 
@@ -318,6 +321,15 @@ def min(column: str) -> Aggregate:
 
 def max(column: str) -> Aggregate:
     """The greatest value of a column."""
+
+def var(column: str) -> Aggregate:
+    """The variance of a column as a sample."""
+
+def std(column: str) -> Aggregate:
+    """The standard deviation of a column as a sample."""
+
+def zscore(column: str) -> Aggregate:
+    """A row's value against the rows before it, in their standard deviations; of rolling windows only."""
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""

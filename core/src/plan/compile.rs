@@ -11,12 +11,14 @@ use crate::operator::derive::{Derive, Select};
 use crate::operator::detect::Detect;
 use crate::operator::event_time::TimeColumn;
 use crate::operator::filter::Filter;
+use crate::operator::rolling::Rolling;
 use crate::operator::window::Window;
 use crate::plan::{EventTime, Node, Step, Stream};
 use crate::runtime::{Graph, Target, TimeStage};
 use crate::source::OpenSource;
 use crate::time::Unit;
 use crate::watermark::Watermarks;
+use crate::window::Windowing;
 
 /// A stream from its source on: the source, then the streams after each step.
 fn chain(stream: &Stream) -> Result<(&dyn OpenSource, Vec<&Stream>)> {
@@ -67,8 +69,13 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) ->
             let schema = SchemaRef::clone(select.schema());
             plain(Box::new(select), schema)
         }
-        Step::Window { spec, by, aggregates } => {
-            let unit = unit.ok_or_else(|| Error::config("a window needs event times; call `event_time(column)` before `window`"))?;
+        Step::Window { spec: Windowing::Rolling(spec), by, aggregates } => {
+            let rolling = Rolling::new(*spec, by, aggregates, input, unit, config)?;
+            let schema = rolling.schema();
+            plain(Box::new(rolling), schema)
+        }
+        Step::Window { spec: Windowing::Panes(spec), by, aggregates } => {
+            let unit = unit.ok_or_else(no_event_time)?;
             let window = Window::new(*spec, by, aggregates, input, unit, config)?;
             let (schema, pane) = (window.schema(), Some(window.pane_length()));
             Built { operator: Box::new(window), schema, pane }
@@ -79,6 +86,10 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) ->
             plain(Box::new(detect), schema)
         }
     })
+}
+
+fn no_event_time() -> Error {
+    Error::config("a window needs event times; call `event_time(column)` before `window`")
 }
 
 fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
@@ -142,6 +153,7 @@ impl<'a> Compiler<'a> {
             compiler.head.push(Arc::as_ptr(&stream.node));
             match step_of(stream) {
                 Some(Step::EventTime(time)) => compiler.time = Some(time_stage(time, &compiler.head_schema)?),
+                Some(Step::Window { .. }) => return Err(no_event_time()),
                 Some(step) => {
                     let built = build(step, &compiler.head_schema, None, config)?;
                     compiler.prelude.push((step.to_string(), built.operator));

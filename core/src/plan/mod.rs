@@ -18,7 +18,7 @@ use crate::expr::Expression;
 use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
 use crate::source::{Memory, OpenSource, Reader, Readers};
-use crate::window::WindowSpec;
+use crate::window::Windowing;
 pub use query::{Batches, Pulled, Query};
 pub use table::Table;
 
@@ -44,7 +44,7 @@ enum Step {
     Filter(Expression),
     WithColumns(Vec<(String, Expression)>),
     Select(Vec<Expression>),
-    Window { spec: WindowSpec, by: Vec<String>, aggregates: Vec<Aggregate> },
+    Window { spec: Windowing, by: Vec<String>, aggregates: Vec<Aggregate> },
     Detect(Detection),
 }
 
@@ -158,9 +158,10 @@ impl Stream {
         self.then(Step::Select(columns.into_iter().map(Into::into).collect()))
     }
 
-    /// Cuts the stream into windows; go on with [`Windowed::by`] and [`Windowed::agg`].
-    pub fn window(&self, spec: WindowSpec) -> Windowed {
-        Windowed { input: self.clone(), spec, by: Vec::new() }
+    /// Cuts the stream into windows, or gives every row its own, with [`rolling_rows`](crate::rolling_rows) and
+    /// [`rolling_range`](crate::rolling_range); go on with [`Windowed::by`] and [`Windowed::agg`].
+    pub fn window(&self, spec: impl Into<Windowing>) -> Windowed {
+        Windowed { input: self.clone(), spec: spec.into(), by: Vec::new() }
     }
 
     /// Adds `score` and `is_anomaly` to every row.
@@ -234,7 +235,7 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone)]
 pub struct Windowed {
     input: Stream,
-    spec: WindowSpec,
+    spec: Windowing,
     by: Vec<String>,
 }
 
@@ -245,7 +246,8 @@ impl Windowed {
         self
     }
 
-    /// One row per window and group: the `by` columns, `window_start`, `window_end`, the aggregates.
+    /// One row per window and group: the `by` columns, `window_start`, `window_end`, the aggregates. Of rolling windows one row
+    /// per row: its columns, the aggregates.
     pub fn agg(self, aggregates: impl IntoIterator<Item = Aggregate>) -> Stream {
         self.input.then(Step::Window { spec: self.spec, by: self.by, aggregates: aggregates.into_iter().collect() })
     }
