@@ -46,7 +46,8 @@ def test_the_last_rows_of_each_card_agree_with_polars(batch_rows: int) -> None:
 
 def test_a_range_of_time_and_the_score_of_a_row() -> None:
     rows = rows_of(make_payments(2_000))
-    windows = tw.from_arrow(make_payments(2_000)).event_time("ts").window(tw.rolling(range=timedelta(seconds=3)), by="card")
+    stream = tw.from_arrow(make_payments(2_000)).event_time("ts")
+    windows = stream.window(tw.rolling(range=timedelta(seconds=3)), by="card")
     result = rows_of(windows.agg(n=tw.count(), z=tw.zscore("amount"), v=tw.var("amount")).collect())
     assert len(result) == len(rows)
     seen: dict[str | None, list[tuple[int, float | None]]] = {}

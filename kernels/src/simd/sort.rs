@@ -30,34 +30,34 @@ impl Kernel for Sorted<'_> {
         if descents > 0 && times.len() < FEW_ROWS {
             return scalar::sort::sorted_rows(times, rows);
         }
+        let all = 0..times.len() as u32;
         rows.clear();
-        rows.extend(0..times.len() as u32);
         if descents == 0 {
-            return;
+            return rows.extend(all);
         }
         let (low, high) = times.iter().fold((i64::MAX, i64::MIN), |(low, high), &time| (low.min(time), high.max(time)));
         let distance = |row: u32| times[row as usize].wrapping_sub(low) as u64;
         let digits = (u64::BITS - (high.wrapping_sub(low) as u64).leading_zeros()).div_ceil(DIGIT);
-        // The first pass takes the rows as they are, without asking which.
-        let mut sorted = vec![0; times.len()];
         let mut counts = [0; 1 << DIGIT];
-        place(&mut counts, times.iter().map(|time| time.wrapping_sub(low) as u64), rows, 0, &mut sorted);
-        std::mem::swap(rows, &mut sorted);
+        // The first pass goes over the times as they are, without asking which row is next.
+        rows.resize(times.len(), 0);
+        place(&mut counts, times.iter().map(|time| time.wrapping_sub(low) as u64).zip(all), 0, rows);
+        let mut sorted = if digits > 1 { vec![0; times.len()] } else { Vec::new() };
         for digit in 1..digits {
-            place(&mut counts, rows.iter().map(|&row| distance(row)), rows, digit * DIGIT, &mut sorted);
+            place(&mut counts, rows.iter().map(|&row| (distance(row), row)), digit * DIGIT, &mut sorted);
             std::mem::swap(rows, &mut sorted);
         }
     }
 }
 
-/// Places rows in order of the digit of their distances that begins at bit `shift`.
+/// Places rows, each with its distance, in order of the digit of the distance that begins at bit `shift`.
 #[inline(always)]
-fn place(counts: &mut [u32; 1 << DIGIT], distances: impl Iterator<Item = u64> + Clone, rows: &[u32], shift: u32, sorted: &mut [u32]) {
+fn place(counts: &mut [u32; 1 << DIGIT], rows: impl Iterator<Item = (u64, u32)> + Clone, shift: u32, sorted: &mut [u32]) {
     let digit = |distance: u64| (distance >> shift) as usize % (1 << DIGIT);
     counts.fill(0);
-    distances.clone().for_each(|distance| counts[digit(distance)] += 1);
+    rows.clone().for_each(|(distance, _)| counts[digit(distance)] += 1);
     prefix_sum_u32(counts);
-    for (distance, &row) in distances.zip(rows) {
+    for (distance, row) in rows {
         let place = &mut counts[digit(distance)];
         sorted[*place as usize] = row;
         *place += 1;

@@ -100,11 +100,12 @@ fn merge(runs: &mut [Run], until: i64) -> Result<Sorted> {
     for (number, run) in runs.iter_mut().enumerate() {
         let due = run.gone..run.gone + run.due(until);
         times.extend_from_slice(&run.times[due.clone()]);
-        rows.extend(run.order[due.clone()].iter().map(|&row| (number, row as usize)));
+        rows.extend(run.order[due.clone()].iter().map(|&row| (number as u32, row)));
         run.gone = due.end;
     }
     sorted_rows(&times, &mut order);
-    let rows: Vec<(usize, usize)> = order.iter().map(|&place| rows[place as usize]).collect();
+    let rows = order.iter().map(|&place| rows[place as usize]).map(|(run, row): (u32, u32)| (run as usize, row as usize));
+    let rows: Vec<(usize, usize)> = rows.collect();
     let records: Vec<&RecordBatch> = runs.iter().map(|run| &run.records).collect();
     let records = interleave_record_batch(&records, &rows)?;
     Ok(Sorted { records, times: order.iter().map(|&place| times[place as usize]).collect() })
