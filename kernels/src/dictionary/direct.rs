@@ -12,6 +12,8 @@ pub(super) struct Direct {
     /// Number of the first page: its keys divided by [`PAGE`], rounded down.
     first: i64,
     pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// Pages that exist.
+    backed: usize,
     len: usize,
 }
 
@@ -21,10 +23,14 @@ impl Direct {
         self.len
     }
 
+    /// Pages from the first to the last key in reach.
+    pub fn span(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let backed = self.pages.iter().flatten().count();
-        self.pages.capacity() * size_of::<Option<Box<[u32; PAGE]>>>() + backed * size_of::<[u32; PAGE]>()
+        self.pages.capacity() * size_of::<Option<Box<[u32; PAGE]>>>() + self.backed * size_of::<[u32; PAGE]>()
     }
 
     #[inline(always)]
@@ -87,6 +93,7 @@ impl Direct {
     /// Adds a key that is not there, within reach, under its slot plus 1.
     pub fn add(&mut self, key: i64, slot: u32) {
         let page = self.page(key);
+        self.backed += usize::from(self.pages[page].is_none());
         self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))[entry(key)] = slot;
         self.len += 1;
     }
@@ -109,10 +116,10 @@ impl Direct {
         let place = self.pages.get_mut(index / PAGE)?;
         let slot = place.as_mut().map_or(0, |page| std::mem::take(&mut page[index % PAGE]));
         if index % PAGE == PAGE - 1 {
-            *place = None;
+            self.backed -= usize::from(place.take().is_some());
         }
         self.len -= usize::from(slot > 0);
-        Some((slot > 0).then(|| ((self.first << PAGE_BITS) + index as i64, slot)))
+        Some((slot > 0).then(|| ((self.first << PAGE_BITS).wrapping_add(index as i64), slot)))
     }
 
     /// Forgets all keys, which are among `keys`, and keeps the pages.

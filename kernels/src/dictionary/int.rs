@@ -260,7 +260,12 @@ impl IntDictionary {
 
     /// Adds a key under its slot plus 1; whether it went to the table indexed by key.
     fn add(&mut self, key: i64, slot: u32) -> bool {
+        let span = self.direct.span();
         let direct = self.dense && self.direct.reach(key, reach(self.slots.live().max(self.seen)));
+        if self.direct.span() > span {
+            // Hashed keys that were out of reach may not be so any more.
+            self.moved = 0;
+        }
         if direct {
             self.direct.add(key, slot);
         } else {
@@ -295,10 +300,10 @@ impl IntDictionary {
             && self.hashed.len() > 0
             && let Some(entries) = self.hashed.pop_bucket(self.moved)
         {
+            self.moved += 1;
             for (key, slot) in entries {
                 self.add(key, slot);
             }
-            self.moved += 1;
         }
     }
 
@@ -363,9 +368,9 @@ mod tests {
     #[test]
     fn a_dictionary_remembers_the_kind_of_its_table() {
         let (mut near, mut far) = (IntDictionary::new(1 << 20), IntDictionary::new(1 << 20));
-        for _ in 0..3 {
+        for pane in 0..3 {
             for n in 0..100_000 {
-                near.assign(&[n * 7919 % 100_003], &mut Vec::new()).unwrap();
+                near.assign(&[pane << 30 | n * 7919 % 100_003], &mut Vec::new()).unwrap();
                 far.assign(&[scramble(n as u64) as i64], &mut Vec::new()).unwrap();
             }
             near.clear();
