@@ -2,7 +2,8 @@
 //!
 //! Every connection is a partition of its own, with a fresh id. All datagrams of a socket are one partition, and each
 //! is a whole number of frames, so that the last one in it needs no terminator; offsets count from the start of the
-//! datagram. What goes wrong with a client ends its partition, is logged as a warning, and leaves the others alone.
+//! datagram, and the error of a quarantined row names its sender. What goes wrong with a client ends its partition, is
+//! logged as a warning, and leaves the others alone.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 
 pub use super::endpoint::{Endpoint, Listener};
-use super::gather::Gather;
+use super::gather::{Datagram, Gather};
 use super::linger::nanos;
 use super::{Delivery, Source};
 use crate::batch::PartitionId;
@@ -183,8 +184,9 @@ impl SocketSource {
     fn receive(&mut self, token: Token, buffer: Buffer, now: u64) -> Result<()> {
         let bytes = self.io.bytes(&buffer);
         let failed = if token == LISTENER {
-            if let Err(error) = self.gather.decode_whole(DATAGRAMS, bytes, now) {
-                tracing::warn!(listener = %self.listener.endpoint(), %error, "a datagram does not decode");
+            let datagram = Datagram { bytes, lost: buffer.sent() - buffer.len(), sender: buffer.sender() };
+            if let Err(error) = self.gather.decode_datagram(DATAGRAMS, &datagram, now) {
+                tracing::warn!(listener = %self.listener.endpoint(), sender = ?datagram.sender, %error, "a datagram does not decode");
             }
             None
         } else if let Some(client) = self.clients.get_mut(&(token.0 as u32)) {
