@@ -99,13 +99,19 @@ impl Gather {
         self.decoder.end(partition);
         self.decoder.take_rejected(&mut self.next.rejected);
         if let Err(error) = &decoded {
-            self.received.get_or_insert(now);
-            self.next.rejected.push(Rejected::new(partition, 0, datagram.bytes, error.to_string()));
+            self.reject(Rejected::new(partition, 0, datagram.bytes, error.to_string()), now);
         }
         if let Some(sender) = datagram.sender {
             self.next.rejected[known..].iter_mut().for_each(|row| row.error = format!("datagram from {sender}: {}", row.error));
         }
         decoded
+    }
+
+    /// Quarantines bytes that arrived at `now`.
+    pub(super) fn reject(&mut self, rejected: Rejected, now: u64) {
+        self.received.get_or_insert(now);
+        self.decoder.take_rejected(&mut self.next.rejected);
+        self.next.rejected.push(rejected);
     }
 
     /// Whether a batch is full.

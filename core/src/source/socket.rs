@@ -3,7 +3,7 @@
 //! Every connection is a partition of its own, with a fresh id. All datagrams of a socket are one partition, and each
 //! is a whole number of frames, so that the last one in it needs no terminator; offsets count from the start of the
 //! datagram, and the error of a quarantined row names its sender. What goes wrong with a client ends its partition, is
-//! logged as a warning, and leaves the others alone.
+//! logged as a warning, and leaves the others alone; bytes whose framing is beyond repair are quarantined first.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::format::Decoder;
 use crate::io::{Buffer, Completion, Event, Io, Op, Token};
+use crate::quality::Rejected;
 use crate::time::SharedClock;
 
 /// The listening socket's operation; clients' tokens are their partition ids, which are far smaller.
@@ -58,6 +59,8 @@ struct Client {
     peer: Option<SocketAddr>,
     /// When it last sent something.
     heard: u64,
+    /// How many bytes it has sent.
+    position: u64,
 }
 
 impl SocketSource {
@@ -175,7 +178,7 @@ impl SocketSource {
         let partition = PartitionId(self.taken);
         self.taken = self.taken.wrapping_add(1);
         self.io.submit(Token(u64::from(partition.0)), Op::Recv(Arc::new(client)))?;
-        self.clients.insert(partition.0, Client { peer, heard: now });
+        self.clients.insert(partition.0, Client { peer, heard: now, position: 0 });
         self.idle_check = self.idle_check.min(now.saturating_add(self.idle));
         self.gather.open(partition, now);
         Ok(())
@@ -190,8 +193,15 @@ impl SocketSource {
             }
             None
         } else if let Some(client) = self.clients.get_mut(&(token.0 as u32)) {
+            let (partition, start) = (PartitionId(token.0 as u32), client.position);
             client.heard = now;
-            self.gather.decode(PartitionId(token.0 as u32), bytes, now).err()
+            client.position += bytes.len() as u64;
+            let failed = self.gather.decode(partition, bytes, now).err();
+            if let Some(error) = &failed {
+                let error = format!("the client was disconnected, as nothing from here on can be decoded: {error}");
+                self.gather.reject(Rejected::new(partition, start, bytes, error), now);
+            }
+            failed
         } else {
             // Sent before it was dismissed for being idle.
             None

@@ -88,7 +88,7 @@ fn a_half_line_a_reset_and_a_poisoned_client_leave_the_others_alone() {
         assert_eq!((seen.of(0), seen.of(1), seen.of(2), seen.of(3)), (vec!["a;"], vec!["b;"], vec!["c;"], vec!["e;", "f;"]));
         let mut rejected: Vec<_> = seen.rejected.iter().map(|row| (row.partition.0, row.offset, &row.bytes[..])).collect();
         rejected.sort_unstable();
-        assert_eq!(rejected, [(0, 3, &b"hal"[..]), (1, 3, &b"rese"[..])]);
+        assert_eq!(rejected, [(0, 3, &b"hal"[..]), (1, 3, b"rese"), (2, 0, b"c;\npoison;\nd;\n")]);
     });
 }
 
