@@ -6,6 +6,7 @@ pub mod detect;
 pub(crate) mod event_time;
 pub mod filter;
 mod keys;
+mod split;
 pub mod window;
 
 pub(crate) use keys::column_index;
