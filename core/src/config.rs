@@ -32,10 +32,14 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(300);
 /// A source partition without rows for this long does not hold the watermark back.
 pub const PARTITION_IDLE: Duration = Duration::from_secs(5);
 
-/// Bytes of one receive buffer: a loopback socket hands over up to 64 KiB at once.
-pub const RECV_BUFFER_BYTES: usize = 1 << 16;
+/// Bytes of the longest datagram: the length field of UDP holds 65,535, eight of which are the header's own. Over IPv4
+/// another twenty are lost to its header.
+pub const MAX_DATAGRAM_BYTES: usize = 65_527;
 
-/// Receive buffers registered with the kernel per source: 4 MiB, in which a full ring is backpressure.
+/// Bytes of one receive buffer: a datagram of any length with what the kernel writes before it, in whole pages.
+pub const RECV_BUFFER_BYTES: usize = (1 << 16) + (1 << 12);
+
+/// Receive buffers registered with the kernel per source: some 4 MiB, in which a full ring is backpressure.
 pub const RECV_BUFFERS: u16 = 64;
 
 /// Bytes of one file read. Long enough to amortise the call, short enough to stay in the L2 cache for the decoder.
