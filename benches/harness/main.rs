@@ -88,14 +88,17 @@ struct Common {
     /// Seconds on the wall, or on the core for contenders of one thread: for machines that are busy with other things.
     #[arg(long, value_enum, default_value_t = Timing::Wall)]
     timing: Timing,
-    /// Runs only measurements whose name contains this.
+    /// Runs only measurements whose name contains this, or ends with it if it ends with `$`.
     #[arg(long)]
     only: Option<String>,
 }
 
 impl Common {
     fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        self.only.as_ref().is_none_or(|only| match only.strip_suffix('$') {
+            Some(end) => name.ends_with(end),
+            None => name.contains(only.as_str()),
+        })
     }
 }
 

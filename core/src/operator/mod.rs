@@ -7,6 +7,7 @@ pub mod devices;
 pub(crate) mod event_time;
 pub mod filter;
 mod keys;
+mod split;
 pub mod window;
 
 pub(crate) use keys::column_index;

@@ -152,6 +152,24 @@ impl BytesDictionary {
         self.slots.give_back(slot);
     }
 
+    /// Forgets all keys and keeps the memory for others.
+    pub fn clear(&mut self) {
+        self.entries.fill(Entry::default());
+        self.spans.clear();
+        self.arena.clear();
+        self.wasted = 0;
+        self.slots.clear();
+    }
+
+    /// Appends the keys of neighbouring slots as Arrow has them: `offsets`, which must end with the length of `data`, gets
+    /// one more for each.
+    pub fn append_keys(&self, slots: std::ops::Range<usize>, offsets: &mut Vec<i32>, data: &mut Vec<u8>) {
+        for slot in slots {
+            data.extend_from_slice(self.key(slot as u32));
+            offsets.push(data.len() as i32);
+        }
+    }
+
     /// Live keys.
     pub fn len(&self) -> usize {
         self.slots.live()

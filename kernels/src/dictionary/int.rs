@@ -118,6 +118,28 @@ impl IntDictionary {
         self.slots.give_back(slot);
     }
 
+    /// Forgets all keys and keeps the memory for others.
+    pub fn clear(&mut self) {
+        match &mut self.index {
+            Index::Direct(direct) => {
+                for &key in &self.keys {
+                    let index = direct.index(key);
+                    if let Some(slot) = direct.table.get_mut(index) {
+                        *slot = 0;
+                    }
+                }
+            }
+            Index::Hashed(hashed) => hashed.entries.fill(Entry::default()),
+        }
+        self.keys.clear();
+        self.slots.clear();
+    }
+
+    /// The key of each slot ever handed out, in the order of slots.
+    pub fn keys(&self) -> &[i64] {
+        &self.keys
+    }
+
     /// Live keys.
     pub fn len(&self) -> usize {
         self.slots.live()

@@ -64,6 +64,11 @@ impl Slots {
         self.freed.push(slot);
     }
 
+    fn clear(&mut self) {
+        self.next = 0;
+        self.freed.clear();
+    }
+
     fn live(&self) -> usize {
         self.next - self.freed.len()
     }

@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::devices::cpu_only;
-use crate::operator::keys::{Keys, column_index};
+use crate::operator::keys::{KeyColumns, Keys, column_index};
 use crate::operator::{Operator, Output};
 pub use ewma::{Ewma, ewma};
 
@@ -96,6 +96,7 @@ impl std::fmt::Display for Detection {
 
 /// Adds `score` and `is_anomaly` to every row, see the [module documentation](self).
 pub struct Detect {
+    columns: KeyColumns,
     keys: Keys,
     watched: Vec<(usize, Box<dyn Detector>)>,
     threshold: f64,
@@ -123,8 +124,10 @@ impl Detect {
             }
             watched.push((index, detection.detector.build()?));
         }
+        let columns = KeyColumns::new(&detection.by, schema, config.max_keys)?;
         Ok(Detect {
-            keys: Keys::new(&detection.by, schema, config.max_keys)?,
+            keys: columns.dictionary(),
+            columns,
             watched,
             threshold: detection.threshold,
             schema: output_schema(schema)?,
@@ -138,7 +141,7 @@ impl Detect {
     }
 
     fn scores(&mut self, records: &RecordBatch) -> Result<Vec<f64>> {
-        self.keys.assign(records, &mut self.slots)?;
+        self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
         let groups = self.keys.slots();
         let mut scores = vec![f64::NAN; records.num_rows()];
         let mut own = Vec::new();
