@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDelta;
-use thalweg::config::{IoBackend, WaitStrategy};
+use thalweg::config::{Device, IoBackend, WaitStrategy};
 use thalweg::time::parse_duration;
 use thalweg::{Config, Error};
 
@@ -126,7 +126,7 @@ impl PyConfig {
     ) -> PyResult<PyConfig> {
         let mut config = Config::from_env().map_err(raise)?;
         set(&mut config.io, io.map(io_backend).transpose().map_err(raise)?);
-        set(&mut config.device, device.map(str::parse).transpose().map_err(raise)?);
+        set(&mut config.device, device.map(str::parse::<Device>).transpose().map_err(raise)?);
         config.backend = backend.or(config.backend);
         set(&mut config.batch_rows, batch_rows);
         set(&mut config.linger, linger.map(|interval| interval.0));
