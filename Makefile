@@ -5,8 +5,8 @@ export CARGO_INCREMENTAL := 0
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
 CARGO_TEST := cargo test --release --workspace
-# In a folder of its own: the features that wgpu asks of shared crates would have all of them built again.
-GPU := --release --package thalweg-kernels --features gpu --all-targets --target-dir target/gpu
+# With the whole workspace, as the other builds: what wgpu asks of shared crates is on in all of them, so none is built again.
+GPU := --release --workspace --features thalweg-dev/gpu
 
 demo: setup
 	cargo run --release --example fraud
@@ -20,10 +20,10 @@ lint: setup
 rust-test: setup
 	$(CARGO_TEST)
 
-# The GPU kernels, on a software device if there is no other; without any their tests show as ignored.
+# The GPU kernels and windows over them, on a software device if there is no other; without any their tests show as ignored.
 gpu-test: setup
-	cargo clippy $(GPU) -- -D warnings
-	cargo test $(GPU)
+	cargo clippy $(GPU) --all-targets -- -D warnings
+	cargo test $(GPU) --lib --test gpu --test placement
 
 # The rings under every interleaving of their atomic operations.
 loom: setup

@@ -42,6 +42,7 @@
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
 //! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu` |
+//! | aggregate wherever it costs least | [`placement::Accumulator`] |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].
@@ -62,6 +63,7 @@ pub mod histogram;
 pub mod moments;
 mod pair;
 pub mod partition;
+pub mod placement;
 pub mod rolling;
 pub mod scalar;
 pub mod selection;
