@@ -4,12 +4,14 @@
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
-CARGO_TEST := cargo test --release --workspace
-# With the whole workspace, as the other builds: what wgpu asks of shared crates is on in all of them, so none is built again.
+# Always with the whole workspace: a choice of packages would choose other features, and build all they depend on again.
+BUILD := cargo build --release --workspace
+# What wgpu asks of shared crates is on in all of them, so that none is built again.
 GPU := --release --workspace --features thalweg-dev/gpu
 
 demo: setup
-	cargo run --release --example fraud
+	$(BUILD) --example fraud
+	target/release/examples/fraud
 
 test: lint rust-test gpu-test loom python-test
 
@@ -18,7 +20,7 @@ lint: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
 rust-test: setup
-	$(CARGO_TEST)
+	cargo test --release --workspace
 
 # The GPU kernels and windows over them, on a software device if there is no other; without any their tests show as ignored.
 gpu-test: setup
@@ -44,7 +46,8 @@ venv: setup
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
 
 bench: setup venv
-	cargo run --release --bin thalweg-bench -- all --python $(PYTHON)
+	$(BUILD) --bin thalweg-bench
+	target/release/thalweg-bench all --python $(PYTHON)
 
 setup:
 	@tests/setup
