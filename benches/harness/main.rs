@@ -8,6 +8,7 @@
 mod ab;
 mod answer;
 mod contest;
+mod devices;
 mod events;
 mod kernels;
 mod latency;
@@ -56,6 +57,8 @@ enum Command {
     Ab(Common),
     /// The kernels alone: every backend of this processor, beside a plain loop in C and a hash map.
     Kernels(Common),
+    /// What kernels can run on: backends, adapters with features and limits, and from how many rows on a GPU pays.
+    Devices,
     /// Everything, with a dated record in `benches/record`.
     All {
         #[command(flatten)]
@@ -86,20 +89,24 @@ struct Common {
     /// Seconds on the wall, or on the core for contenders of one thread: for machines that are busy with other things.
     #[arg(long, value_enum, default_value_t = Timing::Wall)]
     timing: Timing,
-    /// Runs only measurements whose name contains this.
+    /// Runs only measurements whose name contains this, or ends with it if it ends with `$`.
     #[arg(long)]
     only: Option<String>,
 }
 
 impl Common {
     fn wants(&self, name: &str) -> bool {
-        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+        self.only.as_ref().is_none_or(|only| match only.strip_suffix('$') {
+            Some(end) => name.ends_with(end),
+            None => name.contains(only.as_str()),
+        })
     }
 }
 
 fn run(command: Command) -> Result<()> {
     let common = match &command {
         Command::Send(send) => return sender::run(send),
+        Command::Devices => return devices::print(),
         Command::Throughput(common)
         | Command::Ab(common)
         | Command::Kernels(common)

@@ -37,6 +37,8 @@
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
 //! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
+//! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
+//!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
 //! * **Limits** are on by default and all in one place: [`config`].
 //!
 //! No global runtime, no hidden threads: a pipeline runs on the thread that asks for its results, unless it is

@@ -105,8 +105,11 @@ impl Cell {
 /// Resizes a table of accumulators, asking for huge pages where it is large: rows reach it at random.
 pub fn resize_table<T: Copy>(table: &mut Vec<T>, len: usize, empty: T) {
     if table.capacity() < len {
-        table.reserve(len - table.len());
-        prefer_huge_pages(table);
+        // Copied, not reallocated: pages that the system moves elsewhere stay small, or become so.
+        let mut grown = Vec::with_capacity(len.max(2 * table.capacity()));
+        prefer_huge_pages(&mut grown);
+        grown.extend_from_slice(table);
+        *table = grown;
     }
     table.resize(len, empty);
 }

@@ -38,6 +38,17 @@ pub fn partition_rows(hashes: &[u64], starts: &mut [u32], rows: &mut [u32]) {
     Backend::active().partition_rows(hashes, starts, rows);
 }
 
+/// Orders rows by the part that each is in: `starts` has one element more than there are parts.
+///
+/// The rows of part `p` are `rows[starts[p]..starts[p + 1]]`, in the order in which they came.
+///
+/// # Panics
+/// If `rows` and `parts` differ in length, there are 2^32 rows or more, `starts` has fewer than two elements or more than 2^32, or a
+/// part has no start.
+pub fn order_by_part(parts: &[u32], starts: &mut [u32], rows: &mut [u32]) {
+    Backend::active().order_by_part(parts, starts, rows);
+}
+
 /// Replaces each number by the sum of those before it, and returns the sum of all. Sums wrap.
 ///
 /// A chain of additions, one per number: the same code on every backend.
@@ -54,14 +65,32 @@ impl Backend {
     /// [`partition_rows`] on this backend.
     pub fn partition_rows(self, hashes: &[u64], starts: &mut [u32], rows: &mut [u32]) {
         check_lengths("hashes and rows", hashes.len(), rows.len());
-        let parts = starts.len().wrapping_sub(1);
-        assert!((1..=u32::MAX as usize).contains(&parts), "{} starts: one more than parts is needed", starts.len());
-        assert!(u32::try_from(rows.len()).is_ok(), "{} rows: their numbers do not fit in 32 bits", rows.len());
+        let parts = check_parts(starts, rows);
         match self {
-            Self::Scalar => scalar::partition::partition_rows(hashes, starts, rows),
-            Self::Simd(level) => simd::partition::partition_rows(level, hashes, starts, rows),
+            Self::Scalar => scalar::partition::order(hashes, |&hash| part_of(hash, parts), starts, rows),
+            Self::Simd(level) => simd::partition::order(level, hashes, |&hash| part_of(hash, parts), starts, rows),
         }
     }
+
+    /// [`order_by_part`] on this backend.
+    pub fn order_by_part(self, parts: &[u32], starts: &mut [u32], rows: &mut [u32]) {
+        check_lengths("parts and rows", parts.len(), rows.len());
+        let count = check_parts(starts, rows);
+        let last = parts.iter().fold(0, |last, &part| last.max(part));
+        assert!(last < count, "part {last} is not below the number of parts, {count}");
+        match self {
+            Self::Scalar => scalar::partition::order(parts, |&part| part, starts, rows),
+            Self::Simd(level) => simd::partition::order(level, parts, |&part| part, starts, rows),
+        }
+    }
+}
+
+/// How many parts there are starts for.
+fn check_parts(starts: &[u32], rows: &[u32]) -> u32 {
+    let parts = starts.len().wrapping_sub(1);
+    assert!((1..=u32::MAX as usize).contains(&parts), "{} starts: one more than parts is needed", starts.len());
+    assert!(u32::try_from(rows.len()).is_ok(), "{} rows: their numbers do not fit in 32 bits", rows.len());
+    parts as u32
 }
 
 #[cfg(test)]
@@ -82,7 +111,10 @@ mod tests {
                 let (mut starts, mut expected_starts) = (vec![9; parts + 1], vec![9; parts + 1]);
                 let (mut rows, mut expected) = (vec![9; hashes.len()], vec![9; hashes.len()]);
                 backend.partition_rows(hashes, &mut starts, &mut rows);
-                scalar::partition::partition_rows(hashes, &mut expected_starts, &mut expected);
+                Backend::Scalar.partition_rows(hashes, &mut expected_starts, &mut expected);
+                assert!(starts == expected_starts && rows == expected, "{backend}, {parts} parts");
+                let of_rows: Vec<u32> = hashes.iter().map(|&hash| part_of(hash, parts as u32)).collect();
+                backend.order_by_part(&of_rows, &mut starts, &mut rows);
                 assert!(starts == expected_starts && rows == expected, "{backend}, {parts} parts");
             }
         }
@@ -128,6 +160,7 @@ mod tests {
         for backend in Backend::available() {
             assert!(std::panic::catch_unwind(|| backend.partition_rows(&[1, 2], &mut [0; 3], &mut [0; 1])).is_err(), "{backend}");
             assert!(std::panic::catch_unwind(|| backend.partition_rows(&[1], &mut [0; 1], &mut [0; 1])).is_err(), "{backend}");
+            assert!(std::panic::catch_unwind(|| backend.order_by_part(&[2, 0], &mut [0; 3], &mut [0; 2])).is_err(), "{backend}");
         }
     }
 }

@@ -21,6 +21,14 @@ pub fn compact<T: Copy>(values: &[T], selection: Bits<'_>, selected: &mut Vec<T>
     Backend::active().compact(values, selection, selected);
 }
 
+/// Appends the selected rows of a column to `selected` and the others to `others`, each in their order.
+///
+/// # Panics
+/// If the selection is of another length than the column.
+pub fn split<T: Copy>(values: &[T], selection: Bits<'_>, others: &mut Vec<T>, selected: &mut Vec<T>) {
+    Backend::active().split(values, selection, others, selected);
+}
+
 /// Appends the named rows of a column, in the order in which they are named. The same code on every backend.
 ///
 /// # Panics
@@ -47,6 +55,16 @@ impl Backend {
         match self {
             Self::Scalar => scalar::selection::compact(values, selection, selected),
             Self::Simd(level) => simd::selection::compact(level, values, selection, selected),
+        }
+    }
+
+    /// [`split`] on this backend.
+    pub fn split<T: Copy>(self, values: &[T], selection: Bits<'_>, others: &mut Vec<T>, selected: &mut Vec<T>) {
+        check_lengths("values and selection", values.len(), selection.len);
+        Bits::check(Some(selection), selection.len);
+        match self {
+            Self::Scalar => scalar::selection::split(values, selection, others, selected),
+            Self::Simd(level) => simd::selection::split(level, values, selection, others, selected),
         }
     }
 }
@@ -79,6 +97,11 @@ mod tests {
             backend.compact(&case.slots, selection, &mut slots);
             scalar::selection::compact(&case.slots, selection, &mut expected);
             assert!(slots == expected, "{backend}");
+            let (mut others, mut selected, mut expected_others) = (vec![8], vec![7], vec![8]);
+            expected.truncate(1);
+            backend.split(&case.slots, selection, &mut others, &mut selected);
+            scalar::selection::split(&case.slots, selection, &mut expected_others, &mut expected);
+            assert!(selected == slots && selected == expected && others == expected_others, "{backend}");
         }
     }
 
@@ -87,6 +110,8 @@ mod tests {
         let selection = Bits { bytes: &[0xff], offset: 0, len: 3 };
         for backend in Backend::available() {
             assert!(std::panic::catch_unwind(|| backend.compact(&[1, 2], selection, &mut Vec::new())).is_err(), "{backend}");
+            let split = || backend.split(&[1, 2], selection, &mut Vec::new(), &mut Vec::new());
+            assert!(std::panic::catch_unwind(split).is_err(), "{backend}");
             let short = Bits { bytes: &[0xff], offset: 6, len: 3 };
             assert!(std::panic::catch_unwind(|| backend.selected_rows(short, &mut Vec::new())).is_err(), "{backend}");
         }

@@ -1,6 +1,5 @@
-//! Panes: which one a row falls in, and where its group's cell lies in a table of one row of cells per pane.
+//! Panes: which one a row falls in.
 
-use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::{scalar, simd};
 
@@ -15,16 +14,6 @@ pub fn assign_panes(times: &[i64], origin: i64, length: i64, panes: &mut Vec<u32
     Backend::active().assign_panes(times, origin, length, panes)
 }
 
-/// Moves slots into the row of cells of their pane: `slots[i] += row_of_pane[panes[i]] * stride`.
-///
-/// The caller sees to it that the results fit in 32 bits: they wrap.
-///
-/// # Panics
-/// If `slots` and `panes` differ in length, or a pane is not below `row_of_pane.len()`.
-pub fn offset_slots(slots: &mut [u32], panes: &[u32], row_of_pane: &[u32], stride: u32) {
-    Backend::active().offset_slots(slots, panes, row_of_pane, stride);
-}
-
 impl Backend {
     /// [`assign_panes`] on this backend.
     pub fn assign_panes(self, times: &[i64], origin: i64, length: i64, panes: &mut Vec<u32>) -> u32 {
@@ -32,15 +21,6 @@ impl Backend {
         match self {
             Self::Scalar => scalar::window::assign_panes(times, origin, length, panes),
             Self::Simd(level) => simd::window::assign_panes(level, times, origin, length as u64, panes),
-        }
-    }
-
-    /// [`offset_slots`] on this backend.
-    pub fn offset_slots(self, slots: &mut [u32], panes: &[u32], row_of_pane: &[u32], stride: u32) {
-        check_lengths("slots and panes", slots.len(), panes.len());
-        match self {
-            Self::Scalar => scalar::window::offset_slots(slots, panes, row_of_pane, stride),
-            Self::Simd(level) => simd::window::offset_slots(level, slots, panes, row_of_pane, stride),
         }
     }
 }
@@ -51,7 +31,6 @@ mod tests {
     use crate::{Backend, scalar};
 
     on_every_backend!(panes, super::check_panes);
-    on_every_backend!(offsets, super::check_offsets);
 
     fn check_panes(backend: Backend, case: &Case) {
         let origin = case.ints.iter().copied().min().unwrap_or(0);
@@ -63,17 +42,6 @@ mod tests {
                 assert_eq!(highest, scalar::window::assign_panes(times, origin, length, &mut expected), "{backend}");
                 assert!(panes == expected, "{backend}: origin {origin}, length {length}");
             }
-        }
-    }
-
-    fn check_offsets(backend: Backend, case: &Case) {
-        let rows: Vec<u32> = (0..100).map(|pane| (pane * 7) % 31).collect();
-        for divisor in [1, 50, 600] {
-            let panes: Vec<u32> = (0..case.slots.len() as u32).map(|row| row / divisor % 100).collect();
-            let (mut slots, mut expected) = (case.slots.clone(), case.slots.clone());
-            backend.offset_slots(&mut slots, &panes, &rows, 30_000);
-            scalar::window::offset_slots(&mut expected, &panes, &rows, 30_000);
-            assert!(slots == expected, "{backend}");
         }
     }
 

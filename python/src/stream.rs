@@ -167,9 +167,14 @@ impl PyStream {
         self.then(py, self.stream.detect(detection))
     }
 
-    /// The plan in words, one step a line, with the device of each kernel.
-    fn explain(&self, py: Python<'_>) -> PyResult<String> {
-        detached(py, || self.stream.explain())
+    /// The plan in words, one step a line, with the device of each kernel and why. May look for a GPU and measure it.
+    ///
+    /// Args:
+    ///     config: The knobs of the run that is explained.
+    #[pyo3(signature = (config=None))]
+    fn explain(&self, py: Python<'_>, config: Option<&Bound<'_, PyConfig>>) -> PyResult<String> {
+        let config = PyConfig::resolve(config)?;
+        detached(py, || self.stream.explain_with(&config))
     }
 
     /// Reads a bounded input to its end and returns the results; every window that is open then fires. Ctrl-C stops it.

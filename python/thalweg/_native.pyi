@@ -79,6 +79,8 @@ class Config:
         cls,
         *,
         io: Literal["auto", "uring", "portable"] | None = None,
+        device: Literal["auto", "cpu", "gpu"] | None = None,
+        backend: str | None = None,
         batch_rows: int | None = None,
         linger: _Duration | None = None,
         latency_target: _Duration | None = None,
@@ -221,7 +223,7 @@ class Stream:
         """Cuts the stream into windows; go on with `agg`."""
     def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
         """Adds `score` and `is_anomaly` to every row."""
-    def explain(self) -> str:
+    def explain(self, config: Config | None = None) -> str:
         """The plan in words, one step a line."""
     def collect(self, workers: int | None = None, config: Config | None = None) -> Table:
         """Reads a bounded input to its end and returns the results."""

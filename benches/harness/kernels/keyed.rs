@@ -1,7 +1,7 @@
 //! Integer keys to slots to count, sum, minimum and maximum, beside a hash map that is asked for every row.
 
 use hashbrown::HashMap;
-use thalweg_kernels::{Cell, IntDictionary, Want, accumulate};
+use thalweg_kernels::{Cell, IntDictionary, Want, accumulate, resize_table};
 
 use super::{BATCH, answer, expected, slots, values};
 use crate::answer::Answer;
@@ -48,7 +48,7 @@ fn by_slot(keys: &[i64], values: &[f64]) -> Result<Answer> {
         slots.clear();
         dictionary.assign(keys, &mut slots).map_err(|full| full.to_string())?;
         if cells.len() < dictionary.slots() {
-            cells.resize(dictionary.slots().next_power_of_two(), Cell::EMPTY);
+            resize_table(&mut cells, dictionary.slots().next_power_of_two(), Cell::EMPTY);
         }
         accumulate(&mut cells, &slots, values, None, Want::ALL);
     }

@@ -1,4 +1,4 @@
-//! Rolling windows: mean and deviation beside engines that have them, least and greatest beside the scalar twin.
+//! Rolling windows: mean and deviation beside engines that have them, least and greatest.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use arrow::ipc::writer::FileWriter;
 use thalweg_kernels::{Backend, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
 
-use super::{BATCH, Plain, backends, slots, values};
+use super::{BATCH, backends, slots, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
 use crate::memory::DataFile;
@@ -39,14 +39,25 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     let name = format!("rolling min and max of the last {ROWS} rows by slot, {KEYS} slots");
     if common.wants(&name) {
         let (slots, values) = (slots(common.rows, KEYS), values(common.rows));
-        let plain = Plain { name: &name, rows: common.rows, bytes: 12 };
-        report.add(plain.contest(common, report, |backend| Ok(order(backend, &slots, &values)))?);
+        let expected = order(Backend::Scalar, &slots, &values);
+        let run = |backend: Backend| {
+            let (slots, values) = (&slots, &values);
+            move || Run::time(|| Ok(order(backend, slots, values)))
+        };
+        let contenders = vectors().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
+        let contest = Contest::hold(&name, Work::rows(common.rows), common, contenders)?;
+        report.add(contest.reading(12, report.machine.read_gb_per_s));
     }
     Ok(())
 }
 
 fn is_ours(name: &str) -> bool {
-    backends().any(|backend| backend.to_string() == name)
+    vectors().any(|backend| backend.to_string() == name)
+}
+
+/// The scalar twin computes every window from scratch: no measure of anything.
+fn vectors() -> impl Iterator<Item = Backend> {
+    backends().filter(|backend| *backend != Backend::Scalar)
 }
 
 fn moments(common: &Common, name: &str) -> Result<Contest> {
@@ -56,7 +67,7 @@ fn moments(common: &Common, name: &str) -> Result<Contest> {
     write(file.path(), &slots, &values)?;
     let peers = PEERS.map(|script| Peer::start(script, &common.python, file.path()).map(RefCell::new));
     let mut contenders: Vec<Contender<'_>> = Vec::new();
-    for backend in backends() {
+    for backend in vectors() {
         let (slots, values) = (&slots, &values);
         contenders.push(Contender::new(backend.to_string(), expected, move || Run::time(|| Ok(rolling(backend, slots, values)))));
     }

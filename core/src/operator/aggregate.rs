@@ -5,16 +5,18 @@
 //! and in min and max it is larger than every number. Sums and means of floats are within 10⁻¹² of the exact
 //! sum, relative to the sum of magnitudes; sums of integers are exact and it is an error if one leaves `int64`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, RecordBatch};
-use arrow::buffer::NullBuffer;
-use arrow::compute::{CastOptions, cast, cast_with_options};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, Int64Array, RecordBatch, UInt32Array};
+use arrow::buffer::{BooleanBuffer, NullBuffer};
+use arrow::compute::{CastOptions, cast, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
 use thalweg_kernels::{Cell, Want};
 
 use crate::error::{Error, Result};
 use crate::operator::keys::column_index;
+use crate::operator::split::split;
 
 /// An aggregate function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,16 +217,16 @@ impl Aggregates {
         self.results.iter().map(|result| result.field.clone())
     }
 
-    /// The results of the groups in `slots`, one row each: `cells[c]` are the accumulators of column `c`, `rows`
-    /// gives the row count of a slot.
+    /// The results of some groups, one row each: `cells[c]` are their accumulators of column `c`, `rows` their row counts.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a sum of integers does not fit `int64`.
-    pub fn finish(&self, slots: &[u32], cells: &[&[Cell]], rows: &[i64]) -> Result<Vec<ArrayRef>> {
-        let nulls: Vec<_> = cells.iter().map(|cells| nulls(slots, cells)).collect();
+    pub fn finish(&self, cells: &[&[Cell]], rows: Vec<i64>) -> Result<Vec<ArrayRef>> {
+        let nulls: Vec<_> = cells.iter().map(|cells| nulls(cells)).collect();
+        let rows: ArrayRef = Arc::new(Int64Array::from(rows));
         let finish = |result: &ResultColumn| match result.column {
-            None => Ok(Arc::new(Int64Array::from(rows.to_vec())) as ArrayRef),
-            Some(column) => result.finish(&Groups { slots, cells: cells[column], nulls: &nulls[column] }, self.columns[column].lane),
+            None => Ok(Arc::clone(&rows)),
+            Some(column) => result.finish(&Groups { cells: cells[column], nulls: &nulls[column] }, self.columns[column].lane),
         };
         self.results.iter().map(finish).collect()
     }
@@ -232,7 +234,6 @@ impl Aggregates {
 
 /// The groups of a result with their accumulators of one column.
 struct Groups<'a> {
-    slots: &'a [u32],
     cells: &'a [Cell],
     nulls: &'a Option<NullBuffer>,
 }
@@ -240,24 +241,21 @@ struct Groups<'a> {
 impl Groups<'_> {
     /// The values of the groups; null where a group has none.
     fn collect<T: ArrowPrimitiveType>(&self, value: impl Fn(&Cell) -> T::Native) -> ArrayRef {
-        let values: Vec<T::Native> = self.slots.iter().map(|&slot| value(&self.cells[slot as usize])).collect();
+        let values: Vec<T::Native> = self.cells.iter().map(value).collect();
         Arc::new(arrow::array::PrimitiveArray::<T>::new(values.into(), self.nulls.clone()))
     }
 }
 
 /// Which groups have values, unless all have.
-fn nulls(slots: &[u32], cells: &[Cell]) -> Option<NullBuffer> {
-    let filled = |slot: &u32| cells[*slot as usize].count > 0;
-    (!slots.iter().all(filled)).then(|| slots.iter().map(filled).collect())
+fn nulls(cells: &[Cell]) -> Option<NullBuffer> {
+    let filled = |cell: &Cell| cell.count > 0;
+    (!cells.iter().all(filled)).then(|| cells.iter().map(filled).collect())
 }
 
 impl ResultColumn {
     fn finish(&self, groups: &Groups<'_>, lane: Lane) -> Result<ArrayRef> {
         let array: ArrayRef = match (self.function, lane) {
-            (Function::Count, _) => {
-                let counts = groups.slots.iter().map(|&slot| groups.cells[slot as usize].count as i64);
-                Arc::new(Int64Array::from_iter_values(counts))
-            }
+            (Function::Count, _) => Arc::new(Int64Array::from_iter_values(groups.cells.iter().map(|cell| cell.count as i64))),
             (Function::Sum, Lane::Float) => groups.collect::<Float64Type>(Cell::float_sum),
             (Function::Sum, Lane::Int) => self.integer_sums(groups)?,
             (Function::Mean, Lane::Float) => groups.collect::<Float64Type>(|cell| cell.float_sum() / cell.count as f64),
@@ -272,8 +270,7 @@ impl ResultColumn {
     }
 
     fn integer_sums(&self, groups: &Groups<'_>) -> Result<ArrayRef> {
-        let sums = groups.slots.iter().map(|&slot| groups.cells[slot as usize].int_sum());
-        match sums.into_iter().find(|&sum| i64::try_from(sum).is_err()) {
+        match groups.cells.iter().map(Cell::int_sum).find(|&sum| i64::try_from(sum).is_err()) {
             None => Ok(groups.collect::<Int64Type>(|cell| cell.int_sum() as i64)),
             Some(sum) => {
                 Err(Error::schema(format!("`{}` is {sum}, which does not fit int64; sum the column as float64 instead", self.field.name())))
@@ -297,6 +294,46 @@ fn lane(data_type: &DataType) -> Option<Lane> {
 pub(crate) enum Values {
     Float(Float64Array),
     Int(Int64Array),
+}
+
+impl Values {
+    /// Which rows have a value, unless all have.
+    pub fn nulls(&self) -> Option<&NullBuffer> {
+        let nulls = match self {
+            Values::Float(array) => array.nulls(),
+            Values::Int(array) => array.nulls(),
+        };
+        nulls.filter(|nulls| nulls.null_count() > 0)
+    }
+
+    /// The values of `rows`, in that order.
+    pub fn take(&self, rows: &UInt32Array) -> Result<Values> {
+        Ok(match self {
+            Values::Float(array) => Values::Float(take(array, rows, None)?.as_primitive().clone()),
+            Values::Int(array) => Values::Int(take(array, rows, None)?.as_primitive().clone()),
+        })
+    }
+
+    /// The values of the rows that `selection` leaves out, and of those that it selects.
+    pub fn split(&self, selection: &BooleanBuffer) -> Result<[Values; 2]> {
+        let column: ArrayRef = match self {
+            Values::Float(array) => Arc::new(array.clone()),
+            Values::Int(array) => Arc::new(array.clone()),
+        };
+        let half = |column: ArrayRef| match self {
+            Values::Float(_) => Values::Float(column.as_primitive().clone()),
+            Values::Int(_) => Values::Int(column.as_primitive().clone()),
+        };
+        Ok(split(&column, selection)?.map(half))
+    }
+
+    /// The values of a range of rows, without a copy.
+    pub fn slice(&self, rows: Range<usize>) -> Values {
+        match self {
+            Values::Float(array) => Values::Float(array.slice(rows.start, rows.len())),
+            Values::Int(array) => Values::Int(array.slice(rows.start, rows.len())),
+        }
+    }
 }
 
 impl ValueColumn {

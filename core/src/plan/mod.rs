@@ -12,7 +12,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{SchemaRef, TimeUnit};
 
-use crate::config::PARTITION_IDLE;
+use crate::config::{Config, PARTITION_IDLE};
 use crate::error::Result;
 use crate::expr::Expression;
 use crate::operator::aggregate::Aggregate;
@@ -183,16 +183,25 @@ impl Stream {
     /// # Errors
     /// What is wrong with the first step that cannot work.
     pub fn schema(&self) -> Result<SchemaRef> {
-        compile::schema_of(self, &crate::config::Config::default())
+        compile::schema_of(self, &Config::default())
     }
 
-    /// The plan in words, one step a line, the source first.
+    /// The plan in words, one step a line, the source first; for each step with kernels, on which device they run and
+    /// why. May look for a GPU and measure it.
     ///
     /// # Errors
     /// As [`Stream::schema`].
     pub fn explain(&self) -> Result<String> {
-        self.schema()?;
-        Ok(self.to_string())
+        self.explain_with(&Config::default())
+    }
+
+    /// The same as it would run with this configuration.
+    ///
+    /// # Errors
+    /// As [`Stream::schema`], and if the configuration cannot work.
+    pub fn explain_with(&self, config: &Config) -> Result<String> {
+        config.validate()?;
+        compile::explain(self, config)
     }
 }
 
@@ -223,10 +232,9 @@ impl fmt::Display for Step {
             }
             Step::Select(columns) => write!(f, "select({})", list(columns.iter().map(ToString::to_string).collect())),
             Step::Window { spec, by, aggregates } => {
-                write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))?;
-                write!(f, " on {}", crate::operator::kernel_backend())
+                write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))
             }
-            Step::Detect(detection) => write!(f, "detect({detection}) on {}", crate::operator::kernel_backend()),
+            Step::Detect(detection) => write!(f, "detect({detection})"),
         }
     }
 }

@@ -1,10 +1,12 @@
-//! Byte-string keys: a hash table of fingerprints over an arena of keys.
+//! Byte-string keys: a hash table of tags over an arena of keys.
 
-use super::{AHEAD, BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
+use std::ops::Range;
+
+use super::table::Table;
+use super::{AHEAD, BLOCK, Full, Slots, fold_multiply, random_seed};
+use crate::backend::Backend;
+use crate::simd;
 use crate::simd::prefetch::{FAR, prefetch};
-
-/// Entries of the first table.
-const FIRST_TABLE: usize = 1024;
 
 /// Removed keys may fill so many bytes of the arena, or half of it, before it is packed.
 const SLACK: usize = 64 * 1024;
@@ -14,44 +16,55 @@ const SLACK: usize = 64 * 1024;
 /// The hash is seeded at random, which no slot number shows.
 #[derive(Debug)]
 pub struct BytesDictionary {
-    /// Power of two, at most half full; the home of a key is the low bits of its hash.
-    entries: Vec<Entry>,
+    backend: Backend,
+    table: Table<u32, 7>,
     /// By slot ever handed out.
     spans: Vec<Span>,
     arena: Vec<u8>,
     /// Bytes of the arena that no live key is in.
     wasted: usize,
+    /// Whether keys lie in the arena in the order of their slots.
+    in_order: bool,
     slots: Slots,
     seeds: [u64; 2],
 }
 
-/// Fingerprint and slot plus 1; slot 0 marks a free entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    /// High half of the hash: the low half tells the home.
-    fingerprint: u32,
-    slot: u32,
-}
-
-/// Where a key lies in the arena, and its hash.
+/// Where a key lies in the arena, and the tag that the table knows it by: the high half of its hash.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     start: usize,
-    len: usize,
-    hash: u64,
+    len: u32,
+    tag: u32,
+}
+
+impl Span {
+    #[inline(always)]
+    fn range(self) -> Range<usize> {
+        self.start..self.start + self.len as usize
+    }
+}
+
+impl Backend {
+    /// [`BytesDictionary::new`] on this backend.
+    pub fn bytes_dictionary(self, max_slots: usize) -> BytesDictionary {
+        BytesDictionary {
+            backend: self,
+            // Tags are of a hash that is seeded already.
+            table: Table::new([0; 2]),
+            spans: Vec::new(),
+            arena: Vec::new(),
+            wasted: 0,
+            in_order: true,
+            slots: Slots::new(max_slots),
+            seeds: [random_seed(), random_seed()],
+        }
+    }
 }
 
 impl BytesDictionary {
     /// An empty dictionary of at most `max_slots` keys at a time.
     pub fn new(max_slots: usize) -> Self {
-        Self {
-            entries: vec![Entry::default(); FIRST_TABLE],
-            spans: Vec::new(),
-            arena: Vec::new(),
-            wasted: 0,
-            slots: Slots::new(max_slots),
-            seeds: [random_seed(), random_seed()],
-        }
+        Backend::active().bytes_dictionary(max_slots)
     }
 
     /// Appends the slot of each key to `slots`, giving new keys new slots. Key `i` is `data[offsets[i]..offsets[i + 1]]`.
@@ -68,17 +81,15 @@ impl BytesDictionary {
         let key = |row: usize| &data[offsets[row] as usize..offsets[row + 1] as usize];
         for first in (0..rows).step_by(BLOCK) {
             let keys = first..rows.min(first + BLOCK);
-            let mut hashes = [0u64; BLOCK];
-            for (row, to) in keys.clone().zip(&mut hashes) {
-                *to = hash(key(row), self.seeds);
+            let (mut tags, mut found) = ([0; BLOCK], [0; BLOCK]);
+            for (row, tag) in keys.clone().zip(&mut tags) {
+                *tag = tag_of(key(row), self.seeds);
             }
-            if self.bytes() > FAR {
-                self.prefetch(&hashes[..keys.len()]);
-            }
-            for (row, hash) in keys.zip(hashes) {
-                let slot = match self.find(key(row), hash) {
-                    0 => self.add(key(row), hash).inspect_err(|_| slots.truncate(start))?,
-                    known => known - 1,
+            self.find_block(&tags[..keys.len()], &mut found);
+            for ((row, tag), found) in keys.zip(tags).zip(found) {
+                let slot = match found.checked_sub(1) {
+                    Some(slot) if equal(self.key(slot), key(row)) => slot,
+                    _ => self.find_or_add(key(row), tag).inspect_err(|_| slots.truncate(start))?,
                 };
                 slots.push(slot);
             }
@@ -92,34 +103,41 @@ impl BytesDictionary {
     /// If the slot was never handed out.
     #[inline]
     pub fn key(&self, slot: u32) -> &[u8] {
-        let span = &self.spans[slot as usize];
-        &self.arena[span.start..span.start + span.len]
+        &self.arena[self.spans[slot as usize].range()]
+    }
+
+    /// Appends the keys of a range of slots, in order, as an Arrow string or binary array has them: their bytes to `data`, and
+    /// to `offsets`, which must end with the length of `data` on entry, the end of each. Freed and reserved slots are of no
+    /// bytes. Returns the slot after the last that was appended: the end of the range, unless offsets would pass `i32::MAX`.
+    ///
+    /// # Panics
+    /// If a slot was never handed out.
+    pub fn append_keys(&self, slots: Range<u32>, offsets: &mut Vec<i32>, data: &mut Vec<u8>) -> u32 {
+        let spans = &self.spans[slots.start as usize..slots.end as usize];
+        let mut end = data.len();
+        let fitting = spans.iter().map_while(|span| {
+            end += span.len as usize;
+            i32::try_from(end).ok()
+        });
+        let before = offsets.len();
+        offsets.extend(fitting);
+        let spans = &spans[..offsets.len() - before];
+        if let ([first, ..], [.., last], true) = (spans, spans, self.in_order && self.wasted == 0) {
+            data.extend_from_slice(&self.arena[first.start..last.range().end]);
+        } else {
+            spans.iter().for_each(|span| data.extend_from_slice(&self.arena[span.range()]));
+        }
+        slots.start + spans.len() as u32
     }
 
     /// Frees a live slot for the next new key. A slot that is not live is left alone.
     pub fn remove(&mut self, slot: u32) {
-        let Some(&Span { len, hash, .. }) = self.spans.get(slot as usize) else { return };
-        let mask = self.mask();
-        let mut hole = self.home(hash);
-        while self.entries[hole].slot != slot + 1 {
-            if self.entries[hole].slot == 0 {
-                return;
-            }
-            hole = after(hole, mask);
+        let Some(span) = self.spans.get_mut(slot as usize) else { return };
+        if !self.table.remove(span.tag, slot + 1) {
+            return;
         }
-        let mut index = after(hole, mask);
-        while self.entries[index].slot > 0 {
-            let home = self.home(self.spans[self.entries[index].slot as usize - 1].hash);
-            if may_fill(hole, home, index, mask) {
-                self.entries[hole] = self.entries[index];
-                hole = index;
-            }
-            index = after(index, mask);
-        }
-        self.entries[hole] = Entry::default();
-        self.spans[slot as usize].len = 0;
+        self.wasted += std::mem::take(&mut span.len) as usize;
         self.slots.give_back(slot);
-        self.wasted += len;
         if self.wasted > SLACK.max(self.arena.len() / 2) {
             self.pack();
         }
@@ -129,10 +147,20 @@ impl BytesDictionary {
     pub fn remove_all(&mut self, slots: &[u32]) {
         for (row, &slot) in slots.iter().enumerate() {
             if let Some(span) = slots.get(row + AHEAD).and_then(|&ahead| self.spans.get(ahead as usize)) {
-                prefetch(&self.entries, self.home(span.hash));
+                self.table.prefetch(span.tag);
             }
             self.remove(slot);
         }
+    }
+
+    /// Forgets all keys and slots, and keeps the memory. The cost is in proportion to the slots handed out since the
+    /// dictionary was empty, or to the table if that is smaller.
+    pub fn clear(&mut self) {
+        self.table.clear(self.spans.iter().map(|span| span.tag));
+        self.spans.clear();
+        self.arena.clear();
+        self.slots.clear();
+        (self.wasted, self.in_order) = (0, true);
     }
 
     /// Takes a slot for something that is no key, such as null. Give it back with [`Self::release`].
@@ -142,7 +170,7 @@ impl BytesDictionary {
     pub fn reserve(&mut self) -> Result<u32, Full> {
         let slot = self.slots.take()?;
         if slot as usize == self.spans.len() {
-            self.spans.push(Default::default());
+            self.spans.push(Span { start: self.arena.len(), ..Span::default() });
         }
         Ok(slot)
     }
@@ -169,68 +197,43 @@ impl BytesDictionary {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let tables = self.entries.capacity() * size_of::<Entry>() + self.spans.capacity() * size_of::<Span>();
-        tables + self.arena.capacity() + self.slots.bytes()
+        self.table.bytes() + self.spans.capacity() * size_of::<Span>() + self.arena.capacity() + self.slots.bytes()
     }
 
-    #[inline(always)]
-    fn mask(&self) -> usize {
-        self.entries.len() - 1
-    }
-
-    #[inline(always)]
-    fn home(&self, hash: u64) -> usize {
-        hash as usize & self.mask()
-    }
-
-    /// Asks for what the lookups of a block will touch, each of three steps for all rows before the next: the entry, the
-    /// span that it names, the key that that one names. A probe that goes further finds its own way.
-    fn prefetch(&self, hashes: &[u64]) {
-        let slot = |hash: u64| (self.entries[self.home(hash)].slot as usize).saturating_sub(1);
-        hashes.iter().for_each(|&hash| prefetch(&self.entries, self.home(hash)));
-        hashes.iter().for_each(|&hash| prefetch(&self.spans, slot(hash)));
-        hashes.iter().filter_map(|&hash| self.spans.get(slot(hash))).for_each(|span| prefetch(&self.arena, span.start));
-    }
-
-    /// The slot of a key, plus 1, or 0.
-    #[inline(always)]
-    fn find(&self, key: &[u8], hash: u64) -> u32 {
-        let mut index = self.home(hash);
-        loop {
-            let entry = self.entries[index];
-            if entry.slot == 0 || entry.fingerprint == (hash >> 32) as u32 && equal(self.key(entry.slot - 1), key) {
-                return entry.slot;
+    /// Puts into `found` the slot plus 1 of a key with the tag of each row, or 0, and asks for what comparing them to the
+    /// rows' own will touch: each of two steps for all rows before the next.
+    fn find_block(&self, tags: &[u32], found: &mut [u32; BLOCK]) {
+        match self.backend {
+            _ if self.table.len() == 0 => return,
+            Backend::Scalar => tags.iter().zip(&mut *found).for_each(|(&tag, found)| *found = self.table.find(tag, |_| true)),
+            Backend::Simd(level) => {
+                simd::dictionary::find(level, self.table.view(), tags, found);
             }
-            index = after(index, self.mask());
+        }
+        if self.bytes() > FAR {
+            let known = || found[..tags.len()].iter().map(|&found| found.saturating_sub(1) as usize);
+            known().for_each(|slot| prefetch(&self.spans, slot));
+            known().filter_map(|slot| self.spans.get(slot)).for_each(|span| prefetch(&self.arena, span.start));
         }
     }
 
-    /// Gives a key that is not there a slot.
+    /// The slot of a key; new if need be.
     #[inline(never)]
-    fn add(&mut self, key: &[u8], hash: u64) -> Result<u32, Full> {
+    fn find_or_add(&mut self, key: &[u8], tag: u32) -> Result<u32, Full> {
+        let known = self.table.find(tag, |slot| self.key(slot) == key);
+        if known > 0 {
+            return Ok(known - 1);
+        }
         let slot = self.slots.take()?;
-        let span = Span { start: self.arena.len(), len: key.len(), hash };
+        // A key is at most as long as its offsets, of 31 bits, allow.
+        let span = Span { start: self.arena.len(), len: key.len() as u32, tag };
         self.arena.extend_from_slice(key);
         match self.spans.get_mut(slot as usize) {
-            Some(old) => *old = span,
+            Some(old) => (*old, self.in_order) = (span, false),
             None => self.spans.push(span),
         }
-        if 2 * self.slots.live() > self.entries.len() {
-            let grown = vec![Entry::default(); 2 * self.entries.len()];
-            for entry in std::mem::replace(&mut self.entries, grown).into_iter().filter(|entry| entry.slot > 0) {
-                self.place(entry, self.spans[entry.slot as usize - 1].hash);
-            }
-        }
-        self.place(Entry { fingerprint: (hash >> 32) as u32, slot: slot + 1 }, hash);
+        self.table.add(tag, slot + 1);
         Ok(slot)
-    }
-
-    fn place(&mut self, entry: Entry, hash: u64) {
-        let mut index = self.home(hash);
-        while self.entries[index].slot > 0 {
-            index = after(index, self.mask());
-        }
-        self.entries[index] = entry;
     }
 
     /// Rewrites the arena without the bytes of removed keys, whose spans are empty.
@@ -238,11 +241,16 @@ impl BytesDictionary {
         let mut packed = Vec::with_capacity(self.arena.len() - self.wasted);
         for span in &mut self.spans {
             let start = packed.len();
-            packed.extend_from_slice(&self.arena[span.start..span.start + span.len]);
+            packed.extend_from_slice(&self.arena[span.range()]);
             span.start = start;
         }
-        (self.arena, self.wasted) = (packed, 0);
+        (self.arena, self.wasted, self.in_order) = (packed, 0, true);
     }
+}
+
+#[inline(always)]
+fn tag_of(key: &[u8], seeds: [u64; 2]) -> u32 {
+    (hash(key, seeds) >> 32) as u32
 }
 
 /// Hash of a key: folded products of 16 bytes at a time, the last 16 overlapping those before, as in wyhash.

@@ -1,47 +1,73 @@
-//! Integer keys: a table indexed by key while keys lie close together, a hash table once they do not.
+//! Integer keys: a table indexed by key while keys lie close together, a hash table for those that do not.
 
-use super::{AHEAD, BLOCK, Full, Slots, after, fold_multiply, may_fill, random_seed};
-use crate::simd::prefetch::{FAR, prefer_huge_pages, prefetch};
+use super::direct::Direct;
+use super::table::Table;
+use super::{BLOCK, Full, Slots, random_seed};
+use crate::backend::Backend;
+use crate::simd;
 
-/// A range of keys up to this many is always indexed directly: 4 MiB of table, of which only pages in use are backed.
-const DIRECT_ALWAYS: u64 = 1 << 20;
+/// A range of keys up to this many is always indexed directly: at most so many entries of 4 bytes, in pages as needed.
+const DIRECT_ALWAYS: u64 = 1 << 12;
 
 /// A range up to this many is indexed directly while at least one key in [`DIRECT_SPARSITY`] is there: 16 MiB of table.
 const DIRECT_MOST: u64 = 1 << 22;
 const DIRECT_SPARSITY: u64 = 16;
 
-/// Entries of the first table of either kind.
-const FIRST_TABLE: usize = 1024;
+/// Hashed keys of which one in this many of their range is there are moved to a table indexed by key.
+const DIRECT_AGAIN: u64 = 8;
 
-/// An odd constant without pattern: the golden ratio in 64 bits.
-const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Entries of the table indexed by key that are moved to the hash table for each key added.
+const ENTRIES: usize = 16;
 
 /// 64-bit integer keys to slots.
 ///
-/// Starts with a table indexed by key and moves to a hash table, once, when the range of keys outgrows it. The hash is
-/// seeded at random, which no slot number shows.
+/// Keys that lie close together are in a table indexed by key, others in a hash table, which is seeded at random. Where
+/// new keys go follows how densely those so far fill their range; should that change, keys move a few at a time, with each
+/// key added. No slot number shows any of it.
 #[derive(Debug)]
 pub struct IntDictionary {
-    index: Index,
+    backend: Backend,
+    direct: Direct,
+    hashed: Table<i64, 5>,
+    /// Whether new keys go to the table indexed by key if it reaches them.
+    dense: bool,
+    /// New keys that it did not reach since they go there.
+    strays: usize,
+    /// How far the other table has been gone through for keys to move to the one where new keys go: buckets or entries.
+    moved: usize,
+    /// Least and greatest key since the dictionary was empty.
+    low: i64,
+    high: i64,
+    /// Keys when the dictionary was last cleared: it is used again for much the same.
+    seen: usize,
     /// Key of each slot ever handed out.
     keys: Vec<i64>,
     slots: Slots,
 }
 
-#[derive(Debug)]
-enum Index {
-    Direct(Direct),
-    Hashed(Hashed),
+impl Backend {
+    /// [`IntDictionary::new`] on this backend.
+    pub fn int_dictionary(self, max_slots: usize) -> IntDictionary {
+        IntDictionary {
+            backend: self,
+            direct: Direct::default(),
+            hashed: Table::new([random_seed() | 1, random_seed() | 1]),
+            dense: true,
+            strays: 0,
+            moved: 0,
+            low: i64::MAX,
+            high: i64::MIN,
+            seen: 0,
+            keys: Vec::new(),
+            slots: Slots::new(max_slots),
+        }
+    }
 }
 
 impl IntDictionary {
     /// An empty dictionary of at most `max_slots` keys at a time.
     pub fn new(max_slots: usize) -> Self {
-        Self {
-            index: Index::Direct(Direct { base: 0, table: Vec::new(), low: i64::MAX, high: i64::MIN }),
-            keys: Vec::new(),
-            slots: Slots::new(max_slots),
-        }
+        Backend::active().int_dictionary(max_slots)
     }
 
     /// Appends the slot of each key to `slots`, giving new keys new slots.
@@ -52,15 +78,15 @@ impl IntDictionary {
         let start = slots.len();
         slots.reserve(keys.len());
         for keys in keys.chunks(BLOCK) {
-            let mut found = [0u32; BLOCK];
+            let mut found = [0; BLOCK];
             let found = &mut found[..keys.len()];
-            let all = match &self.index {
-                Index::Direct(direct) => direct.find_block(keys, found),
-                Index::Hashed(hashed) => hashed.find_block(keys, found),
-            };
-            if !all {
+            if !self.find_block(keys, found) {
                 for (key, found) in keys.iter().zip(found.iter_mut()).filter(|(_, found)| **found == 0) {
-                    *found = self.find_or_add((*key).into()).inspect_err(|_| slots.truncate(start))?;
+                    let key = (*key).into();
+                    *found = match self.find_or_write(key) {
+                        Some(slot) => slot,
+                        None => self.find_or_add(key).inspect_err(|_| slots.truncate(start))?,
+                    };
                 }
             }
             slots.extend(found.iter().map(|found| found - 1));
@@ -77,14 +103,17 @@ impl IntDictionary {
         self.keys[slot as usize]
     }
 
+    /// The key of each slot ever handed out, in the order of slots: of all live keys, as long as none was removed. What it
+    /// holds for a freed or reserved slot is not specified.
+    #[inline]
+    pub fn keys(&self) -> &[i64] {
+        &self.keys
+    }
+
     /// Frees a live slot for the next new key. A slot that is not live is left alone.
     pub fn remove(&mut self, slot: u32) {
         let Some(&key) = self.keys.get(slot as usize) else { return };
-        let removed = match &mut self.index {
-            Index::Direct(direct) => direct.remove(key, slot),
-            Index::Hashed(hashed) => hashed.remove(key, slot),
-        };
-        if removed {
+        if self.direct.remove(key, slot + 1) || self.hashed.remove(key, slot + 1) {
             self.slots.give_back(slot);
         }
     }
@@ -92,13 +121,34 @@ impl IntDictionary {
     /// Frees live slots, as [`Self::remove`] does, with the look-ups of many in flight together.
     pub fn remove_all(&mut self, slots: &[u32]) {
         for slots in slots.chunks(BLOCK) {
-            let keys = slots.iter().filter_map(|&slot| self.keys.get(slot as usize));
-            match &self.index {
-                Index::Direct(direct) => keys.for_each(|&key| prefetch(&direct.table, direct.index(key))),
-                Index::Hashed(hashed) => keys.for_each(|&key| prefetch(&hashed.entries, hashed.home(key))),
+            for &key in slots.iter().filter_map(|&slot| self.keys.get(slot as usize)) {
+                self.direct.prefetch(key);
+                self.hashed.prefetch(key);
             }
             slots.iter().for_each(|&slot| self.remove(slot));
         }
+    }
+
+    /// Forgets all keys and slots, and keeps the memory. The cost is in proportion to the slots handed out since the
+    /// dictionary was empty, or to the table if that is smaller.
+    ///
+    /// The next keys go to the kind of table that suited those so far; the other one is given back.
+    pub fn clear(&mut self) {
+        self.dense |= self.range() <= reach(self.slots.next);
+        if self.dense {
+            self.direct.clear(&self.keys);
+        } else {
+            self.direct = Direct::default();
+        }
+        if self.dense && self.hashed.len() == 0 {
+            self.hashed.give_back();
+        } else {
+            self.hashed.clear(self.keys.iter().copied());
+        }
+        (self.strays, self.moved, self.seen) = (0, 0, self.slots.next);
+        (self.low, self.high) = (i64::MAX, i64::MIN);
+        self.keys.clear();
+        self.slots.clear();
     }
 
     /// Takes a slot for something that is no key, such as null. Give it back with [`Self::release`].
@@ -135,18 +185,62 @@ impl IntDictionary {
 
     /// Memory held, in bytes.
     pub fn bytes(&self) -> usize {
-        let index = match &self.index {
-            Index::Direct(direct) => direct.table.capacity() * size_of::<u32>(),
-            Index::Hashed(hashed) => hashed.entries.capacity() * size_of::<Entry>(),
-        };
-        index + self.keys.capacity() * size_of::<i64>() + self.slots.bytes()
+        self.direct.bytes() + self.hashed.bytes() + self.keys.capacity() * size_of::<i64>() + self.slots.bytes()
+    }
+
+    /// Puts into `found` the slot plus 1 of each of at most [`BLOCK`] keys, or 0; whether all were there.
+    fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
+        if self.direct.len() == 0 {
+            return self.find_hashed(keys, found);
+        }
+        let all = self.direct.find_block(keys, found);
+        if all || self.hashed.len() == 0 {
+            return all;
+        }
+        let (mut rows, mut missing, mut len) = ([0; BLOCK], [0; BLOCK], 0);
+        for (row, (&key, found)) in keys.iter().zip(&*found).enumerate() {
+            // Written always, counted if missing: no branch to mispredict.
+            (rows[len % BLOCK], missing[len % BLOCK]) = (row, key.into());
+            len += usize::from(*found == 0);
+        }
+        let mut hashed = [0; BLOCK];
+        let all = self.find_hashed(&missing[..len], &mut hashed);
+        rows[..len].iter().zip(hashed).for_each(|(&row, slot)| found[row] = slot);
+        all
+    }
+
+    fn find_hashed<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
+        match self.backend {
+            _ if self.hashed.len() == 0 => false,
+            Backend::Scalar => {
+                keys.iter().zip(&mut *found).for_each(|(&key, found)| *found = self.hashed.find(key.into(), |_| true));
+                !found[..keys.len()].contains(&0)
+            }
+            Backend::Simd(level) => simd::dictionary::find(level, self.hashed.view(), keys, found),
+        }
+    }
+
+    /// The slot of a key, plus 1, new if need be, where that takes no more than writing it down: the table indexed by key
+    /// has a page for it and holds all keys, and the next slot was never handed out. So it is in a table used again.
+    #[inline(always)]
+    fn find_or_write(&mut self, key: i64) -> Option<u32> {
+        if !self.dense || self.hashed.len() > 0 || !self.slots.freed.is_empty() || self.slots.next == self.slots.limit {
+            return None;
+        }
+        let slot = self.direct.find_or_put(key, self.slots.next as u32 + 1)?;
+        if slot as usize > self.slots.next {
+            self.slots.next += 1;
+            self.keys.push(key);
+            (self.low, self.high) = (self.low.min(key), self.high.max(key));
+        }
+        Some(slot)
     }
 
     /// The slot of a key, plus 1; new if need be.
     fn find_or_add(&mut self, key: i64) -> Result<u32, Full> {
-        let known = match &self.index {
-            Index::Direct(direct) => direct.find(key),
-            Index::Hashed(hashed) => hashed.find(key),
+        let known = match self.direct.find(key) {
+            0 => self.hashed.find(key, |_| true),
+            known => known,
         };
         if known > 0 {
             return Ok(known);
@@ -156,218 +250,133 @@ impl IntDictionary {
             Some(old) => *old = key,
             None => self.keys.push(key),
         }
-        let live = self.slots.live();
-        match &mut self.index {
-            Index::Direct(direct) => {
-                if direct.make_room(key, live) {
-                    direct.add(key, slot + 1);
-                } else {
-                    let mut hashed = Hashed::new(live);
-                    direct.entries().chain([Entry { key, slot: slot + 1 }]).for_each(|entry| hashed.add(entry));
-                    self.index = Index::Hashed(hashed);
-                }
-            }
-            Index::Hashed(hashed) => {
-                hashed.make_room(live);
-                hashed.add(Entry { key, slot: slot + 1 });
-            }
-        }
+        (self.low, self.high) = (self.low.min(key), self.high.max(key));
+        let direct = self.add(key, slot + 1);
+        self.strays += usize::from(self.dense && !direct);
+        self.choose();
+        self.move_some();
         Ok(slot + 1)
     }
-}
 
-/// Slots plus 1 by key less base; 0 where there is no key. The keys covered end at `i64::MAX` at most.
-#[derive(Debug)]
-struct Direct {
-    base: i64,
-    table: Vec<u32>,
-    /// The least and greatest key so far; what the table covers beyond them is spare.
-    low: i64,
-    high: i64,
-}
-
-impl Direct {
-    /// Index of a key: beyond the table if the key is before the base or past the end.
-    #[inline(always)]
-    fn index(&self, key: i64) -> usize {
-        usize::try_from((key as u64).wrapping_sub(self.base as u64)).unwrap_or(usize::MAX)
-    }
-
-    #[inline(always)]
-    fn find(&self, key: i64) -> u32 {
-        self.table.get(self.index(key)).copied().unwrap_or(0)
-    }
-
-    /// Fills `found`; whether all were.
-    fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
-        let mut all = true;
-        for (key, found) in keys.iter().zip(found) {
-            *found = self.find((*key).into());
-            all &= *found != 0;
+    /// Adds a key under its slot plus 1; whether it went to the table indexed by key.
+    fn add(&mut self, key: i64, slot: u32) -> bool {
+        let span = self.direct.span();
+        let direct = self.dense && self.direct.reach(key, reach(self.slots.live().max(self.seen)));
+        if self.direct.span() > span {
+            // Hashed keys that were out of reach may not be so any more.
+            self.moved = 0;
         }
-        all
-    }
-
-    /// Makes the table cover `key`, unless the keys would range too wide for the number of live ones, `key` among them.
-    fn make_room(&mut self, key: i64, live: usize) -> bool {
-        (self.low, self.high) = (self.low.min(key), self.high.max(key));
-        if self.index(key) < self.table.len() {
-            return true;
+        if direct {
+            self.direct.add(key, slot);
+        } else {
+            self.hashed.add(key, slot);
         }
-        let limit = DIRECT_ALWAYS.max(DIRECT_MOST.min(DIRECT_SPARSITY * live as u64));
-        let range = self.high.abs_diff(self.low);
-        if range >= limit {
-            return false;
+        direct
+    }
+
+    /// Decides where keys go from now on. Of hashed keys, all must lie in one table before they can move to another.
+    fn choose(&mut self) {
+        let live = self.slots.live();
+        let dense = if self.dense {
+            self.strays <= self.direct.len()
+        } else {
+            !self.hashed.is_moving() && self.range() <= DIRECT_MOST.min(DIRECT_AGAIN * live as u64)
+        };
+        if dense != self.dense {
+            (self.dense, self.strays, self.moved) = (dense, 0, 0);
         }
-        // At least double, on the side where the key came, so that growth is paid for by the keys that caused it.
-        let entries = (range + 1).max(2 * self.table.len() as u64).max(FIRST_TABLE as u64).min(limit);
-        let spare = (entries - (range + 1)) as i64;
-        let base = if !self.table.is_empty() && key < self.base { self.low.saturating_sub(spare) } else { self.low };
-        let base = base.min(i64::MAX - (entries as i64 - 1));
-        let mut table = vec![0; entries as usize];
-        prefer_huge_pages(&mut table);
-        for entry in self.entries() {
-            table[entry.key.abs_diff(base) as usize] = entry.slot;
-        }
-        (self.base, self.table) = (base, table);
-        true
     }
 
-    fn add(&mut self, key: i64, slot: u32) {
-        let index = self.index(key);
-        self.table[index] = slot;
-    }
-
-    #[inline(always)]
-    fn remove(&mut self, key: i64, slot: u32) -> bool {
-        let index = self.index(key);
-        let live = self.table.get(index) == Some(&(slot + 1));
-        if live {
-            self.table[index] = 0;
-        }
-        live
-    }
-
-    fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.table.iter().enumerate().filter(|(_, slot)| **slot > 0).map(|(i, &slot)| Entry { key: self.base + i as i64, slot })
-    }
-}
-
-/// A key and its slot plus 1; slot 0 marks a free entry.
-#[derive(Clone, Copy, Debug, Default)]
-struct Entry {
-    key: i64,
-    slot: u32,
-}
-
-/// Open addressing with linear probing, at most half full; a power of two of entries, so that the home of a key is the
-/// top bits of its hash.
-#[derive(Debug)]
-struct Hashed {
-    entries: Vec<Entry>,
-    shift: u32,
-    seed: u64,
-}
-
-impl Hashed {
-    /// A table with room for `live` keys.
-    fn new(live: usize) -> Self {
-        let entries = (2 * live).next_power_of_two().max(FIRST_TABLE);
-        let mut table = Vec::with_capacity(entries);
-        prefer_huge_pages(&mut table);
-        table.resize(entries, Entry::default());
-        Self { entries: table, shift: 64 - entries.trailing_zeros(), seed: random_seed() }
-    }
-
-    #[inline(always)]
-    fn home(&self, key: i64) -> usize {
-        (fold_multiply(key as u64 ^ self.seed, MULTIPLIER) >> self.shift) as usize
-    }
-
-    #[inline(always)]
-    fn mask(&self) -> usize {
-        self.entries.len() - 1
-    }
-
-    #[inline(always)]
-    fn find(&self, key: i64) -> u32 {
-        self.find_from(self.home(key), key)
-    }
-
-    #[inline(always)]
-    fn find_from(&self, home: usize, key: i64) -> u32 {
-        let mut index = home;
-        loop {
-            let entry = self.entries[index];
-            if entry.key == key || entry.slot == 0 {
-                // A free entry holds slot 0, whatever its key.
-                return entry.slot;
+    /// Moves a few keys from the table where new keys do not go, if it has any.
+    fn move_some(&mut self) {
+        if !self.dense && self.direct.len() > 0 {
+            for _ in 0..ENTRIES {
+                if let Some(Some((key, slot))) = self.direct.pop_entry(self.moved) {
+                    self.hashed.add(key, slot);
+                }
+                self.moved += 1;
             }
-            index = after(index, self.mask());
-        }
-    }
-
-    /// Fills `found`; whether all were.
-    fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
-        let far = size_of_val(self.entries.as_slice()) > FAR;
-        let mut homes = [0usize; BLOCK + AHEAD];
-        for (key, home) in keys.iter().zip(&mut homes) {
-            *home = self.home((*key).into());
-        }
-        if far {
-            homes[..AHEAD].iter().for_each(|&home| prefetch(&self.entries, home));
-        }
-        let mut all = true;
-        for (row, (key, found)) in keys.iter().zip(found).enumerate() {
-            if far {
-                prefetch(&self.entries, homes[row + AHEAD]);
+        } else if self.dense
+            && self.hashed.len() > 0
+            && let Some(entries) = self.hashed.pop_bucket(self.moved)
+        {
+            self.moved += 1;
+            for (key, slot) in entries {
+                self.add(key, slot);
             }
-            *found = self.find_from(homes[row], (*key).into());
-            all &= *found != 0;
-        }
-        all
-    }
-
-    /// Makes room for `live` keys.
-    fn make_room(&mut self, live: usize) {
-        if 2 * live > self.entries.len() {
-            let mut grown = Self::new(live);
-            self.entries.iter().filter(|entry| entry.slot > 0).for_each(|&entry| grown.add(entry));
-            *self = grown;
         }
     }
 
-    /// Adds a key that is not there, to a table that has room.
-    fn add(&mut self, entry: Entry) {
-        let mut index = self.home(entry.key);
-        while self.entries[index].slot > 0 {
-            index = after(index, self.mask());
+    /// Least to greatest key: how many there could be.
+    fn range(&self) -> u64 {
+        self.high.abs_diff(self.low).saturating_add(1)
+    }
+}
+
+/// The most keys that a table indexed by key may span for so many live ones.
+fn reach(live: usize) -> u64 {
+    DIRECT_ALWAYS.max(DIRECT_MOST.min(DIRECT_SPARSITY * live as u64))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::{DIRECT_ALWAYS, ENTRIES, IntDictionary};
+    use crate::testing::scramble;
+
+    /// Adds keys one by one, and holds after each that few others moved.
+    fn add(dictionary: &mut IntDictionary, keys: impl Iterator<Item = i64>) {
+        for key in keys {
+            let (direct, hashed) = (dictionary.direct.len(), dictionary.hashed.len());
+            dictionary.assign(&[key], &mut Vec::new()).unwrap();
+            let lost = (direct.saturating_sub(dictionary.direct.len()), hashed.saturating_sub(dictionary.hashed.len()));
+            assert!(lost.0 <= ENTRIES && lost.1 <= 5, "{lost:?} moved for one key");
         }
-        self.entries[index] = entry;
     }
 
-    /// Removes a key if its slot is `slot`, and moves back those that had probed past it: no tombstones, probes stay short.
-    fn remove(&mut self, key: i64, slot: u32) -> bool {
-        let mask = self.mask();
-        let mut hole = self.home(key);
-        while self.entries[hole].key != key || self.entries[hole].slot == 0 {
-            if self.entries[hole].slot == 0 {
-                return false;
+    #[test]
+    fn keys_move_between_tables_a_few_at_a_time() {
+        let mut dictionary = IntDictionary::new(1 << 20);
+        add(&mut dictionary, 0..20_000);
+        assert_eq!((dictionary.direct.len(), dictionary.hashed.len()), (20_000, 0));
+        // Strays beyond all reach outnumber the keys of the table in the end, which move out.
+        add(&mut dictionary, (0..30_000).map(|n| scramble(n) as i64 | 1 << 40));
+        assert_eq!((dictionary.direct.len(), dictionary.hashed.len()), (0, 50_000));
+    }
+
+    #[test]
+    fn hashed_keys_that_turn_out_dense_move_to_a_table() {
+        let mut dictionary = IntDictionary::new(1 << 20);
+        // In an order without pattern, over a range too wide for so few keys as there are at first.
+        add(&mut dictionary, (0..300_000).map(|n| n * 7919 % 300_007 - 150_000));
+        assert_eq!((dictionary.direct.len(), dictionary.hashed.len()), (300_000, 0));
+        assert!(dictionary.bytes() < 10_000_000, "{} bytes", dictionary.bytes());
+    }
+
+    #[test]
+    fn a_pane_of_few_scattered_keys_costs_little() {
+        let mut dictionary = IntDictionary::new(1 << 20);
+        for _ in 0..3 {
+            let keys: Vec<i64> = (1..10).map(|n| n * 100 * DIRECT_ALWAYS as i64).collect();
+            dictionary.assign(&keys, &mut Vec::new()).unwrap();
+            assert!(dictionary.bytes() < 4096, "{} bytes", dictionary.bytes());
+            dictionary.clear();
+        }
+        assert!(!dictionary.dense && dictionary.direct.bytes() == 0);
+    }
+
+    #[test]
+    fn a_dictionary_remembers_the_kind_of_its_table() {
+        let (mut near, mut far) = (IntDictionary::new(1 << 20), IntDictionary::new(1 << 20));
+        for pane in 0..3 {
+            for n in 0..100_000 {
+                near.assign(&[pane << 30 | n * 7919 % 100_003], &mut Vec::new()).unwrap();
+                far.assign(&[scramble(n as u64) as i64], &mut Vec::new()).unwrap();
             }
-            hole = after(hole, mask);
+            near.clear();
+            far.clear();
+            assert!(near.dense && near.hashed.bytes() == 0 && near.direct.bytes() > 0);
+            assert!(!far.dense && far.direct.bytes() == 0 && far.hashed.bytes() > 0);
         }
-        if self.entries[hole].slot != slot + 1 {
-            return false;
-        }
-        let mut index = after(hole, mask);
-        while self.entries[index].slot > 0 {
-            if may_fill(hole, self.home(self.entries[index].key), index, mask) {
-                self.entries[hole] = self.entries[index];
-                hole = index;
-            }
-            index = after(index, mask);
-        }
-        self.entries[hole] = Entry::default();
-        true
     }
 }

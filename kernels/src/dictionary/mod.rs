@@ -2,10 +2,12 @@
 //!
 //! A key gets the lowest slot never used, or the slot most recently freed by a removal, when it first arrives; it keeps
 //! it until it is removed. Slots therefore depend on the order of keys and removals alone, never on hashing, batch size
-//! or backend.
+//! or backend. Cleared, a dictionary hands out slots from 0 again, in the memory that it has.
 
 pub(crate) mod bytes;
+mod direct;
 mod int;
+mod table;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -14,7 +16,7 @@ pub use bytes::BytesDictionary;
 pub use int::IntDictionary;
 
 /// Rows whose lookups are in flight together.
-const BLOCK: usize = 256;
+pub(crate) const BLOCK: usize = 256;
 
 /// Rows between asking for a table's entry and using it.
 const AHEAD: usize = 24;
@@ -64,6 +66,11 @@ impl Slots {
         self.freed.push(slot);
     }
 
+    fn clear(&mut self) {
+        self.next = 0;
+        self.freed.clear();
+    }
+
     fn live(&self) -> usize {
         self.next - self.freed.len()
     }
@@ -83,18 +90,6 @@ fn random_seed() -> u64 {
 fn fold_multiply(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     product as u64 ^ (product >> 64) as u64
-}
-
-/// Entry that a probe visits after `index`, in a table of a power of two.
-#[inline(always)]
-fn after(index: usize, mask: usize) -> usize {
-    (index + 1) & mask
-}
-
-/// Whether an entry whose home is `home` may move back to the hole at `hole` from `index`: its probe must pass the hole.
-#[inline(always)]
-fn may_fill(hole: usize, home: usize, index: usize, mask: usize) -> bool {
-    index.wrapping_sub(home) & mask >= index.wrapping_sub(hole) & mask
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
+use crate::cell::resize_table;
 use crate::rolling::ring::{Arena, Ring};
 use crate::rolling::{Extent, Frame, RollingRows};
 use crate::{scalar, simd};
@@ -110,7 +111,7 @@ impl RollingSums {
     /// Makes empty windows for slots up to `slots`, not including it.
     pub fn reserve_slots(&mut self, slots: usize) {
         if slots > self.heads.len() {
-            self.heads.resize(slots, SumHead::default());
+            resize_table(&mut self.heads, slots, SumHead::default());
         }
     }
 

@@ -8,7 +8,7 @@
 
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
-use crate::cell::Cell;
+use crate::cell::{Cell, resize_table};
 use crate::rolling::ring::{Arena, Ring};
 use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
 use crate::value::{Lane, Value};
@@ -139,7 +139,7 @@ impl RollingOrder {
     /// Makes empty windows for slots up to `slots`, not including it.
     pub fn reserve_slots(&mut self, slots: usize) {
         if slots > self.heads.len() {
-            self.heads.resize(slots, OrderHead::EMPTY);
+            resize_table(&mut self.heads, slots, OrderHead::EMPTY);
         }
     }
 

@@ -2,15 +2,25 @@
 
 use crate::partition::{part_of, prefix_sum_u32};
 
-/// Twin of [`crate::partition_rows`]: count, sum up, place.
+/// Twin of [`crate::partition_rows`].
 pub fn partition_rows(hashes: &[u64], starts: &mut [u32], rows: &mut [u32]) {
     let parts = (starts.len() - 1) as u32;
+    order(hashes, |&hash| part_of(hash, parts), starts, rows);
+}
+
+/// Twin of [`crate::order_by_part`].
+pub fn order_by_part(parts: &[u32], starts: &mut [u32], rows: &mut [u32]) {
+    order(parts, |&part| part, starts, rows);
+}
+
+/// Count, sum up, place.
+pub(crate) fn order<T>(of: &[T], part: impl Fn(&T) -> u32, starts: &mut [u32], rows: &mut [u32]) {
     starts.fill(0);
-    hashes.iter().for_each(|&hash| starts[part_of(hash, parts) as usize] += 1);
+    of.iter().for_each(|of| starts[part(of) as usize] += 1);
     prefix_sum_u32(starts);
     // Each start moves up to the end of its part, which is the next one's start.
-    for (row, &hash) in hashes.iter().enumerate() {
-        let place = &mut starts[part_of(hash, parts) as usize];
+    for (row, of) in of.iter().enumerate() {
+        let place = &mut starts[part(of) as usize];
         rows[*place as usize] = row as u32;
         *place += 1;
     }

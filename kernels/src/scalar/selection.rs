@@ -11,3 +11,10 @@ pub fn selected_rows(selection: Bits<'_>, rows: &mut Vec<u32>) {
 pub fn compact<T: Copy>(values: &[T], selection: Bits<'_>, selected: &mut Vec<T>) {
     selected.extend(values.iter().enumerate().filter(|(row, _)| selection.get(*row)).map(|(_, value)| *value));
 }
+
+/// Twin of [`crate::split`].
+pub fn split<T: Copy>(values: &[T], selection: Bits<'_>, others: &mut Vec<T>, selected: &mut Vec<T>) {
+    for (row, &value) in values.iter().enumerate() {
+        if selection.get(row) { selected.push(value) } else { others.push(value) }
+    }
+}

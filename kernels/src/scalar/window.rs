@@ -11,10 +11,3 @@ pub fn assign_panes(times: &[i64], origin: i64, length: i64, panes: &mut Vec<u32
     }
     highest
 }
-
-/// Twin of [`crate::offset_slots`].
-pub fn offset_slots(slots: &mut [u32], panes: &[u32], row_of_pane: &[u32], stride: u32) {
-    for (slot, &pane) in slots.iter_mut().zip(panes) {
-        *slot = slot.wrapping_add(row_of_pane[pane as usize].wrapping_mul(stride));
-    }
-}

@@ -122,6 +122,30 @@ impl Vector for Neon {
         cell.min = cell.min.min(key);
         cell.max = cell.max.max(key);
     }
+
+    #[inline(always)]
+    fn equal(self, a: int64x2_t, b: int64x2_t) -> u64 {
+        // SAFETY: the token proves NEON.
+        unsafe {
+            let equal = vceqq_s64(a, b);
+            vgetq_lane_u64::<0>(equal) & 1 | vgetq_lane_u64::<1>(equal) & 2
+        }
+    }
+
+    #[inline(always)]
+    fn equal_u32(self, numbers: &[u32; 8], number: u32) -> u64 {
+        // Each half leaves one bit of every lane, at the place of that lane, and sums them.
+        let half = |numbers: &[u32], bits: [u32; 4]| -> u64 {
+            let numbers = &numbers[..4];
+            // SAFETY: four numbers are there by the line above, and four bits; the token proves NEON.
+            unsafe {
+                let equal = vceqq_u32(vld1q_u32(numbers.as_ptr()), vdupq_n_u32(number));
+                u64::from(vaddvq_u32(vandq_u32(equal, vld1q_u32(bits.as_ptr()))))
+            }
+        };
+        half(&numbers[..4], [1, 2, 4, 8]) | half(&numbers[4..], [16, 32, 64, 128])
+    }
+
     #[inline(always)]
     fn mask(self, bits: u64) -> uint64x2_t {
         let of_lane = [bits & 1, bits >> 1 & 1];

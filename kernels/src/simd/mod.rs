@@ -7,6 +7,7 @@ pub(crate) mod anomaly;
 pub(crate) mod arg;
 pub(crate) mod co_moments;
 pub(crate) mod column;
+pub(crate) mod dictionary;
 pub(crate) mod first_last;
 pub(crate) mod histogram;
 mod lanes;

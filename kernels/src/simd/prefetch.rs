@@ -23,7 +23,7 @@ pub(crate) fn prefetch_all<T>(of: &[T], index: usize) {
 }
 
 #[inline(always)]
-fn ask(address: *const u8) {
+pub(super) fn ask(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program can see and does not fault, whatever the address; SSE is part of x86_64.
     unsafe {

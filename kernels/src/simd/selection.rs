@@ -19,6 +19,10 @@ pub(crate) fn compact<T: Copy>(level: Level, values: &[T], selection: Bits<'_>, 
     launch(level, Compact { values, selection, selected });
 }
 
+pub(crate) fn split<T: Copy>(level: Level, values: &[T], selection: Bits<'_>, others: &mut Vec<T>, selected: &mut Vec<T>) {
+    launch(level, Split { values, selection, others, selected });
+}
+
 struct Rows<'a> {
     selection: Bits<'a>,
     rows: &'a mut Vec<u32>,
@@ -51,6 +55,45 @@ impl<T: Copy> Kernel for Compact<'_, T> {
     fn run<V: Vector>(self, _: V) {
         for (word, values) in self.values.chunks(WORD).enumerate() {
             append(self.selection.word(word * WORD), values, self.selected);
+        }
+    }
+}
+
+struct Split<'a, T> {
+    values: &'a [T],
+    selection: Bits<'a>,
+    others: &'a mut Vec<T>,
+    selected: &'a mut Vec<T>,
+}
+
+impl<T: Copy> Kernel for Split<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        let Self { values, selection, others, selected } = self;
+        others.reserve(values.len());
+        selected.reserve(values.len());
+        let (mut other, mut next) = (others.len(), selected.len());
+        let (others_start, selected_start) = (others.as_mut_ptr(), selected.as_mut_ptr());
+        for (word, values) in values.chunks(WORD).enumerate() {
+            let word = selection.word(word * WORD);
+            for (row, &value) in values.iter().enumerate() {
+                let bit = (word >> row & 1) as usize;
+                // SAFETY: there is room for all values after those that were there, and each written here is one of them: where
+                // neither end has moved past it, it is written over.
+                unsafe {
+                    others_start.add(other).write(value);
+                    selected_start.add(next).write(value);
+                }
+                other += 1 - bit;
+                next += bit;
+            }
+        }
+        // SAFETY: so many were written.
+        unsafe {
+            others.set_len(other);
+            selected.set_len(next);
         }
     }
 }

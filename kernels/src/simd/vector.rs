@@ -50,6 +50,10 @@ pub trait Vector: Copy {
     fn min(self, a: Self::I, b: Self::I) -> Self::I;
     /// Signed maximum.
     fn max(self, a: Self::I, b: Self::I) -> Self::I;
+    /// Which lanes are equal, the first lane being the lowest bit.
+    fn equal(self, a: Self::I, b: Self::I) -> u64;
+    /// Which of eight numbers are equal to `number`, the first being the lowest bit.
+    fn equal_u32(self, numbers: &[u32; 8], number: u32) -> u64;
     /// The lanes whose bits are set, the first lane being the lowest bit; higher bits are ignored.
     fn mask(self, bits: u64) -> Self::M;
     /// `value` in the chosen lanes, `otherwise` in the others.

@@ -1,6 +1,5 @@
 //! Panes of times that mostly stay in one pane for many rows.
 
-use super::aggregate::{BLOCK, range};
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
 
@@ -12,10 +11,6 @@ pub(crate) fn assign_panes(level: Level, times: &[i64], origin: i64, length: u64
     panes.resize(start + times.len(), 0);
     let panes = &mut panes[start..];
     launch(level, AssignPanes { times, origin, length, panes })
-}
-
-pub(crate) fn offset_slots(level: Level, slots: &mut [u32], panes: &[u32], row_of_pane: &[u32], stride: u32) {
-    launch(level, OffsetSlots { slots, panes, row_of_pane, stride });
 }
 
 struct AssignPanes<'a> {
@@ -58,33 +53,5 @@ impl Kernel for AssignPanes<'_> {
             last = last_of(first);
         }
         highest
-    }
-}
-
-struct OffsetSlots<'a> {
-    slots: &'a mut [u32],
-    panes: &'a [u32],
-    row_of_pane: &'a [u32],
-    stride: u32,
-}
-
-impl Kernel for OffsetSlots<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _: V) {
-        let Self { slots, panes, row_of_pane, stride } = self;
-        for (slots, panes) in slots.chunks_mut(BLOCK).zip(panes.chunks(BLOCK)) {
-            let (low, high) = range(panes);
-            let row_of_pane = &row_of_pane[..=high as usize];
-            if low == high {
-                let offset = row_of_pane[low as usize].wrapping_mul(stride);
-                slots.iter_mut().for_each(|slot| *slot = slot.wrapping_add(offset));
-                continue;
-            }
-            for (slot, &pane) in slots.iter_mut().zip(panes) {
-                *slot = slot.wrapping_add(row_of_pane[pane as usize].wrapping_mul(stride));
-            }
-        }
     }
 }

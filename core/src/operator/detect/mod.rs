@@ -15,7 +15,8 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::operator::keys::{Keys, column_index};
+use crate::operator::devices::cpu_only;
+use crate::operator::keys::{KeyColumns, Keys, column_index};
 use crate::operator::{Operator, Output};
 pub use ewma::{Ewma, ewma};
 
@@ -95,6 +96,7 @@ impl std::fmt::Display for Detection {
 
 /// Adds `score` and `is_anomaly` to every row, see the [module documentation](self).
 pub struct Detect {
+    columns: KeyColumns,
     keys: Keys,
     watched: Vec<(usize, Box<dyn Detector>)>,
     threshold: f64,
@@ -122,8 +124,10 @@ impl Detect {
             }
             watched.push((index, detection.detector.build()?));
         }
+        let columns = KeyColumns::new(&detection.by, schema, config.max_keys)?;
         Ok(Detect {
-            keys: Keys::new(&detection.by, schema, config.max_keys)?,
+            keys: columns.dictionary(),
+            columns,
             watched,
             threshold: detection.threshold,
             schema: output_schema(schema)?,
@@ -137,7 +141,7 @@ impl Detect {
     }
 
     fn scores(&mut self, records: &RecordBatch) -> Result<Vec<f64>> {
-        self.keys.assign(records, &mut self.slots)?;
+        self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
         let groups = self.keys.slots();
         let mut scores = vec![f64::NAN; records.num_rows()];
         let mut own = Vec::new();
@@ -168,6 +172,10 @@ impl Operator for Detect {
 
     fn state_bytes(&self) -> usize {
         self.keys.bytes() + self.watched.iter().map(|(_, detector)| detector.state_bytes()).sum::<usize>()
+    }
+
+    fn placement(&self) -> Option<String> {
+        Some(cpu_only())
     }
 }
 

@@ -4,8 +4,11 @@
 //! panes are combined and its groups put out, in the order in which their keys first came. A key is forgotten
 //! when it leaves the last open pane.
 
+mod accumulators;
+mod pane;
+mod placed;
+mod sliding;
 mod stacks;
-mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,57 +17,57 @@ use arrow::array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, UInt32Ar
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Schema, SchemaRef};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
-use thalweg_kernels::{assign_panes, offset_slots};
 
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, Aggregates};
+use crate::operator::devices::{Devices, cpu_only};
 use crate::operator::event_time::timed;
-use crate::operator::keys::Keys;
+use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
-use stacks::Stacks;
-use table::{PaneTable, Row};
+use accumulators::Accumulators;
+use pane::{Pane, Rows, Sorter};
+use placed::Placed;
+use sliding::Sliding;
 
 /// Tumbling and hopping windows, see the [module documentation](self).
 pub struct Window {
     panes: Panes,
     unit: Unit,
-    keys: Keys,
+    keys: KeyColumns,
     aggregates: Aggregates,
     schema: SchemaRef,
-    table: PaneTable,
     /// Panes that may still get rows on time, or whose windows have not come up yet.
-    open: BTreeMap<i64, Row>,
-    /// The complete panes of the current window; unused by tumbling windows.
-    stacks: Stacks,
+    open: BTreeMap<i64, Pane>,
     /// Rows that came when some but not all windows of their pane had closed, by the first window that may
     /// still count them.
-    amendments: BTreeMap<(i64, i64), Row>,
+    amendments: BTreeMap<(i64, i64), Pane>,
+    /// The complete panes of the current window; unused by tumbling windows.
+    sliding: Sliding,
+    /// Emptied panes, for those to come: nothing is allocated in steady state.
+    spare: Vec<Pane>,
     /// No window before this one is open.
     next: i64,
     watermark: i64,
     max_state_bytes: usize,
-    scratch: Scratch,
-}
-
-/// Buffers that live from batch to batch, so that nothing is allocated in steady state.
-#[derive(Default)]
-struct Scratch {
+    devices: Devices,
+    sorter: Sorter,
     slots: Vec<u32>,
-    panes: Vec<u32>,
-    rows: Vec<Row>,
-    live: Vec<u32>,
-    counts: Vec<i64>,
 }
 
-const NO_ROW: Row = Row::MAX;
+/// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
+const SPARE_PANES: usize = 3;
 
-/// Panes that are all opened when a batch spans no more.
-const FEW_PANES: usize = 3;
+/// Groups that a plan is explained for, whose keys nobody knows yet.
+const EXPLAINED_GROUPS: usize = 4_096;
+
+/// Rows of a batch of results: few enough that the accumulators of its groups stay in the second-level cache while one
+/// result after the other is made of them.
+const RESULT_ROWS: usize = 8_192;
 
 impl Window {
     /// `aggregates` over the windows of `spec` for each key made of the columns `by`, on rows of `schema` whose
@@ -80,25 +83,27 @@ impl Window {
         schema: &SchemaRef,
         unit: Unit,
         config: &Config,
+        devices: &Devices,
     ) -> Result<Window> {
-        let keys = Keys::new(by, schema, config.max_keys)?;
+        let keys = KeyColumns::new(by, schema, config.max_keys)?;
         let aggregates = Aggregates::new(aggregates, schema)?;
         let schema = output_schema(&keys, &aggregates, unit)?;
-        let table = PaneTable::new(aggregates.columns.clone());
         Ok(Window {
             panes: spec.panes(unit)?,
             unit,
-            keys,
-            aggregates,
             schema,
-            table,
             open: BTreeMap::new(),
-            stacks: Stacks::default(),
             amendments: BTreeMap::new(),
+            sliding: Sliding::new(Pane::new(&keys, &aggregates, devices)),
+            spare: Vec::new(),
             next: i64::MIN,
             watermark: NONE,
             max_state_bytes: config.max_state_bytes,
-            scratch: Scratch::default(),
+            devices: devices.clone(),
+            sorter: Sorter::default(),
+            slots: Vec::new(),
+            keys,
+            aggregates,
         })
     }
 
@@ -170,176 +175,111 @@ impl Window {
 
     /// Accumulates rows into their panes, or into the amendments for the windows from `amends` on.
     fn add(&mut self, records: &RecordBatch, time: &EventTime, amends: Option<i64>) -> Result<()> {
-        let times = &*time.times;
-        if times.is_empty() {
+        if time.times.is_empty() {
             return Ok(());
         }
-        let mut scratch = std::mem::take(&mut self.scratch);
-        self.keys.assign(records, &mut scratch.slots)?;
-        self.table.reserve_slots(self.keys.slots());
-        let (first, last) = (self.panes.pane_of(time.earliest), self.panes.pane_of(time.latest));
-        let span = last.saturating_sub(first) as u64;
-        scratch.panes.clear();
-        if span < 4 * times.len() as u64 + 64 {
-            assign_panes(times, first * self.panes.length, self.panes.length, &mut scratch.panes);
-            scratch.rows.clear();
-            scratch.rows.resize(span as usize + 1, NO_ROW);
-            self.rows_for(&scratch.panes, first, amends, &mut scratch.rows)?;
-        } else {
-            self.scattered_rows(times, amends, &mut scratch)?;
+        let rows = Rows::new(records, &mut self.keys, &self.aggregates)?;
+        let (mut sorter, panes) = (std::mem::take(&mut self.sorter), self.panes);
+        let bounds = (time.earliest, time.latest);
+        let added = sorter.by_pane(&panes, &time.times, bounds, &rows, |pane, rows| self.add_to_pane(pane, rows, amends));
+        self.sorter = sorter;
+        added?;
+        match self.state_bytes() {
+            bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
+            _ => Ok(()),
         }
-        offset_slots(&mut scratch.slots, &scratch.panes, &scratch.rows, self.table.stride() as u32);
-        let values = self.aggregates.columns.iter().map(|column| column.values(records)).collect::<Result<Vec<_>>>()?;
-        self.table.accumulate(&scratch.slots, &values);
-        self.scratch = scratch;
-        Ok(())
     }
 
-    /// Fills `rows[p]` for each local pane number in `panes`.
-    fn rows_for(&mut self, panes: &[u32], first: i64, amends: Option<i64>, rows: &mut [Row]) -> Result<()> {
-        if rows.len() <= FEW_PANES {
-            // An empty pane more costs less than a look at every row, and puts nothing out.
-            for (pane, row) in (first..).zip(rows) {
-                *row = self.row_of(pane, amends)?;
-            }
-            return Ok(());
+    fn add_to_pane(&mut self, pane: i64, rows: &Rows, amends: Option<i64>) -> Result<()> {
+        if self.open.len() > MAX_OPEN_PANES {
+            return Err(self.over_bound(self.state_bytes()));
         }
-        for &pane in panes {
-            if rows[pane as usize] == NO_ROW {
-                rows[pane as usize] = self.row_of(first + i64::from(pane), amends)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The same where few rows lie far apart: panes are numbered in order of appearance.
-    fn scattered_rows(&mut self, times: &[i64], amends: Option<i64>, scratch: &mut Scratch) -> Result<()> {
-        let mut numbers = BTreeMap::new();
-        scratch.rows.clear();
-        for &time in times {
-            let pane = self.panes.pane_of(time);
-            let next = scratch.rows.len() as u32;
-            let number = *numbers.entry(pane).or_insert(next);
-            if number == next {
-                scratch.rows.push(self.row_of(pane, amends)?);
-            }
-            scratch.panes.push(number);
-        }
-        Ok(())
-    }
-
-    /// The table row of `pane`, made on first use.
-    fn row_of(&mut self, pane: i64, amends: Option<i64>) -> Result<Row> {
-        let held = match amends {
-            None => self.open.get(&pane),
-            Some(window) => self.amendments.get(&(window, pane)),
+        let new = || self.spare.pop().unwrap_or_else(|| Pane::new(&self.keys, &self.aggregates, &self.devices));
+        let pane = match amends {
+            None => self.open.entry(pane).or_insert_with(new),
+            Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
         };
-        if let Some(row) = held {
-            return Ok(*row);
-        }
-        let bytes = self.table.bytes() + self.table.bytes_per_row();
-        if self.open.len() >= MAX_OPEN_PANES || bytes > self.max_state_bytes {
-            return Err(Error::state(format!(
-                "a window operator would hold {} open panes of {} keys in {bytes} bytes, over its bound of {MAX_OPEN_PANES} panes and {} bytes; \
-                 check the event times (one far ahead opens panes that wait), use a coarser key or window, or raise `max_state_bytes`",
-                self.open.len() + 1,
-                self.keys.slots(),
-                self.max_state_bytes
-            )));
-        }
-        let row = self.table.allocate();
-        match amends {
-            None => self.open.insert(pane, row),
-            Some(window) => self.amendments.insert((window, pane), row),
-        };
-        Ok(row)
+        pane.add(rows, &mut self.slots)
+    }
+
+    fn over_bound(&self, bytes: usize) -> Error {
+        Error::state(format!(
+            "a window operator holds {} open panes in {bytes} bytes, over its bound of {MAX_OPEN_PANES} panes and {} bytes; \
+             check the event times (one far ahead opens panes that wait), use a coarser key or window, or raise `max_state_bytes`",
+            self.open.len(),
+            self.max_state_bytes
+        ))
     }
 
     /// The next window that has rows, if it is closed.
     fn next_closed(&self) -> Option<i64> {
         let open = self.open.first_key_value().map(|(pane, _)| *pane);
         let amended = self.amendments.keys().map(|(window, pane)| (*window).max(self.panes.first_window(*pane))).min();
-        let oldest = self.stacks.oldest().into_iter().chain(open).min().map(|pane| self.panes.first_window(pane));
+        let oldest = self.sliding.oldest().into_iter().chain(open).min().map(|pane| self.panes.first_window(pane));
         let window = oldest.into_iter().chain(amended).min()?.max(self.next);
         self.panes.is_closed(window, self.watermark).then_some(window)
     }
 
-    fn fire_tumbling(&mut self, window: i64, results: &mut Vec<RecordBatch>) -> Result<()> {
-        if let Some(row) = self.open.remove(&window) {
-            results.push(self.emit(window, row)?);
-            self.retire(row);
+    fn fire_tumbling(&mut self, window: i64, out: &mut Output) -> Result<()> {
+        if let Some(mut pane) = self.open.remove(&window) {
+            pane.settle();
+            let slots = Slots::Range(0..pane.keys.slots());
+            self.emit(window, &pane.keys, &pane.accumulators, &slots, out)?;
+            self.retire(pane);
         }
         Ok(())
     }
 
-    fn fire_sliding(&mut self, window: i64, results: &mut Vec<RecordBatch>) -> Result<()> {
-        let slots = self.keys.slots();
+    fn fire_sliding(&mut self, window: i64, out: &mut Output) -> Result<()> {
         let panes = self.panes.panes_of(window);
-        self.evict_before(panes.start, slots);
-        while let Some(entry) = self.open.first_entry() {
-            if *entry.key() >= panes.end {
-                break;
-            }
-            let (pane, row) = entry.remove_entry();
-            self.stacks.push(pane, row, &mut self.table, slots);
+        self.sliding.evict_before(panes.start);
+        while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
+            let (number, mut pane) = entry.remove_entry();
+            pane.settle();
+            self.sliding.push(number, &pane)?;
+            self.retire(pane);
         }
-        while let Some(entry) = self.amendments.first_entry() {
-            if entry.key().0 > window {
-                break;
-            }
-            let ((_, pane), row) = entry.remove_entry();
-            if let Some(row) = self.stacks.amend(pane, row, &mut self.table, slots) {
-                self.table.release(row, slots);
-            }
+        while let Some(entry) = self.amendments.first_entry().filter(|entry| entry.key().0 <= window) {
+            let ((_, number), mut pane) = entry.remove_entry();
+            pane.settle();
+            self.sliding.amend(number, &pane)?;
+            self.retire(pane);
         }
-        let totals: Vec<Row> = self.stacks.totals().collect();
-        match totals.as_slice() {
-            [] => {}
-            [one] => results.push(self.emit(window, *one)?),
-            several => {
-                let total = self.table.allocate();
-                several.iter().for_each(|row| self.table.combine(total, *row, slots));
-                let result = self.emit(window, total);
-                self.table.release(total, slots);
-                results.push(result?);
-            }
+        self.sliding.combine();
+        if let Some((keys, groups, live)) = self.sliding.window() {
+            self.emit(window, keys, groups, &Slots::List(live), out)?;
         }
-        self.evict_before(self.panes.panes_of(window + 1).start, slots);
+        self.sliding.evict_before(self.panes.panes_of(window + 1).start);
         Ok(())
     }
 
-    fn evict_before(&mut self, pane: i64, slots: usize) {
-        while self.stacks.oldest().is_some_and(|oldest| oldest < pane) {
-            if let Some((_, row)) = self.stacks.pop(&mut self.table, slots) {
-                let mut scratch = std::mem::take(&mut self.scratch);
-                self.table.live(row, slots, &mut scratch.live, &mut scratch.counts);
-                self.scratch = scratch;
-                self.retire(row);
-            }
+    /// Keeps the memory of a pane whose groups have been put out.
+    fn retire(&mut self, mut pane: Pane) {
+        if self.spare.len() < SPARE_PANES {
+            pane.clear();
+            self.spare.push(pane);
         }
     }
 
-    /// The results of one window whose accumulators are in `row`; leaves its groups in `scratch.live`.
-    fn emit(&mut self, window: i64, row: Row) -> Result<RecordBatch> {
-        let slots = self.keys.slots();
-        self.table.live(row, slots, &mut self.scratch.live, &mut self.scratch.counts);
-        let live = &self.scratch.live;
+    /// Puts out the results of the groups in `slots` of one window.
+    fn emit(&self, window: i64, keys: &Keys, groups: &Accumulators, slots: &Slots<'_>, out: &mut Output) -> Result<()> {
         let (start, end) = self.panes.bounds(window);
-        let mut columns = self.keys.columns(live)?;
-        columns.push(timestamps(start, live.len(), self.unit));
-        columns.push(timestamps(end, live.len(), self.unit));
-        columns.extend(self.aggregates.finish(live, &self.table.cells(row, slots), &self.scratch.counts)?);
-        Ok(RecordBatch::try_new(self.schema(), columns)?)
-    }
-
-    /// Gives `row` back and forgets the keys of `scratch.live` that no other pane holds.
-    fn retire(&mut self, row: Row) {
-        let slots = self.keys.slots();
-        let held: Vec<Row> = self.open.values().rev().chain(self.amendments.values()).copied().chain(self.stacks.totals()).collect();
-        let gone = |slot: &u32| !held.iter().any(|&other| self.table.count(other, *slot) > 0);
-        self.scratch.live.retain(gone);
-        self.keys.remove_all(&self.scratch.live);
-        self.table.release(row, slots);
+        for first in (0..slots.len()).step_by(RESULT_ROWS) {
+            let slots = slots.part(first..slots.len().min(first + RESULT_ROWS));
+            let rows = slots.len();
+            let mut columns = self.keys.decode(keys, &slots)?;
+            columns.push(timestamps(start, rows, self.unit));
+            columns.push(timestamps(end, rows, self.unit));
+            let cells: Vec<_> = (0..self.aggregates.columns.len()).map(|column| groups.cells(column, &slots)).collect();
+            let cells: Vec<_> = cells.iter().map(AsRef::as_ref).collect();
+            columns.extend(self.aggregates.finish(&cells, slots.map(|slot| groups.count(slot) as i64))?);
+            let records = RecordBatch::try_new(self.schema(), columns)?;
+            // The event time of a result is the last instant of its window, as in Flink.
+            let time = end.saturating_sub(1);
+            let time = EventTime { times: vec![time; rows].into(), watermarks: None, earliest: time, latest: time };
+            out.batches.push(Batch { time: Some(time), ..Batch::new(records, 0, 0) });
+        }
+        Ok(())
     }
 }
 
@@ -362,36 +302,31 @@ impl Operator for Window {
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         self.watermark = self.watermark.max(watermark);
-        let mut results = Vec::new();
         while let Some(window) = self.next_closed() {
             match self.panes.is_tumbling() {
-                true => self.fire_tumbling(window, &mut results)?,
-                false => self.fire_sliding(window, &mut results)?,
+                true => self.fire_tumbling(window, out)?,
+                false => self.fire_sliding(window, out)?,
             }
             self.next = window + 1;
-        }
-        for records in results.into_iter().filter(|records| records.num_rows() > 0) {
-            out.batches.push(self.result(records));
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.table.bytes() + self.keys.bytes()
+        let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
+        panes.map(Pane::bytes).sum::<usize>() + self.sliding.bytes()
+    }
+
+    fn placement(&self) -> Option<String> {
+        let explain = |column| Placed::new(&self.devices, column).explain(EXPLAINED_GROUPS);
+        let mut kernels: Vec<String> = self.aggregates.columns.iter().map(explain).collect();
+        kernels.dedup();
+        // Rows are counted where they are: to send their slots anywhere costs more.
+        Some(if kernels.is_empty() { cpu_only() } else { kernels.join("; ") })
     }
 }
 
-impl Window {
-    /// A batch of results; the event time of each is the last instant of its window, as in Flink.
-    fn result(&self, records: RecordBatch) -> Batch {
-        let ends = records.column(self.keys.fields().len() + 1).to_data();
-        let ends = arrow::buffer::ScalarBuffer::<i64>::from(ends.buffers()[0].clone());
-        let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
-        Batch { time: Some(timed(times)), ..Batch::new(records, 0, 0) }
-    }
-}
-
-fn output_schema(keys: &Keys, aggregates: &Aggregates, unit: Unit) -> Result<SchemaRef> {
+fn output_schema(keys: &KeyColumns, aggregates: &Aggregates, unit: Unit) -> Result<SchemaRef> {
     let bound = |name: &str| Arc::new(Field::new(name, DataType::Timestamp(unit.arrow(), None), false));
     let mut fields = keys.fields().to_vec();
     fields.extend([bound("window_start"), bound("window_end")]);

@@ -6,17 +6,17 @@
 //! Source: Tangwongsan, Hirzel, Schneider, "Low-Latency Sliding-Window Aggregation in Worst-Case Constant
 //! Time", DEBS 2017, which calls it Two-Stacks.
 
-use crate::operator::window::table::{PaneTable, Row};
+use super::accumulators::Accumulators;
 
-/// The panes of the current window.
+/// The panes of the current window, whose groups have the same slots in all of them.
 #[derive(Default)]
 pub(super) struct Stacks {
-    /// Oldest pane last; each row holds the aggregate of its pane and all younger ones in the front.
-    front: Vec<(i64, Row)>,
+    /// Oldest pane last; each holds the aggregate of its pane and all younger ones in the front.
+    front: Vec<(i64, Accumulators)>,
     /// Youngest pane last, each as it was.
-    back: Vec<(i64, Row)>,
+    back: Vec<(i64, Accumulators)>,
     /// The aggregate of the back.
-    back_total: Option<Row>,
+    back_total: Option<Accumulators>,
 }
 
 impl Stacks {
@@ -26,70 +26,65 @@ impl Stacks {
     }
 
     /// Adds the pane that follows all others.
-    pub fn push(&mut self, pane: i64, row: Row, table: &mut PaneTable, slots: usize) {
-        let total = *self.back_total.get_or_insert_with(|| table.allocate());
-        table.combine(total, row, slots);
-        self.back.push((pane, row));
+    pub fn push(&mut self, pane: i64, groups: Accumulators) {
+        self.add_to_back(&groups);
+        self.back.push((pane, groups));
     }
 
-    /// Adds rows that came for `pane` after younger panes had been pushed. Returns `row` if it is no longer needed.
-    pub fn amend(&mut self, pane: i64, row: Row, table: &mut PaneTable, slots: usize) -> Option<Row> {
+    /// Adds rows that came for `pane` after younger panes had been pushed.
+    pub fn amend(&mut self, pane: i64, mut groups: Accumulators) {
         if self.front.first().is_none_or(|(youngest, _)| *youngest < pane) {
-            let total = *self.back_total.get_or_insert_with(|| table.allocate());
-            table.combine(total, row, slots);
-            return keep_sorted(&mut self.back, pane, row, table, slots);
+            self.add_to_back(&groups);
+            let position = self.back.partition_point(|(held, _)| *held < pane);
+            match self.back.get_mut(position) {
+                Some((held, own)) if *held == pane => own.combine(&groups),
+                _ => self.back.insert(position, (pane, groups)),
+            }
+            return;
         }
         let older = self.front.partition_point(|(held, _)| *held > pane);
-        for (_, suffix) in &self.front[older..] {
-            table.combine(*suffix, row, slots);
+        for (_, suffix) in &mut self.front[older..] {
+            suffix.combine(&groups);
         }
         if self.front.get(older).is_some_and(|(held, _)| *held == pane) {
-            return Some(row);
+            return;
         }
         if let Some((_, younger)) = older.checked_sub(1).and_then(|index| self.front.get(index)) {
-            table.combine(row, *younger, slots);
+            groups.combine(younger);
         }
-        self.front.insert(older, (pane, row));
-        None
+        self.front.insert(older, (pane, groups));
     }
 
-    /// Removes the oldest pane; its row is the caller's.
-    pub fn pop(&mut self, table: &mut PaneTable, slots: usize) -> Option<(i64, Row)> {
+    /// Removes the oldest pane. What it returns holds at least the groups of that pane.
+    pub fn pop(&mut self) -> Option<(i64, Accumulators)> {
         if self.front.is_empty() {
-            self.turn_over(table, slots);
+            self.turn_over();
         }
         self.front.pop()
     }
 
-    fn turn_over(&mut self, table: &mut PaneTable, slots: usize) {
-        while let Some((pane, row)) = self.back.pop() {
+    fn add_to_back(&mut self, groups: &Accumulators) {
+        self.back_total.get_or_insert_with(|| groups.empty()).combine(groups);
+    }
+
+    fn turn_over(&mut self) {
+        while let Some((pane, mut groups)) = self.back.pop() {
             if let Some((_, younger)) = self.front.last() {
-                table.combine(row, *younger, slots);
+                groups.combine(younger);
             }
-            self.front.push((pane, row));
+            self.front.push((pane, groups));
         }
-        if let Some(total) = self.back_total.take() {
-            table.release(total, slots);
-        }
+        self.back_total = None;
     }
 
-    /// Rows that together hold the aggregate of all panes: none, one or two.
-    pub fn totals(&self) -> impl Iterator<Item = Row> {
-        self.front.last().map(|(_, row)| *row).into_iter().chain(self.back_total)
+    /// What together is the aggregate of all panes: none, one or two.
+    pub fn totals(&self) -> impl Iterator<Item = &Accumulators> {
+        self.front.last().map(|(_, groups)| groups).into_iter().chain(&self.back_total)
     }
-}
 
-/// Combines `row` with that of `pane` if it is held (and returns `row`), else inserts it in order.
-fn keep_sorted(panes: &mut Vec<(i64, Row)>, pane: i64, row: Row, table: &mut PaneTable, slots: usize) -> Option<Row> {
-    let position = panes.partition_point(|(held, _)| *held < pane);
-    match panes.get(position) {
-        Some((held, own)) if *held == pane => {
-            table.combine(*own, row, slots);
-            Some(row)
-        }
-        _ => {
-            panes.insert(position, (pane, row));
-            None
-        }
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let panes = self.front.iter().chain(&self.back).map(|(_, groups)| groups);
+        panes.chain(&self.back_total).map(Accumulators::bytes).sum()
     }
 }

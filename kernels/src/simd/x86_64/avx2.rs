@@ -130,6 +130,22 @@ impl Vector for Avx2 {
             _mm_storeu_si128(order, _mm_blendv_epi8(old, key, changes));
         }
     }
+
+    #[inline(always)]
+    fn equal(self, a: __m256i, b: __m256i) -> u64 {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_movemask_pd(_mm256_castsi256_pd(_mm256_cmpeq_epi64(a, b))) as u64 }
+    }
+
+    #[inline(always)]
+    fn equal_u32(self, numbers: &[u32; 8], number: u32) -> u64 {
+        // SAFETY: there are eight numbers of 32 bits; the token proves AVX2.
+        unsafe {
+            let equal = _mm256_cmpeq_epi32(_mm256_loadu_si256(numbers.as_ptr().cast()), _mm256_set1_epi32(number as i32));
+            u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(equal)) as u32)
+        }
+    }
+
     #[inline(always)]
     fn mask(self, bits: u64) -> __m256i {
         // SAFETY: the token proves AVX2.

@@ -117,6 +117,18 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn equal(self, a: __m512i, b: __m512i) -> u64 {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { u64::from(_mm512_cmpeq_epi64_mask(a, b)) }
+    }
+
+    #[inline(always)]
+    fn equal_u32(self, numbers: &[u32; 8], number: u32) -> u64 {
+        // SAFETY: there are eight numbers of 32 bits; the token proves AVX-512 VL.
+        unsafe { u64::from(_mm256_cmpeq_epi32_mask(_mm256_loadu_si256(numbers.as_ptr().cast()), _mm256_set1_epi32(number as i32))) }
+    }
+
+    #[inline(always)]
     fn mask(self, bits: u64) -> __mmask8 {
         bits as __mmask8
     }

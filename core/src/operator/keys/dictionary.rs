@@ -1,0 +1,221 @@
+//! A dictionary of keys: one encoded column to slots.
+
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::buffer::{Buffer, ScalarBuffer};
+use arrow::compute::take;
+use arrow::datatypes::DataType;
+use thalweg_kernels::{BytesDictionary, Full, IntDictionary};
+
+use super::{KeyColumn, integer_width};
+use crate::error::{Error, Result};
+
+/// The keys that a table of groups holds, each in its slot.
+pub(crate) struct Keys {
+    table: Table,
+    /// The slot of the null key of a single column, while it is live.
+    null_slot: Option<u32>,
+}
+
+pub(super) enum Table {
+    Single,
+    Int(IntDictionary),
+    Bytes(BytesDictionary),
+}
+
+impl Table {
+    pub fn int(limit: usize) -> Table {
+        Table::Int(IntDictionary::new(limit))
+    }
+
+    pub fn bytes(limit: usize) -> Table {
+        Table::Bytes(BytesDictionary::new(limit))
+    }
+
+    fn assign(&mut self, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<()> {
+        match self {
+            Table::Single => {
+                slots.resize(slots.len() + column.len(), 0);
+                Ok(())
+            }
+            Table::Int(dictionary) => assign_integers(dictionary, column, slots),
+            Table::Bytes(dictionary) => assign_bytes(dictionary, column, slots),
+        }
+        .map_err(full)
+    }
+
+    fn reserve(&mut self) -> Result<u32> {
+        match self {
+            Table::Single => Ok(0),
+            Table::Int(dictionary) => dictionary.reserve(),
+            Table::Bytes(dictionary) => dictionary.reserve(),
+        }
+        .map_err(full)
+    }
+}
+
+impl Keys {
+    pub(super) fn new(table: Table) -> Keys {
+        Keys { table, null_slot: None }
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    pub(super) fn null_slot(&self) -> Option<u32> {
+        self.null_slot
+    }
+
+    /// One more than the greatest slot in use.
+    pub fn slots(&self) -> usize {
+        match &self.table {
+            Table::Single => 1,
+            Table::Int(dictionary) => dictionary.slots(),
+            Table::Bytes(dictionary) => dictionary.slots(),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        match &self.table {
+            Table::Single => 0,
+            Table::Int(dictionary) => dictionary.bytes(),
+            Table::Bytes(dictionary) => dictionary.bytes(),
+        }
+    }
+
+    /// Replaces `slots` by the slot of each row's key, giving new keys new slots.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if there are more keys than the limit.
+    pub fn assign(&mut self, keys: &KeyColumn, slots: &mut Vec<u32>) -> Result<()> {
+        slots.clear();
+        match &keys.column {
+            None => slots.resize(keys.rows, 0),
+            Some(column) if column.null_count() > 0 => self.assign_nullable(column, slots)?,
+            Some(column) => self.table.assign(column, slots)?,
+        }
+        Ok(())
+    }
+
+    /// Nulls share one reserved slot; the values are assigned without them.
+    fn assign_nullable(&mut self, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<()> {
+        let valid: UInt32Array = (0..column.len() as u32).filter(|&row| column.is_valid(row as usize)).collect();
+        let mut assigned = Vec::with_capacity(valid.len());
+        self.table.assign(&take(column, &valid, None)?, &mut assigned)?;
+        slots.resize(column.len(), self.null()?);
+        for (row, slot) in valid.values().iter().zip(assigned) {
+            slots[*row as usize] = slot;
+        }
+        Ok(())
+    }
+
+    /// The slot of the null key, taken on first use.
+    fn null(&mut self) -> Result<u32> {
+        match self.null_slot {
+            Some(slot) => Ok(slot),
+            None => Ok(*self.null_slot.insert(self.table.reserve()?)),
+        }
+    }
+
+    /// Takes in all keys of `other`, none of which it has forgotten: `slots[s]` becomes the slot here of its slot `s`.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`].
+    pub fn absorb(&mut self, other: &Keys, slots: &mut Vec<u32>) -> Result<()> {
+        slots.clear();
+        let all = other.slots();
+        let null = other.null_slot.map(|null| null as usize);
+        for part in [0..null.unwrap_or(all), null.map_or(all, |null| null + 1)..all] {
+            if part.start > 0 && null.is_some_and(|null| null + 1 == part.start) {
+                slots.push(self.null()?);
+            }
+            match (&mut self.table, &other.table) {
+                (Table::Int(dictionary), Table::Int(other)) => dictionary.assign(&other.keys()[part], slots).map_err(full)?,
+                (Table::Bytes(dictionary), Table::Bytes(other)) => absorb_bytes(dictionary, other, part, slots)?,
+                _ => slots.resize(slots.len() + part.len(), 0),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets the keys of `slots`, which are ascending; the slots may be given to other keys.
+    pub fn remove_all(&mut self, slots: &[u32]) {
+        let null = self.null_slot.and_then(|null| slots.binary_search(&null).ok());
+        let (before, after) = null.map_or((slots, &[][..]), |at| (&slots[..at], &slots[at + 1..]));
+        for slots in [before, after] {
+            match &mut self.table {
+                Table::Single => {}
+                Table::Int(dictionary) => dictionary.remove_all(slots),
+                Table::Bytes(dictionary) => dictionary.remove_all(slots),
+            }
+        }
+        match (&mut self.table, null.and_then(|_| self.null_slot.take())) {
+            (Table::Int(dictionary), Some(null)) => dictionary.release(null),
+            (Table::Bytes(dictionary), Some(null)) => dictionary.release(null),
+            _ => {}
+        }
+    }
+
+    /// Forgets all keys and keeps the memory for others.
+    pub fn clear(&mut self) {
+        self.null_slot = None;
+        match &mut self.table {
+            Table::Single => {}
+            Table::Int(dictionary) => dictionary.clear(),
+            Table::Bytes(dictionary) => dictionary.clear(),
+        }
+    }
+}
+
+fn full(error: Full) -> Error {
+    Error::state(format!("more than {} keys are live at once; raise `max_keys`, use shorter windows or a coarser key", error.limit))
+}
+
+/// Takes in the keys of some slots of `other`, as many at a time as offsets of 32 bits reach.
+fn absorb_bytes(dictionary: &mut BytesDictionary, other: &BytesDictionary, part: Range<usize>, slots: &mut Vec<u32>) -> Result<()> {
+    let mut rest = part.start as u32..part.end as u32;
+    while !rest.is_empty() {
+        let (mut offsets, mut data) = (vec![0], Vec::new());
+        rest.start = other.append_keys(rest.clone(), &mut offsets, &mut data);
+        dictionary.assign(&offsets, &data, slots).map_err(full)?;
+    }
+    Ok(())
+}
+
+fn assign_integers(dictionary: &mut IntDictionary, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<(), Full> {
+    let data = column.to_data();
+    let values = |width: usize| -> Buffer {
+        let buffer = &data.buffers()[0];
+        buffer.slice_with_length(data.offset() * width, data.len() * width)
+    };
+    let signed = !matches!(column.data_type(), DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
+    match (integer_width(column.data_type()), signed) {
+        (Some(1), true) => dictionary.assign(&ScalarBuffer::<i8>::from(values(1)), slots),
+        (Some(1), false) => dictionary.assign(&ScalarBuffer::<u8>::from(values(1)), slots),
+        (Some(2), true) => dictionary.assign(&ScalarBuffer::<i16>::from(values(2)), slots),
+        (Some(2), false) => dictionary.assign(&ScalarBuffer::<u16>::from(values(2)), slots),
+        (Some(4), true) => dictionary.assign(&ScalarBuffer::<i32>::from(values(4)), slots),
+        (Some(4), false) => dictionary.assign(&ScalarBuffer::<u32>::from(values(4)), slots),
+        (Some(8), _) => dictionary.assign(&ScalarBuffer::<i64>::from(values(8)), slots),
+        _ => {
+            let bits: Vec<u8> = column.as_boolean().values().iter().map(u8::from).collect();
+            dictionary.assign(&bits, slots)
+        }
+    }
+}
+
+fn assign_bytes(dictionary: &mut BytesDictionary, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<(), Full> {
+    match column.data_type() {
+        DataType::Utf8 => {
+            let strings = column.as_string::<i32>();
+            dictionary.assign(strings.value_offsets(), strings.value_data(), slots)
+        }
+        _ => {
+            let bytes = column.as_binary::<i32>();
+            dictionary.assign(bytes.value_offsets(), bytes.value_data(), slots)
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! Group keys: columns of any type to dense slot numbers and back.
+//!
+//! The columns of a key become one column first ([`KeyColumns::encode`]), once per batch; dictionaries ([`Keys`]), of which an
+//! operator may hold several, turn that column into slots. Integers and everything that Arrow stores as one (dates,
+//! timestamps, booleans) go through the integer dictionary, strings and binary through the byte dictionary, everything
+//! else and several columns through Arrow's row format, whose bytes are equal exactly if the values are. Null is a key
+//! like any other.
+
+mod dictionary;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayData, ArrayRef, BinaryArray, BooleanArray, RecordBatch, StringArray, UInt32Array, make_array};
+use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::row::{RowConverter, SortField};
+
+use crate::error::{Error, Result};
+use crate::operator::split::split;
+pub(crate) use dictionary::Keys;
+use dictionary::Table;
+
+/// Which columns make a key, and how they become one.
+pub(crate) struct KeyColumns {
+    columns: Vec<usize>,
+    fields: Vec<FieldRef>,
+    form: Form,
+    limit: usize,
+}
+
+/// What kind of column a key becomes.
+enum Form {
+    /// No key: all rows are one group, slot 0.
+    Single,
+    Int,
+    Bytes,
+    Rows(RowConverter),
+}
+
+/// The keys of a batch as one column.
+#[derive(Debug, Clone)]
+pub(crate) struct KeyColumn {
+    /// Integers, booleans, UTF-8 or binary; none if there is no key.
+    column: Option<ArrayRef>,
+    rows: usize,
+}
+
+impl KeyColumn {
+    /// The keys of `rows`, in that order.
+    pub fn take(&self, rows: &UInt32Array) -> Result<KeyColumn> {
+        let column = self.column.as_ref().map(|column| take(column, rows, None)).transpose()?;
+        Ok(KeyColumn { column, rows: rows.len() })
+    }
+
+    /// The keys of the rows that `selection` leaves out, and of those that it selects.
+    pub fn split(&self, selection: &BooleanBuffer) -> Result<[KeyColumn; 2]> {
+        let selected = selection.count_set_bits();
+        let [others, those] = match &self.column {
+            None => [None, None],
+            Some(column) => split(column, selection)?.map(Some),
+        };
+        Ok([KeyColumn { column: others, rows: self.rows - selected }, KeyColumn { column: those, rows: selected }])
+    }
+
+    /// The keys of a range of rows, without a copy.
+    pub fn slice(&self, rows: Range<usize>) -> KeyColumn {
+        KeyColumn { column: self.column.as_ref().map(|column| column.slice(rows.start, rows.len())), rows: rows.len() }
+    }
+}
+
+/// Slots to look at: neighbours, or any.
+#[derive(Debug, Clone)]
+pub(crate) enum Slots<'a> {
+    Range(Range<usize>),
+    List(&'a [u32]),
+}
+
+impl Slots<'_> {
+    pub fn len(&self) -> usize {
+        match self {
+            Slots::Range(range) => range.len(),
+            Slots::List(list) => list.len(),
+        }
+    }
+
+    /// A part of them.
+    pub fn part(&self, part: Range<usize>) -> Slots<'_> {
+        match self {
+            Slots::Range(range) => Slots::Range(range.start + part.start..range.start + part.end),
+            Slots::List(list) => Slots::List(&list[part]),
+        }
+    }
+
+    /// A value for each, in order.
+    pub fn map<T>(&self, mut value: impl FnMut(u32) -> T) -> Vec<T> {
+        match self {
+            Slots::Range(range) => (range.start as u32..range.end as u32).map(value).collect(),
+            Slots::List(list) => list.iter().map(|&slot| value(slot)).collect(),
+        }
+    }
+}
+
+impl KeyColumns {
+    /// Keys made of the columns named `by`, at most `limit` of them in a dictionary.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or cannot be a key.
+    pub fn new(by: &[String], schema: &SchemaRef, limit: usize) -> Result<KeyColumns> {
+        let columns = by.iter().map(|name| column_index(schema, name)).collect::<Result<Vec<_>>>()?;
+        let fields: Vec<FieldRef> = columns.iter().map(|&index| Arc::clone(&schema.fields()[index])).collect();
+        let form = match fields.as_slice() {
+            [] => Form::Single,
+            [field] if integer_width(field.data_type()).is_some() => Form::Int,
+            [field] if as_string(field.data_type()).is_some() => Form::Bytes,
+            several => {
+                let sort = several.iter().map(|field| SortField::new(field.data_type().clone())).collect();
+                let converter = RowConverter::new(sort)
+                    .map_err(|error| Error::schema(format!("`{}` cannot be a key", by.join("`, `"))).with_source(error))?;
+                Form::Rows(converter)
+            }
+        };
+        Ok(KeyColumns { columns, fields, form, limit })
+    }
+
+    /// The fields of the key columns.
+    pub fn fields(&self) -> &[FieldRef] {
+        &self.fields
+    }
+
+    /// A dictionary for these keys, empty.
+    pub fn dictionary(&self) -> Keys {
+        Keys::new(match self.form {
+            Form::Single => Table::Single,
+            Form::Int => Table::int(self.limit),
+            Form::Bytes | Form::Rows(_) => Table::bytes(self.limit),
+        })
+    }
+
+    /// The keys of the rows of `records`.
+    ///
+    /// # Errors
+    /// If Arrow cannot cast a column or convert it to rows, which would be a defect.
+    pub fn encode(&mut self, records: &RecordBatch) -> Result<KeyColumn> {
+        let rows = records.num_rows();
+        let mut columns = self.columns.iter().map(|&index| Arc::clone(records.column(index)));
+        let column = match &mut self.form {
+            Form::Single => None,
+            Form::Int => columns.next(),
+            Form::Bytes => columns.next().map(plain).transpose()?,
+            Form::Rows(converter) => {
+                Some(Arc::new(converter.convert_columns(&columns.collect::<Vec<_>>())?.try_into_binary()?) as ArrayRef)
+            }
+        };
+        Ok(KeyColumn { column, rows })
+    }
+
+    /// The key columns of the keys that `keys` holds in `slots`, one row each.
+    ///
+    /// # Errors
+    /// If Arrow's row format does not decode, which would be a defect.
+    pub fn decode(&self, keys: &Keys, slots: &Slots<'_>) -> Result<Vec<ArrayRef>> {
+        let null = keys.null_slot();
+        let nulls = null.map(|null| NullBuffer::from(slots.map(|slot| slot != null))).filter(|nulls| nulls.null_count() > 0);
+        match (&self.form, keys.table()) {
+            (Form::Rows(converter), Table::Bytes(dictionary)) => {
+                let parser = converter.parser();
+                let rows = slots.map(|slot| slot);
+                Ok(converter.convert_rows(rows.iter().map(|&slot| parser.parse(dictionary.key(slot))))?)
+            }
+            (_, Table::Bytes(dictionary)) => {
+                let key = |slot: u32| if null == Some(slot) { &[][..] } else { dictionary.key(slot) };
+                Ok(vec![strings(slots, key, self.fields[0].data_type(), nulls)?])
+            }
+            (_, Table::Int(dictionary)) => {
+                // Of the null key's slot the dictionary has some number, which the nulls hide.
+                let keys = dictionary.keys();
+                Ok(vec![match slots {
+                    Slots::Range(range) => integers(keys[range.clone()].iter().copied(), self.fields[0].data_type(), nulls)?,
+                    Slots::List(list) => integers(list.iter().map(|&slot| keys[slot as usize]), self.fields[0].data_type(), nulls)?,
+                }])
+            }
+            (_, Table::Single) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The position of the column `name`.
+///
+/// # Errors
+/// [`Kind::Schema`](crate::error::Kind::Schema), listing the columns that exist.
+pub(crate) fn column_index(schema: &Schema, name: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        Error::schema(format!("there is no column `{name}`; the columns are `{}`", known.join("`, `")))
+    })
+}
+
+/// Bytes of the integer that stores a type, if one does.
+fn integer_width(data_type: &DataType) -> Option<usize> {
+    match data_type {
+        DataType::Boolean => Some(0),
+        DataType::Float16 | DataType::Float32 | DataType::Float64 | DataType::Decimal32(..) | DataType::Decimal64(..) => None,
+        DataType::Interval(_) => None,
+        other => other.primitive_width().filter(|width| *width <= 8),
+    }
+}
+
+/// The type that a string or binary key is cast to.
+fn as_string(data_type: &DataType) -> Option<DataType> {
+    match data_type {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => Some(DataType::Binary),
+        DataType::Dictionary(_, values) if **values == DataType::Utf8 => Some(DataType::Utf8),
+        _ => None,
+    }
+}
+
+/// A string or binary column as its plain type.
+fn plain(column: ArrayRef) -> Result<ArrayRef> {
+    match as_string(column.data_type()) {
+        Some(target) if target != *column.data_type() => Ok(cast(&column, &target)?),
+        _ => Ok(column),
+    }
+}
+
+/// Keys back to a column of the type that they came from.
+fn integers(keys: impl ExactSizeIterator<Item = i64>, data_type: &DataType, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    let rows = keys.len();
+    macro_rules! narrow {
+        ($native:ty) => {
+            Buffer::from_vec(keys.map(|key| key as $native).collect::<Vec<$native>>())
+        };
+    }
+    let unsigned = matches!(data_type, DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64);
+    let buffer = match (integer_width(data_type), unsigned) {
+        (Some(1), true) => narrow!(u8),
+        (Some(1), false) => narrow!(i8),
+        (Some(2), true) => narrow!(u16),
+        (Some(2), false) => narrow!(i16),
+        (Some(4), true) => narrow!(u32),
+        (Some(4), false) => narrow!(i32),
+        (Some(8), true) => narrow!(u64),
+        (Some(8), false) => narrow!(i64),
+        _ => return Ok(Arc::new(BooleanArray::new(keys.map(|key| key != 0).collect(), nulls))),
+    };
+    let data = ArrayData::builder(data_type.clone()).len(rows).add_buffer(buffer).nulls(nulls).build()?;
+    Ok(make_array(data))
+}
+
+fn strings<'a>(slots: &Slots<'_>, key: impl Fn(u32) -> &'a [u8], data_type: &DataType, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
+    let (mut offsets, mut data) = (vec![0], Vec::new());
+    for key in slots.map(key) {
+        data.extend_from_slice(key);
+        let end = i32::try_from(data.len());
+        offsets.push(end.map_err(|_| Error::state("the keys of one batch of results are longer than 2 GiB; use shorter keys"))?);
+    }
+    let offsets = OffsetBuffer::<i32>::new(offsets.into());
+    let plain: ArrayRef = match as_string(data_type) {
+        Some(DataType::Binary) => Arc::new(BinaryArray::try_new(offsets, data.into(), nulls)?),
+        _ => Arc::new(StringArray::try_new(offsets, data.into(), nulls)?),
+    };
+    Ok(if plain.data_type() == data_type { plain } else { cast(&plain, data_type)? })
+}

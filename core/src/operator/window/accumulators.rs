@@ -1,0 +1,141 @@
+//! The accumulators of some groups: a column of cells per value column, a cell per slot.
+
+use std::borrow::Cow;
+
+use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, resize_table};
+
+use super::placed::Placed;
+use crate::operator::aggregate::{Lane, ValueColumn, Values};
+use crate::operator::keys::Slots;
+
+/// See the [module documentation](self). Groups beyond those that rows have reached are empty.
+pub(super) struct Accumulators {
+    columns: Vec<Column>,
+    /// Rows that no column has counted: all of them if there is no value column, else those where the first
+    /// value column is null. Empty until there is one.
+    counts: Vec<u64>,
+}
+
+struct Column {
+    spec: ValueColumn,
+    cells: Vec<Cell>,
+}
+
+impl Accumulators {
+    pub fn new(columns: &[ValueColumn]) -> Accumulators {
+        let columns = columns.iter().map(|spec| Column { spec: spec.clone(), cells: Vec::new() }).collect();
+        Accumulators { columns, counts: Vec::new() }
+    }
+
+    /// Accumulators of the same columns, without groups.
+    pub fn empty(&self) -> Accumulators {
+        let columns = self.columns.iter().map(|column| Column { spec: column.spec.clone(), cells: Vec::new() }).collect();
+        Accumulators { columns, counts: Vec::new() }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum::<usize>() + self.counts.capacity() * 8
+    }
+
+    /// Makes room for `groups` groups.
+    pub fn reserve(&mut self, groups: usize) {
+        for column in &mut self.columns {
+            grow(&mut column.cells, groups, Cell::EMPTY);
+        }
+        if self.columns.is_empty() || !self.counts.is_empty() {
+            grow(&mut self.counts, groups, 0);
+        }
+    }
+
+    /// Adds `values[c]` of each row to the cell `slots[row]` of column `c`, by way of `placed[c]`; there must be room.
+    /// Counts and sums are complete once [`Accumulators::settle`] was called.
+    pub fn accumulate(&mut self, slots: &[u32], values: &[Values], placed: &mut [Placed]) {
+        for ((column, values), placed) in self.columns.iter_mut().zip(values).zip(placed) {
+            placed.accumulate(&mut column.cells, slots, values);
+        }
+        match values.first().map(Values::nulls) {
+            None => accumulate_count(&mut self.counts, slots),
+            Some(None) => {}
+            Some(Some(nulls)) => {
+                grow(&mut self.counts, self.columns[0].cells.len(), 0);
+                let null_slots: Vec<u32> = slots.iter().zip(nulls.iter()).filter(|(_, valid)| !valid).map(|(slot, _)| *slot).collect();
+                accumulate_count(&mut self.counts, &null_slots);
+            }
+        }
+    }
+
+    /// Completes the cells whose rows went by way of `placed`.
+    pub fn settle(&mut self, placed: &mut [Placed]) {
+        self.columns.iter_mut().zip(placed).for_each(|(column, placed)| placed.settle(&mut column.cells));
+    }
+
+    /// Adds the groups of `from` to those in the same slots here.
+    pub fn combine(&mut self, from: &Accumulators) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            grow(&mut into.cells, from.cells.len(), Cell::EMPTY);
+            let target = &mut into.cells[..from.cells.len()];
+            match into.spec.lane {
+                Lane::Float => combine::<f64>(target, &from.cells),
+                Lane::Int => combine::<i64>(target, &from.cells),
+            }
+        }
+        if !from.counts.is_empty() {
+            grow(&mut self.counts, from.counts.len(), 0);
+            combine_count(&mut self.counts[..from.counts.len()], &from.counts);
+        }
+    }
+
+    /// The same groups in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
+    pub fn moved(&self, slots: &[u32], groups: usize) -> Accumulators {
+        let place = |cells: &[Cell]| {
+            let mut placed = Vec::new();
+            resize_table(&mut placed, groups, Cell::EMPTY);
+            slots.iter().zip(cells).for_each(|(&slot, cell)| placed[slot as usize] = *cell);
+            placed
+        };
+        let columns = self.columns.iter().map(|column| Column { spec: column.spec.clone(), cells: place(&column.cells) }).collect();
+        let mut counts = vec![0; if self.counts.is_empty() { 0 } else { groups }];
+        slots.iter().zip(&self.counts).for_each(|(&slot, count)| counts[slot as usize] = *count);
+        Accumulators { columns, counts }
+    }
+
+    /// The cells of column `column` in `slots`.
+    pub fn cells(&self, column: usize, slots: &Slots<'_>) -> Cow<'_, [Cell]> {
+        let cells = &self.columns[column].cells;
+        match slots {
+            Slots::Range(range) => Cow::Borrowed(&cells[range.clone()]),
+            Slots::List(list) => Cow::Owned(list.iter().map(|&slot| cells[slot as usize]).collect()),
+        }
+    }
+
+    /// Rows counted in group `slot`.
+    pub fn count(&self, slot: u32) -> u64 {
+        let counted = self.columns.first().and_then(|column| column.cells.get(slot as usize)).map_or(0, |cell| cell.count);
+        counted + self.counts.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// The groups that have rows.
+    pub fn live(&self, live: &mut Vec<u32>) {
+        live.clear();
+        let groups = self.columns.first().map_or(self.counts.len(), |column| column.cells.len());
+        live.extend((0..groups as u32).filter(|&slot| self.count(slot) > 0));
+    }
+
+    /// Empties the first `groups` groups, the only ones in use.
+    pub fn clear(&mut self, groups: usize) {
+        for column in &mut self.columns {
+            let used = groups.min(column.cells.len());
+            column.cells[..used].fill(Cell::EMPTY);
+        }
+        let used = groups.min(self.counts.len());
+        self.counts[..used].fill(0);
+    }
+}
+
+/// Makes room for `groups` groups, or for some more, so that growth is rare.
+fn grow<T: Copy>(values: &mut Vec<T>, groups: usize, empty: T) {
+    if values.len() < groups {
+        resize_table(values, groups.next_power_of_two().max(64), empty);
+    }
+}

@@ -1,0 +1,157 @@
+//! A pane: its keys and their accumulators, sufficient in itself.
+//!
+//! Each pane has a dictionary of its own, so that its cells lie as dense as its keys, a tumbling window puts them out in
+//! the order in which its keys first came, and forgetting a pane's keys is forgetting the pane.
+
+use std::ops::Range;
+
+use arrow::array::{RecordBatch, UInt32Array};
+use arrow::buffer::BooleanBuffer;
+use thalweg_kernels::{assign_panes, order_by_part};
+
+use super::accumulators::Accumulators;
+use super::placed::Placed;
+use crate::error::Result;
+use crate::operator::aggregate::{Aggregates, Values};
+use crate::operator::devices::Devices;
+use crate::operator::keys::{KeyColumn, KeyColumns, Keys};
+use crate::window::Panes;
+
+/// The groups of one pane.
+pub(super) struct Pane {
+    pub keys: Keys,
+    pub accumulators: Accumulators,
+    placed: Vec<Placed>,
+}
+
+impl Pane {
+    pub fn new(keys: &KeyColumns, aggregates: &Aggregates, devices: &Devices) -> Pane {
+        let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
+        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(&aggregates.columns), placed }
+    }
+
+    /// Takes rows in; `slots` is room for the slots of theirs.
+    pub fn add(&mut self, rows: &Rows, slots: &mut Vec<u32>) -> Result<()> {
+        self.keys.assign(&rows.keys, slots)?;
+        self.accumulators.reserve(self.keys.slots());
+        self.accumulators.accumulate(slots, &rows.values, &mut self.placed);
+        Ok(())
+    }
+
+    /// Completes the accumulators: rows may be on their way over the GPU until then.
+    pub fn settle(&mut self) {
+        self.accumulators.settle(&mut self.placed);
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.keys.bytes() + self.accumulators.bytes() + self.placed.iter().map(Placed::bytes).sum::<usize>()
+    }
+
+    /// Forgets all groups and keeps the memory for others.
+    pub fn clear(&mut self) {
+        self.accumulators.clear(self.keys.slots());
+        self.keys.clear();
+    }
+}
+
+/// What the panes take of a batch: its keys and values.
+pub(super) struct Rows {
+    keys: KeyColumn,
+    values: Vec<Values>,
+}
+
+impl Rows {
+    pub fn new(records: &RecordBatch, keys: &mut KeyColumns, aggregates: &Aggregates) -> Result<Rows> {
+        let values = aggregates.columns.iter().map(|column| column.values(records)).collect::<Result<Vec<_>>>()?;
+        Ok(Rows { keys: keys.encode(records)?, values })
+    }
+
+    /// The rows that `selection` leaves out, and those that it selects.
+    fn split(&self, selection: &BooleanBuffer) -> Result<[Rows; 2]> {
+        let [keys, selected_keys] = self.keys.split(selection)?;
+        let (mut values, mut selected_values) = (Vec::new(), Vec::new());
+        for column in &self.values {
+            let [others, selected] = column.split(selection)?;
+            values.push(others);
+            selected_values.push(selected);
+        }
+        Ok([Rows { keys, values }, Rows { keys: selected_keys, values: selected_values }])
+    }
+
+    fn take(&self, rows: &UInt32Array) -> Result<Rows> {
+        let values = self.values.iter().map(|values| values.take(rows)).collect::<Result<Vec<_>>>()?;
+        Ok(Rows { keys: self.keys.take(rows)?, values })
+    }
+
+    fn slice(&self, rows: Range<usize>) -> Rows {
+        let values = self.values.iter().map(|values| values.slice(rows.clone())).collect();
+        Rows { keys: self.keys.slice(rows), values }
+    }
+}
+
+/// Sorts rows of a batch by pane; the buffers live from batch to batch.
+#[derive(Default)]
+pub(super) struct Sorter {
+    /// The number of each row's pane, counted from the batch's first or in order of appearance.
+    numbers: Vec<u32>,
+    /// Which pane each number is, where they were counted in order of appearance.
+    seen: Vec<i64>,
+    starts: Vec<u32>,
+}
+
+impl Sorter {
+    /// Gives `add` the rows of each pane, in the order in which they came. `times` lie between `earliest` and `latest`.
+    pub fn by_pane(
+        &mut self,
+        panes: &Panes,
+        times: &[i64],
+        (earliest, latest): (i64, i64),
+        rows: &Rows,
+        mut add: impl FnMut(i64, &Rows) -> Result<()>,
+    ) -> Result<()> {
+        let (first, last) = (panes.pane_of(earliest), panes.pane_of(latest));
+        if first == last {
+            return add(first, rows);
+        }
+        if last == first + 1 {
+            let edge = last * panes.length;
+            let [before, after] = rows.split(&BooleanBuffer::collect_bool(times.len(), |row| times[row] >= edge))?;
+            add(first, &before)?;
+            return add(last, &after);
+        }
+        self.number(panes, times, first, last.saturating_sub(first) as u64);
+        let mut order = vec![0; times.len()];
+        order_by_part(&self.numbers, &mut self.starts, &mut order);
+        let sorted = rows.take(&UInt32Array::from(order))?;
+        for (number, run) in self.starts.windows(2).enumerate().filter(|(_, run)| run[0] < run[1]) {
+            let pane = self.seen.get(number).copied().unwrap_or(first + number as i64);
+            add(pane, &sorted.slice(run[0] as usize..run[1] as usize))?;
+        }
+        Ok(())
+    }
+
+    /// Numbers the panes from `first` on or, where few rows lie far apart, in order of appearance.
+    fn number(&mut self, panes: &Panes, times: &[i64], first: i64, span: u64) {
+        self.numbers.clear();
+        self.seen.clear();
+        // The first pane may begin before time can be told.
+        let origin = first.checked_mul(panes.length).filter(|_| span <= times.len() as u64 + 64);
+        if let Some(origin) = origin {
+            assign_panes(times, origin, panes.length, &mut self.numbers);
+            self.starts.resize(span as usize + 2, 0);
+            return;
+        }
+        let mut known = std::collections::BTreeMap::new();
+        for &time in times {
+            let pane = panes.pane_of(time);
+            let next = self.seen.len() as u32;
+            let number = *known.entry(pane).or_insert(next);
+            if number == next {
+                self.seen.push(pane);
+            }
+            self.numbers.push(number);
+        }
+        self.starts.resize(self.seen.len() + 1, 0);
+    }
+}

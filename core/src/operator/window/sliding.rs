@@ -1,0 +1,88 @@
+//! Windows of several panes: complete panes brought to one set of slots and combined.
+
+use super::accumulators::Accumulators;
+use super::pane::Pane;
+use super::stacks::Stacks;
+use crate::error::Result;
+use crate::operator::keys::Keys;
+
+/// The complete panes of the current window, and the keys that they have in common.
+pub(super) struct Sliding {
+    keys: Keys,
+    stacks: Stacks,
+    /// The current window, where it is the sum of two.
+    total: Accumulators,
+    slots: Vec<u32>,
+    live: Vec<u32>,
+}
+
+impl Sliding {
+    /// Without panes; `empty` is such a pane as will come.
+    pub fn new(empty: Pane) -> Sliding {
+        Sliding { keys: empty.keys, stacks: Stacks::default(), total: empty.accumulators, slots: Vec::new(), live: Vec::new() }
+    }
+
+    /// The oldest pane.
+    pub fn oldest(&self) -> Option<i64> {
+        self.stacks.oldest()
+    }
+
+    /// Adds the pane that follows all others.
+    pub fn push(&mut self, number: i64, pane: &Pane) -> Result<()> {
+        let groups = self.bring(pane)?;
+        self.stacks.push(number, groups);
+        Ok(())
+    }
+
+    /// Adds rows that came for a pane after younger panes had been pushed.
+    pub fn amend(&mut self, number: i64, pane: &Pane) -> Result<()> {
+        let groups = self.bring(pane)?;
+        self.stacks.amend(number, groups);
+        Ok(())
+    }
+
+    /// The groups of a pane in the slots that their keys have here.
+    fn bring(&mut self, pane: &Pane) -> Result<Accumulators> {
+        self.keys.absorb(&pane.keys, &mut self.slots)?;
+        Ok(pane.accumulators.moved(&self.slots, self.keys.slots()))
+    }
+
+    /// Combines the panes of the current window for [`Sliding::window`].
+    pub fn combine(&mut self) {
+        if self.stacks.totals().count() > 1 {
+            self.total.clear(self.keys.slots());
+            self.stacks.totals().for_each(|total| self.total.combine(total));
+        }
+        let mut live = std::mem::take(&mut self.live);
+        live.clear();
+        self.groups().into_iter().for_each(|groups| groups.live(&mut live));
+        self.live = live;
+    }
+
+    /// The keys and groups of the current window, and the slots of those that have rows; none if there is no pane.
+    pub fn window(&self) -> Option<(&Keys, &Accumulators, &[u32])> {
+        Some((&self.keys, self.groups()?, &self.live))
+    }
+
+    fn groups(&self) -> Option<&Accumulators> {
+        let mut totals = self.stacks.totals();
+        let first = totals.next()?;
+        Some(if totals.next().is_some() { &self.total } else { first })
+    }
+
+    /// Forgets the panes before `pane`, and the keys that no other pane holds.
+    pub fn evict_before(&mut self, pane: i64) {
+        while self.stacks.oldest().is_some_and(|oldest| oldest < pane) {
+            if let Some((_, groups)) = self.stacks.pop() {
+                groups.live(&mut self.live);
+                self.live.retain(|&slot| self.stacks.totals().all(|held| held.count(slot) == 0));
+                self.keys.remove_all(&self.live);
+            }
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.keys.bytes() + self.stacks.bytes() + self.total.bytes()
+    }
+}

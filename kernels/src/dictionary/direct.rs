@@ -1,0 +1,151 @@
+//! A table indexed by key, in pages that exist where keys are: it grows without moving what it holds.
+
+use crate::simd::prefetch::prefetch;
+
+/// Keys of a page, as a power of two: 2 KiB.
+const PAGE_BITS: u32 = 9;
+const PAGE: usize = 1 << PAGE_BITS;
+
+/// Slots plus 1 by key; 0 where there is no key.
+#[derive(Debug, Default)]
+pub(super) struct Direct {
+    /// Number of the first page: its keys divided by [`PAGE`], rounded down.
+    first: i64,
+    pages: Vec<Option<Box<[u32; PAGE]>>>,
+    /// Pages that exist.
+    backed: usize,
+    len: usize,
+}
+
+impl Direct {
+    /// Keys.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Pages from the first to the last key in reach.
+    pub fn span(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Memory held, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.pages.capacity() * size_of::<Option<Box<[u32; PAGE]>>>() + self.backed * size_of::<[u32; PAGE]>()
+    }
+
+    #[inline(always)]
+    pub fn find(&self, key: i64) -> u32 {
+        match self.pages.get(self.page(key)) {
+            Some(Some(page)) => page[entry(key)],
+            _ => 0,
+        }
+    }
+
+    /// Puts into `found` the slot plus 1 of each key, or 0; whether all were there.
+    pub fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
+        let mut all = true;
+        for (key, found) in keys.iter().zip(found) {
+            *found = self.find((*key).into());
+            all &= *found != 0;
+        }
+        all
+    }
+
+    pub fn prefetch(&self, key: i64) {
+        if let Some(Some(page)) = self.pages.get(self.page(key)) {
+            prefetch(&**page, entry(key));
+        }
+    }
+
+    /// Makes the table reach `key`, unless it would then span more than `most` keys.
+    pub fn reach(&mut self, key: i64, most: u64) -> bool {
+        let page = key >> PAGE_BITS;
+        if self.len == 0 && self.page(key) >= self.pages.len() {
+            // Pages that hold nothing may serve any keys.
+            self.first = page - self.pages.len() as i64 / 2;
+        }
+        if self.page(key) < self.pages.len() {
+            return true;
+        }
+        let first = self.first.min(page);
+        let pages = (self.first + self.pages.len() as i64).max(page + 1).abs_diff(first);
+        if pages > most.div_ceil(PAGE as u64) {
+            return false;
+        }
+        self.pages.splice(..0, std::iter::repeat_with(|| None).take(self.first.abs_diff(first) as usize));
+        self.pages.resize_with(self.pages.len().max(pages as usize), || None);
+        self.first = first;
+        true
+    }
+
+    /// The slot plus 1 of a key, which becomes `slot` if it is not there; `None` where there is no page for it.
+    #[inline(always)]
+    pub fn find_or_put(&mut self, key: i64, slot: u32) -> Option<u32> {
+        let page = self.page(key);
+        let place = &mut self.pages.get_mut(page)?.as_mut()?[entry(key)];
+        if *place == 0 {
+            *place = slot;
+            self.len += 1;
+        }
+        Some(*place)
+    }
+
+    /// Adds a key that is not there, within reach, under its slot plus 1.
+    pub fn add(&mut self, key: i64, slot: u32) {
+        let page = self.page(key);
+        self.backed += usize::from(self.pages[page].is_none());
+        self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))[entry(key)] = slot;
+        self.len += 1;
+    }
+
+    /// Removes a key if it is there under `slot`, given plus 1; whether it was.
+    #[inline(always)]
+    pub fn remove(&mut self, key: i64, slot: u32) -> bool {
+        let page = self.page(key);
+        let removed = match self.pages.get_mut(page) {
+            Some(Some(page)) if page[entry(key)] == slot => std::mem::take(&mut page[entry(key)]) > 0,
+            _ => false,
+        };
+        self.len -= usize::from(removed);
+        removed
+    }
+
+    /// Removes the entry numbered `index`, in the order of keys, and returns its key and slot plus 1, if it has one; `None`
+    /// past the end. Gives back the memory of each page that it comes to the end of.
+    pub fn pop_entry(&mut self, index: usize) -> Option<Option<(i64, u32)>> {
+        let place = self.pages.get_mut(index / PAGE)?;
+        let slot = place.as_mut().map_or(0, |page| std::mem::take(&mut page[index % PAGE]));
+        if index % PAGE == PAGE - 1 {
+            self.backed -= usize::from(place.take().is_some());
+        }
+        self.len -= usize::from(slot > 0);
+        Some((slot > 0).then(|| ((self.first << PAGE_BITS).wrapping_add(index as i64), slot)))
+    }
+
+    /// Forgets all keys, which are among `keys`, and keeps the pages.
+    pub fn clear(&mut self, keys: &[i64]) {
+        if self.pages.len() * PAGE < keys.len() * size_of::<u64>() {
+            self.pages.iter_mut().flatten().for_each(|page| page.fill(0));
+        } else {
+            for &key in keys {
+                let page = self.page(key);
+                if let Some(Some(page)) = self.pages.get_mut(page) {
+                    page[entry(key)] = 0;
+                }
+            }
+        }
+        self.len = 0;
+    }
+
+    /// Place of the page of a key: beyond all if it lies before the first.
+    #[inline(always)]
+    fn page(&self, key: i64) -> usize {
+        usize::try_from(((key >> PAGE_BITS) - self.first) as u64).unwrap_or(usize::MAX)
+    }
+}
+
+/// Place of a key in its page.
+#[inline(always)]
+fn entry(key: i64) -> usize {
+    key as usize % PAGE
+}
