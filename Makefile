@@ -4,12 +4,14 @@
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
-CARGO_TEST := cargo test --release --workspace
-# In a folder of its own: the features that wgpu asks of shared crates would have all of them built again.
-GPU := --release --package thalweg-kernels --features gpu --all-targets --target-dir target/gpu
+# Always with the whole workspace: a choice of packages would choose other features, and build all they depend on again.
+BUILD := cargo build --release --workspace
+# What wgpu asks of shared crates is on in all of them, so that none is built again.
+GPU := --release --workspace --features thalweg-dev/gpu
 
 demo: setup
-	cargo run --release --example fraud
+	$(BUILD) --example fraud
+	target/release/examples/fraud
 
 test: lint rust-test gpu-test loom python-test
 
@@ -18,12 +20,12 @@ lint: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
 rust-test: setup
-	$(CARGO_TEST)
+	cargo test --release --workspace
 
-# The GPU kernels, on a software device if there is no other; without any their tests show as ignored.
+# The GPU kernels and windows over them, on a software device if there is no other; without any their tests show as ignored.
 gpu-test: setup
-	cargo clippy $(GPU) -- -D warnings
-	cargo test $(GPU)
+	cargo clippy $(GPU) --all-targets -- -D warnings
+	cargo test $(GPU) --lib --test gpu --test placement
 
 # The rings under every interleaving of their atomic operations.
 loom: setup
@@ -44,7 +46,9 @@ venv: setup
 	$(PYTHON) -m pip install --quiet --requirement tests/python/requirements.txt
 
 bench: setup venv
-	cargo run --release --bin thalweg-bench -- all --python $(PYTHON)
+	$(PYTHON) -m pip install --quiet --requirement benches/peers/requirements.txt
+	$(BUILD) --bin thalweg-bench
+	target/release/thalweg-bench all --python $(PYTHON)
 
 setup:
 	@tests/setup

@@ -22,6 +22,7 @@ pub struct Answer {
     pub min: f64,
     pub max: f64,
     pub mean: f64,
+    pub std: f64,
 }
 
 impl Answer {
@@ -43,12 +44,14 @@ impl Answer {
         self.min += float("min");
         self.max += float("max");
         self.mean += float("mean");
+        self.std += float("std");
     }
 
     /// # Errors
     /// If the answers differ by more than the order of additions explains.
     pub fn agree(&self, expected: &Answer, who: &str) -> Result<()> {
-        let pairs = [(self.sum, expected.sum), (self.min, expected.min), (self.max, expected.max), (self.mean, expected.mean)];
+        let sums = |answer: &Answer| [answer.sum, answer.min, answer.max, answer.mean, answer.std];
+        let pairs: Vec<(f64, f64)> = sums(self).into_iter().zip(sums(expected)).collect();
         let close = pairs.iter().all(|(a, b)| (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()));
         match close && self.rows == expected.rows && self.n == expected.n {
             true => Ok(()),

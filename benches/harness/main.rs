@@ -8,6 +8,7 @@
 mod ab;
 mod answer;
 mod contest;
+mod devices;
 mod events;
 mod kernels;
 mod latency;
@@ -18,6 +19,7 @@ mod peer;
 mod record;
 mod reference;
 mod report;
+mod rolling;
 mod sender;
 mod transport;
 
@@ -55,6 +57,8 @@ enum Command {
     Ab(Common),
     /// The kernels alone: every backend of this processor, beside a plain loop in C and a hash map.
     Kernels(Common),
+    /// What kernels can run on: backends, adapters with features and limits, and from how many rows on a GPU pays.
+    Devices,
     /// Everything, with a dated record in `benches/record`.
     All {
         #[command(flatten)]
@@ -102,6 +106,7 @@ impl Common {
 fn run(command: Command) -> Result<()> {
     let common = match &command {
         Command::Send(send) => return sender::run(send),
+        Command::Devices => return devices::print(),
         Command::Throughput(common)
         | Command::Ab(common)
         | Command::Kernels(common)

@@ -12,7 +12,7 @@ use crate::contest::{Contender, Contest, Run, Work};
 use crate::events::{Events, KEYS, MAX_DELAY, wide};
 use crate::peer::{Peer, Question};
 use crate::report::Report;
-use crate::{Common, Result, reference};
+use crate::{Common, Result, reference, rolling};
 
 /// What a value must exceed in the filter query: one in seven does.
 const LIMIT: f64 = 57.0;
@@ -46,9 +46,9 @@ impl Drop for DataFile {
 }
 
 /// Everything that the measurements share.
-struct Bench<'a> {
-    common: &'a Common,
-    events: Events,
+pub struct Bench<'a> {
+    pub common: &'a Common,
+    pub events: Events,
     peers: Vec<RefCell<Peer>>,
     missing: Vec<String>,
     gb_per_s: f64,
@@ -88,11 +88,14 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     if let Some(contest) = bench.filter()? {
         report.add(contest);
     }
+    if let Some(contest) = rolling::contest(&bench)? {
+        report.add(contest.goal("Thalweg", "Polars", 4.0).goal("Thalweg", "DuckDB", 10.0));
+    }
     Ok(())
 }
 
 impl Bench<'_> {
-    fn run(&self, stream: &Stream) -> Result<Run> {
+    pub fn run(&self, stream: &Stream) -> Result<Run> {
         Run::time(|| {
             let collector = Collector::default();
             let metrics = Query::new().sink(stream, collector.clone()).run()?;
@@ -103,7 +106,7 @@ impl Bench<'_> {
         })
     }
 
-    fn stream(&self, columns: &[&str]) -> Result<Stream> {
+    pub fn stream(&self, columns: &[&str]) -> Result<Stream> {
         let batches = self.events.project(columns)?;
         Ok(Stream::from_arrow(batches).event_time(event_time("ts").max_delay(millis(MAX_DELAY as u64))))
     }
@@ -121,7 +124,7 @@ impl Bench<'_> {
         Ok(Contender::new(name, expected, move || self.run(&stream)))
     }
 
-    fn with_peers<'a>(&'a self, contenders: &mut Vec<Contender<'a>>, question: Question<'a>, expected: Answer) {
+    pub fn with_peers<'a>(&'a self, contenders: &mut Vec<Contender<'a>>, question: Question<'a>, expected: Answer) {
         for peer in &self.peers {
             let question = question.clone();
             let name = peer.borrow().name.clone();
@@ -129,7 +132,7 @@ impl Bench<'_> {
         }
     }
 
-    fn hold(&self, name: &str, contenders: Vec<Contender<'_>>, bytes: usize) -> Result<Contest> {
+    pub fn hold(&self, name: &str, contenders: Vec<Contender<'_>>, bytes: usize) -> Result<Contest> {
         let mut contest = Contest::hold(name, Work::rows(self.events.rows), self.common, contenders)?.reading(bytes, self.gb_per_s);
         contest.notes.extend(self.missing.iter().cloned());
         Ok(contest)
@@ -150,7 +153,8 @@ impl Bench<'_> {
         }
         let expected = expected()?;
         let mut contenders = vec![self.aggregate("Thalweg", key, spec, expected)?];
-        let question = Question { query: "windows", key, size: panes * reference::PANE, slide: reference::PANE, limit: 0.0 };
+        let question =
+            Question { query: "windows", key, size: panes * reference::PANE, slide: reference::PANE, limit: 0.0, ..Question::default() };
         self.with_peers(&mut contenders, question, expected);
         self.hold(name, contenders, 16 + key_bytes).map(Some)
     }
@@ -167,7 +171,8 @@ impl Bench<'_> {
             self.aggregate("Thalweg, hopping", key, hopping(secs(PANES as u64), secs(1)), expected)?,
             self.aggregate("Thalweg, tumbling 1 s", key, tumbling(secs(1)), single)?,
         ];
-        let question = Question { query: "windows", key, size: PANES * reference::PANE, slide: reference::PANE, limit: 0.0 };
+        let question =
+            Question { query: "windows", key, size: PANES * reference::PANE, slide: reference::PANE, limit: 0.0, ..Question::default() };
         self.with_peers(&mut contenders, question, expected);
         self.hold(name, contenders, 20).map(Some)
     }
@@ -182,7 +187,11 @@ impl Bench<'_> {
         let stream = self.stream(&["ts", "value"])?.filter(format!("value > {LIMIT}").as_str()).window(tumbling(secs(PANES as u64)));
         let stream = stream.agg([count().alias("n")]);
         let mut contenders = vec![Contender::new("Thalweg", expected, || self.run(&stream))];
-        self.with_peers(&mut contenders, Question { query: "filter", key: "", size, slide: size, limit: LIMIT }, expected);
+        self.with_peers(
+            &mut contenders,
+            Question { query: "filter", key: "", size, slide: size, limit: LIMIT, ..Question::default() },
+            expected,
+        );
         self.hold(name, contenders, 16).map(Some)
     }
 }

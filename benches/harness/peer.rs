@@ -25,11 +25,13 @@ pub struct Peer {
 pub struct Question<'a> {
     pub query: &'static str,
     pub key: &'a str,
-    /// Length and distance of the windows in milliseconds.
+    /// Length and distance of the windows in milliseconds; of rolling windows, in rows.
     pub size: i64,
     pub slide: i64,
     /// What a value must exceed to count.
     pub limit: f64,
+    /// The column of time by which the rows of a rolling window are ordered; none if they are in order.
+    pub time: &'a str,
 }
 
 #[derive(Deserialize)]

@@ -21,7 +21,20 @@ SELECT count(*), sum(n)::BIGINT, sum(s), sum(lo), sum(hi), sum(s / n) FROM (
     GROUP BY ALL)
 """
 
+# Rows of one time in the order in which they came, as a stream takes them.
+ROLLING = """
+SELECT count(*), 0::BIGINT, 0::DOUBLE, 0::DOUBLE, 0::DOUBLE, sum(m), sum(s) FROM (
+    SELECT avg(value) OVER w AS m, stddev_samp(value) OVER w AS s
+    FROM (SELECT *, row_number() OVER () AS arrival FROM events)
+    WINDOW w AS (PARTITION BY {key} ORDER BY {order} ROWS BETWEEN {size} - 1 PRECEDING AND CURRENT ROW))
+"""
+
 FILTER = "SELECT count(*), sum(n)::BIGINT FROM (SELECT ts // {size} AS w, count(*) AS n FROM events WHERE value > {limit} GROUP BY ALL)"
+
+
+def order(question: dict[str, Any]) -> str:
+    """What the rows of a rolling window are ordered by."""
+    return f"{question['time']}, arrival" if question["time"] else "arrival"
 
 
 def main() -> None:
@@ -39,6 +52,8 @@ def main() -> None:
     def answer(question: dict[str, Any]) -> tuple[Any, ...]:
         if question["query"] == "filter":
             text = FILTER
+        elif question["query"] == "rolling":
+            return connection.execute(ROLLING.format(order=order(question), **question)).fetchone()
         else:
             text = WINDOWS if question["size"] == question["slide"] else HOPPING
         panes = question["size"] // question["slide"]

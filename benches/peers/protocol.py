@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-COLUMNS = ("rows", "n", "sum", "min", "max", "mean")
+COLUMNS = ("rows", "n", "sum", "min", "max", "mean", "std")
 
 
 def missing(package: str) -> None:

@@ -1,5 +1,6 @@
 //! Every limit and knob of the engine, with its reason. Relations between them are asserted at compile time.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
@@ -32,10 +33,14 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(300);
 /// A source partition without rows for this long does not hold the watermark back.
 pub const PARTITION_IDLE: Duration = Duration::from_secs(5);
 
-/// Bytes of one receive buffer: a loopback socket hands over up to 64 KiB at once.
-pub const RECV_BUFFER_BYTES: usize = 1 << 16;
+/// Bytes of the longest datagram: the length field of UDP holds 65,535, eight of which are the header's own. Over IPv4
+/// another twenty are lost to its header.
+pub const MAX_DATAGRAM_BYTES: usize = 65_527;
 
-/// Receive buffers registered with the kernel per source: 4 MiB, in which a full ring is backpressure.
+/// Bytes of one receive buffer: a datagram of any length with what the kernel writes before it, in whole pages.
+pub const RECV_BUFFER_BYTES: usize = (1 << 16) + (1 << 12);
+
+/// Receive buffers registered with the kernel per source: some 4 MiB, in which a full ring is backpressure.
 pub const RECV_BUFFERS: u16 = 64;
 
 /// Bytes of one file read. Long enough to amortise the call, short enough to stay in the L2 cache for the decoder.
@@ -87,6 +92,31 @@ pub enum IoBackend {
     Portable,
 }
 
+/// Which device the kernels run on that have a twin on graphics processors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The one that measures cheaper; never a software adapter.
+    #[default]
+    Auto,
+    /// The CPU.
+    Cpu,
+    /// The GPU, be it a software adapter; the CPU, with a warning, where there is none or it fails.
+    Gpu,
+}
+
+impl FromStr for Device {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Device> {
+        match name {
+            "auto" => Ok(Device::Auto),
+            "cpu" => Ok(Device::Cpu),
+            "gpu" => Ok(Device::Gpu),
+            other => Err(Error::config(format!("`device` is `{other}`; it may be auto, cpu or gpu"))),
+        }
+    }
+}
+
 /// What a thread does while a ring is empty or full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum WaitStrategy {
@@ -105,6 +135,13 @@ pub enum WaitStrategy {
 pub struct Config {
     /// Which way bytes come in.
     pub io: IoBackend,
+    /// Which device window kernels run on. Rows bound for a GPU are gathered until they pay for their way; where a
+    /// [`latency_target`](Config::latency_target) is set, no longer than it allows.
+    pub device: Device,
+    /// The instruction set of the CPU's kernels: `auto`, `scalar`, `simd` or a level such as `avx2`. It holds for the
+    /// process: the first pipeline that names one, or runs, decides. `None` takes what there is, the fastest if nothing
+    /// was decided.
+    pub backend: Option<String>,
     /// Rows after which a batch is handed on.
     pub batch_rows: usize,
     /// The longest that a row waits for its batch to fill.
@@ -135,6 +172,8 @@ impl Default for Config {
     fn default() -> Config {
         Config {
             io: IoBackend::Auto,
+            device: Device::Auto,
+            backend: None,
             batch_rows: BATCH_ROWS,
             linger: LINGER,
             latency_target: None,
@@ -152,18 +191,28 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, with `THALWEG_IO` (`auto`, `uring`, `portable`) applied where it is set.
+    /// The defaults, with these environment variables applied where they are set: `THALWEG_IO` (`auto`, `uring`,
+    /// `portable`), `THALWEG_DEVICE` (`auto`, `cpu`, `gpu`) and `THALWEG_BACKEND` (as [`Config::backend`]).
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) if the variable holds anything else.
+    /// [`Kind::Config`](crate::error::Kind::Config) if the first two hold anything else; what the third holds is checked
+    /// when a pipeline is built.
     pub fn from_env() -> Result<Config> {
-        let io = match std::env::var("THALWEG_IO").as_deref() {
-            Err(_) | Ok("" | "auto") => IoBackend::Auto,
-            Ok("uring") => IoBackend::Uring,
-            Ok("portable") => IoBackend::Portable,
-            Ok(other) => return Err(Error::config(format!("THALWEG_IO is `{other}`; it may be auto, uring or portable"))),
+        Config::from_variables(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    }
+
+    fn from_variables(variable: impl Fn(&str) -> Option<String>) -> Result<Config> {
+        let io = match variable("THALWEG_IO").as_deref() {
+            None | Some("auto") => IoBackend::Auto,
+            Some("uring") => IoBackend::Uring,
+            Some("portable") => IoBackend::Portable,
+            Some(other) => return Err(Error::config(format!("THALWEG_IO is `{other}`; it may be auto, uring or portable"))),
         };
-        Ok(Config { io, ..Config::default() })
+        let device = match variable("THALWEG_DEVICE") {
+            None => Device::Auto,
+            Some(name) => name.parse().map_err(|_| Error::config(format!("THALWEG_DEVICE is `{name}`; it may be auto, cpu or gpu")))?,
+        };
+        Ok(Config { io, device, backend: variable("THALWEG_BACKEND"), ..Config::default() })
     }
 
     /// Checks every knob's range.
@@ -192,5 +241,18 @@ mod tests {
         let config = Config { batch_rows: 0, ..Config::default() };
         assert_eq!(config.validate().unwrap_err().to_string(), "`batch_rows` is 0; it may be 1 to 16777216");
         assert!(Config::default().validate().is_ok());
+    }
+
+    #[test]
+    fn variables_set_knobs_or_say_what_they_may_hold() {
+        let with = |set: &'static [(&str, &str)]| {
+            Config::from_variables(move |name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()))
+        };
+        assert_eq!(with(&[]).unwrap(), Config::default());
+        let config = with(&[("THALWEG_DEVICE", "gpu"), ("THALWEG_BACKEND", "avx2"), ("THALWEG_IO", "portable")]).unwrap();
+        assert_eq!((config.device, config.backend.as_deref(), config.io), (Device::Gpu, Some("avx2"), IoBackend::Portable));
+        let error = with(&[("THALWEG_DEVICE", "tpu")]).unwrap_err();
+        assert_eq!(error.to_string(), "THALWEG_DEVICE is `tpu`; it may be auto, cpu or gpu");
+        assert_eq!("tpu".parse::<Device>().unwrap_err().to_string(), "`device` is `tpu`; it may be auto, cpu or gpu");
     }
 }

@@ -32,10 +32,13 @@
 //! * **Event time** comes from a column; a [watermark] per connection or file decides what is late, row by
 //!   row, so that batch size changes nothing. Late rows are counted and routed.
 //! * **Windows** are [`tumbling`] or [`hopping`]; rows are accumulated once, in panes, and windows combine panes.
+//!   [`rolling_rows`] and [`rolling_range`] give every row a window of its own, of the rows of its key before it.
 //! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
 //! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
+//! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
+//!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
 //! * **Limits** are on by default and all in one place: [`config`].
 //!
 //! No global runtime, no hidden threads: a pipeline runs on the thread that asks for its results, unless it is
@@ -68,11 +71,11 @@ pub use error::{Error, Kind, Result};
 pub use expr::{Expression, col, lit};
 pub use format::Format;
 pub use metrics::Metrics;
-pub use operator::aggregate::{Aggregate, count, count_of, max, mean, min, sum};
+pub use operator::aggregate::{Aggregate, count, count_of, max, mean, min, std, sum, var, zscore};
 pub use operator::detect::{Detection, ewma};
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{Pipeline, Running};
 pub use sink::Sink;
 pub use source::Listen;
 pub use time::{hours, millis, mins, secs};
-pub use window::{hopping, tumbling};
+pub use window::{hopping, rolling_range, rolling_rows, tumbling};

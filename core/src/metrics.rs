@@ -16,6 +16,9 @@ macro_rules! counters {
             $($(#[doc = $help])+ pub $name: AtomicU64,)+
             /// Event time up to which all rows have come, in the stream's unit; `i64::MIN` before the first.
             pub watermark: AtomicI64,
+            /// Rows between two firings from which on the GPU is faster, as last measured; `u64::MAX` if it was not
+            /// measured or never is.
+            pub gpu_break_even_rows: AtomicU64,
             /// Time from the arrival of the oldest row of a batch to the hand-over of its results to a sink.
             pub latency: Latency,
         }
@@ -27,6 +30,9 @@ macro_rules! counters {
             $($(#[doc = $help])+ pub $name: u64,)+
             /// Event time up to which all rows have come, in the stream's unit; `None` before the first.
             pub watermark: Option<i64>,
+            /// Rows between two firings from which on the GPU is faster, as last measured; `None` if it was not measured
+            /// or never is.
+            pub gpu_break_even_rows: Option<u64>,
             /// Percentiles of the time from a row's arrival to its results, over all result rows so far.
             pub latency: Percentiles,
         }
@@ -35,7 +41,13 @@ macro_rules! counters {
             /// The counters now.
             pub fn snapshot(&self) -> Metrics {
                 let watermark = self.watermark.load(Relaxed);
-                Metrics { $($name: self.$name.load(Relaxed),)+ watermark: (watermark != i64::MIN).then_some(watermark), latency: self.latency.percentiles() }
+                let break_even = self.gpu_break_even_rows.load(Relaxed);
+                Metrics {
+                    $($name: self.$name.load(Relaxed),)+
+                    watermark: (watermark != i64::MIN).then_some(watermark),
+                    gpu_break_even_rows: (break_even != u64::MAX).then_some(break_even),
+                    latency: self.latency.percentiles(),
+                }
             }
         }
 
@@ -63,6 +75,10 @@ counters! {
     quarantined_rows,
     /// Bytes of state that the operators hold.
     state_bytes,
+    /// Values that window kernels took on the CPU: rows times value columns.
+    kernel_rows_cpu,
+    /// Values that window kernels sent to the GPU.
+    kernel_rows_gpu,
 }
 
 /// A histogram of latencies. Written once per batch, so that a lock costs nothing that counts.
@@ -113,6 +129,7 @@ impl Counters {
     pub fn shared() -> SharedCounters {
         let counters = Counters::default();
         counters.watermark.store(i64::MIN, Relaxed);
+        counters.gpu_break_even_rows.store(u64::MAX, Relaxed);
         Arc::new(counters)
     }
 }
@@ -125,11 +142,18 @@ impl Metrics {
             let kind = if name == "state_bytes" { "gauge" } else { "counter" };
             let _ = write!(text, "# HELP thalweg_{name} {help}\n# TYPE thalweg_{name} {kind}\nthalweg_{name} {value}\n");
         }
-        if let Some(watermark) = self.watermark {
-            let _ = write!(
-                text,
-                "# HELP thalweg_watermark Event time up to which all rows have come.\n# TYPE thalweg_watermark gauge\nthalweg_watermark {watermark}\n"
-            );
+        let gauges = [
+            ("watermark", "Event time up to which all rows have come.", self.watermark.map(i128::from)),
+            (
+                "gpu_break_even_rows",
+                "Rows between two firings from which on the GPU is faster, as last measured.",
+                self.gpu_break_even_rows.map(i128::from),
+            ),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                let _ = write!(text, "# HELP thalweg_{name} {help}\n# TYPE thalweg_{name} gauge\nthalweg_{name} {value}\n");
+            }
         }
         text
     }
@@ -164,5 +188,9 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("thalweg_watermark -5\n"));
+        counters.gpu_break_even_rows.store(70_000, Relaxed);
+        assert!(
+            counters.snapshot().prometheus().ends_with("# TYPE thalweg_gpu_break_even_rows gauge\nthalweg_gpu_break_even_rows 70000\n")
+        );
     }
 }

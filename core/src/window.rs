@@ -4,11 +4,14 @@
 //! stretches of length gcd(size, slide) of which every window is a whole number. Rows are accumulated once, in
 //! their pane; a window combines its panes.
 
+mod rolling;
+
 use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::time::Unit;
+pub use rolling::{RollingSpec, rolling_range, rolling_rows};
 
 /// What windows a stream is cut into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,36 @@ impl fmt::Display for WindowSpec {
         match self.size == self.slide {
             true => write!(f, "tumbling({:?})", self.size),
             false => write!(f, "hopping({:?}, {:?})", self.size, self.slide),
+        }
+    }
+}
+
+/// What [`Stream::window`](crate::Stream::window) takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Windowing {
+    /// Windows that stand still: one row per window and group.
+    Panes(WindowSpec),
+    /// A window that ends with each row: one row per row.
+    Rolling(RollingSpec),
+}
+
+impl From<WindowSpec> for Windowing {
+    fn from(spec: WindowSpec) -> Windowing {
+        Windowing::Panes(spec)
+    }
+}
+
+impl From<RollingSpec> for Windowing {
+    fn from(spec: RollingSpec) -> Windowing {
+        Windowing::Rolling(spec)
+    }
+}
+
+impl fmt::Display for Windowing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Windowing::Panes(spec) => spec.fmt(f),
+            Windowing::Rolling(spec) => spec.fmt(f),
         }
     }
 }

@@ -34,14 +34,17 @@
 //! | aggregate without a key | [`fold`], [`fold_moments`], [`fold_co_moments`], [`fold_first_last`], [`fold_arg`], [`sum_f64`], [`min_max_f64`], [`min_max_i64`] |
 //! | place rows in panes | [`assign_panes`] |
 //! | tell late rows | [`behind_watermark`], [`running_watermarks`] |
-//! | answer each row from the rows before it | [`rolling_moments`], [`rolling_order`], [`smooth()`] |
+//! | answer each row from the rows before it | [`rolling_moments`], [`rolling_order`], [`rolling_sums`], [`smooth()`] |
 //! | count values by bin | [`histogram()`] |
+//! | order rows by time | [`sorted_rows`] |
+//! | keep or split rows | [`selected_rows`], [`compact`], [`gather`], [`partition_rows`] |
 //! | keep or split rows | [`selected_rows`], [`compact`], [`split`], [`gather`], [`partition_rows`], [`order_by_part`] |
 //! | score anomalies | [`ewma`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
 //! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu` |
+//! | aggregate wherever it costs least | [`placement::Accumulator`] |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the
 //! others are tested against. What null, NaN and −0.0 mean is written down once, in [`aggregate`].
@@ -62,12 +65,14 @@ pub mod histogram;
 pub mod moments;
 mod pair;
 pub mod partition;
+pub mod placement;
 pub mod rolling;
 pub mod scalar;
 pub mod selection;
 mod simd;
 pub mod sketch;
 pub mod smooth;
+pub mod sort;
 mod value;
 pub mod window;
 
@@ -85,7 +90,8 @@ pub use histogram::{Bins, histogram};
 pub use moments::{Moments, accumulate_moments, combine_moments, fold_moments};
 pub use partition::{hash_keys, order_by_part, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64};
 pub use rolling::{
-    Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, rolling_moments, rolling_order,
+    Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns,
+    rolling_moments, rolling_order, rolling_sums,
 };
 pub use selection::{compact, gather, selected_rows, split};
 pub use simd::Level;
@@ -94,6 +100,7 @@ pub use sketch::ddsketch::{DdHead, DdLayout, ddsketch_fold, ddsketch_merge, ddsk
 pub use sketch::hash::{Hash, hash_bytes, hash_f64, hash_i64, hash_u64};
 pub use sketch::hll::{hll_estimate, hll_fold, hll_merge, hll_standard_error, hll_update};
 pub use smooth::smooth;
+pub use sort::sorted_rows;
 pub use value::{Payload, Value};
 pub use window::assign_panes;
 

@@ -47,6 +47,9 @@ pub(crate) mod sealed {
 
 /// What differs between the lanes, apart from vectors.
 pub trait Lane: Copy + Debug + Default {
+    /// Stands for the least and the greatest of no values.
+    const NONE: Self;
+
     /// A key that orders as the values do, NaN last.
     fn key(self) -> i64;
     /// The value whose key this is.
@@ -58,6 +61,8 @@ pub trait Lane: Copy + Debug + Default {
 }
 
 impl Lane for f64 {
+    const NONE: f64 = f64::NAN;
+
     #[inline(always)]
     fn key(self) -> i64 {
         order_key(self)
@@ -80,6 +85,8 @@ impl Lane for f64 {
 }
 
 impl Lane for i64 {
+    const NONE: i64 = 0;
+
     #[inline(always)]
     fn key(self) -> i64 {
         self

@@ -11,6 +11,7 @@ use libtest_mimic::{Arguments, Trial};
 use proptest::test_runner::{Config, TestRunner};
 use testing::{Case, any_case, same, seeds};
 use thalweg_kernels::gpu::{Accumulator, AdapterKind, Engine, Fault, Options, Table, adapters};
+use thalweg_kernels::placement::Transfer;
 use thalweg_kernels::{Backend, Bits, Cell, Want, scalar};
 
 #[allow(dead_code, unused_macros, unused_imports)]
@@ -410,9 +411,13 @@ fn threads_share_an_engine() {
 fn costs_are_measured() {
     let engine = open();
     let start = Instant::now();
-    let cost = engine.calibrate::<f64>(1000, Want::ALL, || start.elapsed()).unwrap();
-    assert!(cost.launch > Duration::ZERO && cost.rows_per_second > 0.0 && cost.upload_bytes_per_second > 0.0, "{cost:?}");
-    assert!(cost.break_even(cost.rows_per_second / 2.0).is_some());
+    let [cpu, gpu] = engine.costs::<f64>(Backend::active(), 1000, Want::ALL, || start.elapsed()).unwrap();
+    assert_eq!((gpu.transfer.bytes_per_row, gpu.transfer.bytes_per_group), (12, 52));
+    assert!(gpu.launch > Duration::ZERO && gpu.rows_per_second > 0.0 && gpu.transfer.upload > 0.0, "{gpu:?}");
+    assert!(cpu.rows_per_second.is_finite() && cpu.transfer == Transfer::NONE, "{cpu:?}");
+    // Measured once: what stands is given again, without a look at the clock.
+    let again = engine.costs::<f64>(Backend::active(), 1000, Want::ALL, || unreachable!()).unwrap();
+    assert_eq!(again, [cpu, gpu]);
 }
 
 fn limits() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDelta;
-use thalweg::config::{IoBackend, WaitStrategy};
+use thalweg::config::{Device, IoBackend, WaitStrategy};
 use thalweg::time::parse_duration;
 use thalweg::{Config, Error};
 
@@ -45,6 +45,11 @@ impl FromPyObject<'_, '_> for Interval {
 ///     io: How bytes come in: "auto" (io_uring for sockets and direct reads where the kernel allows it,
 ///         else epoll and blocking reads), "uring" or "portable".
 ///         The environment variable THALWEG_IO sets the default.
+///     device: Which device window kernels run on: "auto" (the one that measures cheaper, never a software adapter),
+///         "cpu" or "gpu" (falls back to the CPU with a warning). The wheel must be built with the feature `gpu`.
+///         The environment variable THALWEG_DEVICE sets the default.
+///     backend: The instruction set of the CPU's kernels: "auto", "scalar", "simd" or a level such as "avx2". It holds
+///         for the process: the first run decides. The environment variable THALWEG_BACKEND sets the default.
 ///     batch_rows: Rows after which a batch is handed on.
 ///     linger: The longest that a row waits for its batch to fill.
 ///     latency_target: When set, the linger adapts so that the time from a row's arrival to its results stays under this.
@@ -100,10 +105,12 @@ fn wait_strategy(name: &str) -> thalweg::Result<WaitStrategy> {
 #[pymethods]
 impl PyConfig {
     #[new]
-    #[pyo3(signature = (*, io=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None))]
+    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         io: Option<&str>,
+        device: Option<&str>,
+        backend: Option<String>,
         batch_rows: Option<usize>,
         linger: Option<Interval>,
         latency_target: Option<Interval>,
@@ -119,6 +126,8 @@ impl PyConfig {
     ) -> PyResult<PyConfig> {
         let mut config = Config::from_env().map_err(raise)?;
         set(&mut config.io, io.map(io_backend).transpose().map_err(raise)?);
+        set(&mut config.device, device.map(str::parse::<Device>).transpose().map_err(raise)?);
+        config.backend = backend.or(config.backend);
         set(&mut config.batch_rows, batch_rows);
         set(&mut config.linger, linger.map(|interval| interval.0));
         config.latency_target = latency_target.map(|interval| interval.0);

@@ -41,11 +41,15 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
     module.add_function(wrap_pyfunction!(stream::tumbling, module)?)?;
     module.add_function(wrap_pyfunction!(stream::hopping, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::rolling, module)?)?;
     module.add_function(wrap_pyfunction!(stream::count, module)?)?;
     module.add_function(wrap_pyfunction!(stream::sum, module)?)?;
     module.add_function(wrap_pyfunction!(stream::mean, module)?)?;
     module.add_function(wrap_pyfunction!(stream::min, module)?)?;
     module.add_function(wrap_pyfunction!(stream::max, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::var, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::std, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::zscore, module)?)?;
     module.add_function(wrap_pyfunction!(stream::ewma, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;

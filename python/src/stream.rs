@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thalweg::operator::detect::Ewma;
 use thalweg::plan::Windowed;
-use thalweg::window::WindowSpec;
+use thalweg::window::Windowing;
 use thalweg::{Aggregate, Detection, Error, Stream};
 
 use crate::arrow::PyColumns;
@@ -137,7 +137,7 @@ impl PyStream {
     /// Cuts the stream into windows; go on with `agg`.
     ///
     /// Args:
-    ///     spec: `tw.tumbling(size)` or `tw.hopping(size, slide)`.
+    ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
     ///     by: The column or columns whose equal values make a group.
     ///
     /// Example:
@@ -167,9 +167,14 @@ impl PyStream {
         self.then(py, self.stream.detect(detection))
     }
 
-    /// The plan in words, one step a line, with the device of each kernel.
-    fn explain(&self, py: Python<'_>) -> PyResult<String> {
-        detached(py, || self.stream.explain())
+    /// The plan in words, one step a line, with the device of each kernel and why. May look for a GPU and measure it.
+    ///
+    /// Args:
+    ///     config: The knobs of the run that is explained.
+    #[pyo3(signature = (config=None))]
+    fn explain(&self, py: Python<'_>, config: Option<&Bound<'_, PyConfig>>) -> PyResult<String> {
+        let config = PyConfig::resolve(config)?;
+        detached(py, || self.stream.explain_with(&config))
     }
 
     /// Reads a bounded input to its end and returns the results; every window that is open then fires. Ctrl-C stops it.
@@ -259,6 +264,7 @@ pub struct PyWindowed {
 #[pymethods]
 impl PyWindowed {
     /// One row per window and group: the `by` columns, `window_start`, `window_end`, then the aggregates under their names.
+    /// Of rolling windows one row per row: its columns, then the aggregates.
     ///
     /// Example:
     ///     >>> s.window(tw.tumbling("1s"), by="card").agg(n=tw.count(), total=tw.sum("amount"))
@@ -284,9 +290,9 @@ impl PyWindowed {
     }
 }
 
-/// What windows a stream is cut into. Made by `tumbling` and `hopping`.
+/// What windows a stream is cut into. Made by `tumbling`, `hopping` and `rolling`.
 #[pyclass(name = "Window", module = "thalweg", frozen)]
-pub struct PyWindow(WindowSpec);
+pub struct PyWindow(Windowing);
 
 #[pymethods]
 impl PyWindow {
@@ -301,7 +307,7 @@ impl PyWindow {
 ///     >>> tw.tumbling("1s")
 #[pyfunction]
 pub fn tumbling(size: Interval) -> PyWindow {
-    PyWindow(thalweg::tumbling(size.0))
+    PyWindow(thalweg::tumbling(size.0).into())
 }
 
 /// Windows of `size` that begin every `slide`; a row lies in size / slide of them.
@@ -310,10 +316,31 @@ pub fn tumbling(size: Interval) -> PyWindow {
 ///     >>> tw.hopping("1min", "10s")
 #[pyfunction]
 pub fn hopping(size: Interval, slide: Interval) -> PyWindow {
-    PyWindow(thalweg::hopping(size.0, slide.0))
+    PyWindow(thalweg::hopping(size.0, slide.0).into())
 }
 
-/// An aggregate of a window. Made by `count`, `sum`, `mean`, `min` and `max`.
+/// A window for each row, of the rows of its key up to it; every row comes out with its answers.
+///
+/// With an event time rows are taken in order of time, once the watermark has passed them, and late ones are put aside;
+/// without one they are taken as they come.
+///
+/// Args:
+///     rows: The last so many rows of the key, the row itself being one.
+///     range: The row and those of its key before it that are earlier by at most this; needs an event time.
+///
+/// Example:
+///     >>> s.window(tw.rolling(rows=100), by="card").agg(m=tw.mean("amount"), s=tw.std("amount"))
+#[pyfunction]
+#[pyo3(signature = (*, rows=None, range=None))]
+pub fn rolling(rows: Option<u32>, range: Option<Interval>) -> PyResult<PyWindow> {
+    match (rows, range) {
+        (Some(rows), None) => Ok(PyWindow(thalweg::rolling_rows(rows).into())),
+        (None, Some(length)) => Ok(PyWindow(thalweg::rolling_range(length.0).into())),
+        _ => Err(raise(Error::config("a rolling window is of `rows` or of a `range` of time: give one of the two"))),
+    }
+}
+
+/// An aggregate of a window. Made by `count`, `sum`, `mean`, `min`, `max`, `var`, `std` and `zscore`.
 #[pyclass(name = "Aggregate", module = "thalweg", frozen)]
 pub struct PyAggregate(Aggregate);
 
@@ -368,6 +395,35 @@ pub fn min(column: &str) -> PyAggregate {
 #[pyfunction]
 pub fn max(column: &str) -> PyAggregate {
     PyAggregate(thalweg::max(column))
+}
+
+/// The variance of a column as a sample (divided by one less than the count), as float64. Null of fewer than two values.
+///
+/// Example:
+///     >>> windowed.agg(spread=tw.var("amount"))
+#[pyfunction]
+pub fn var(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::var(column))
+}
+
+/// The standard deviation of a column as a sample, as float64. Null of fewer than two values.
+///
+/// Example:
+///     >>> windowed.agg(s=tw.std("amount"))
+#[pyfunction]
+pub fn std(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::std(column))
+}
+
+/// How many standard deviations a row's value lies above the mean of the rows before it, below it if negative; of rolling
+/// windows only. The row itself does not count, or it would hide behind the deviation that it makes. Null if fewer than two
+/// rows before it have a value, or if it or one of them has none that is finite.
+///
+/// Example:
+///     >>> s.window(tw.rolling(rows=100), by="card").agg(z=tw.zscore("amount")).filter("z > 4")
+#[pyfunction]
+pub fn zscore(column: &str) -> PyAggregate {
+    PyAggregate(thalweg::zscore(column))
 }
 
 /// An anomaly detector and its parameters. Made by the functions of `thalweg.anomaly`.

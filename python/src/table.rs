@@ -230,13 +230,15 @@ fn optional<'py>(py: Python<'py>, name: &str) -> PyResult<Bound<'py, PyModule>> 
     })
 }
 
-/// Counters by name, with the watermark (`None` before the first) and latencies in milliseconds.
+/// Counters by name, with the watermark (`None` before the first), the GPU's break-even (`None` if not measured) and
+/// latencies in milliseconds.
 pub fn metrics_dict<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
     for (name, _, value) in metrics.entries() {
         dict.set_item(name, value)?;
     }
     dict.set_item("watermark", metrics.watermark)?;
+    dict.set_item("gpu_break_even_rows", metrics.gpu_break_even_rows)?;
     let latency = &metrics.latency;
     let latencies = [("p50", latency.p50), ("p99", latency.p99), ("p999", latency.p999), ("max", latency.max)];
     for (name, duration) in latencies {

@@ -55,11 +55,15 @@ from thalweg._native import (
     read_csv,
     read_ndjson,
     read_parquet,
+    rolling,
     run,
+    std,
     sum,
     tumbling,
+    var,
     write_ndjson,
     write_parquet,
+    zscore,
 )
 
 _logging.getLogger("thalweg").addHandler(_logging.NullHandler())
@@ -99,9 +103,13 @@ __all__ = [
     "read_csv",
     "read_ndjson",
     "read_parquet",
+    "rolling",
     "run",
+    "std",
     "sum",
     "tumbling",
+    "var",
     "write_ndjson",
     "write_parquet",
+    "zscore",
 ]

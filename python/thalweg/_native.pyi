@@ -79,6 +79,8 @@ class Config:
         cls,
         *,
         io: Literal["auto", "uring", "portable"] | None = None,
+        device: Literal["auto", "cpu", "gpu"] | None = None,
+        backend: str | None = None,
         batch_rows: int | None = None,
         linger: _Duration | None = None,
         latency_target: _Duration | None = None,
@@ -221,7 +223,7 @@ class Stream:
         """Cuts the stream into windows; go on with `agg`."""
     def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
         """Adds `score` and `is_anomaly` to every row."""
-    def explain(self) -> str:
+    def explain(self, config: Config | None = None) -> str:
         """The plan in words, one step a line."""
     def collect(self, workers: int | None = None, config: Config | None = None) -> Table:
         """Reads a bounded input to its end and returns the results."""
@@ -304,6 +306,9 @@ def tumbling(size: _Duration) -> Window:
 def hopping(size: _Duration, slide: _Duration) -> Window:
     """Windows of `size` that begin every `slide`."""
 
+def rolling(*, rows: int | None = None, range: _Duration | None = None) -> Window:
+    """A window for each row, of the rows of its key up to it: the last `rows`, or those of a `range` of time."""
+
 def count(column: str | None = None) -> Aggregate:
     """How many rows, or in how many of them `column` is not null."""
 
@@ -318,6 +323,15 @@ def min(column: str) -> Aggregate:
 
 def max(column: str) -> Aggregate:
     """The greatest value of a column."""
+
+def var(column: str) -> Aggregate:
+    """The variance of a column as a sample."""
+
+def std(column: str) -> Aggregate:
+    """The standard deviation of a column as a sample."""
+
+def zscore(column: str) -> Aggregate:
+    """A row's value against the rows before it, in their standard deviations; of rolling windows only."""
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""

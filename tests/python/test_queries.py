@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -58,6 +59,33 @@ def test_asynchronous_iteration_lets_other_tasks_run(payments: pa.Table) -> None
     rows, ticks = asyncio.run(consume())
     assert rows == rows_of(per_second(payments).collect())
     assert ticks > 0
+
+
+def test_asynchronous_iteration_of_a_socket_keeps_to_one_thread() -> None:
+    stream = tw.listen_tcp("127.0.0.1:0", schema={"n": "int64"}, end_on_disconnect=True)
+    assert stream.local_addr is not None
+    host, port = stream.local_addr.split(":")
+    release = threading.Event()
+
+    async def consume() -> list[int]:
+        seen: list[int] = []
+        others = []
+        with socket.create_connection((host, int(port))) as client:
+            client.sendall(b'{"n": 0}\n')
+            async for batch in stream:
+                seen += [row["n"] for row in rows_of(batch)]
+                # Takes whatever thread of the loop's pool has come free.
+                others.append(asyncio.create_task(asyncio.to_thread(release.wait, 60)))
+                await asyncio.sleep(0)
+                if len(seen) < 5:
+                    client.sendall(b'{"n": %d}\n' % len(seen))
+                else:
+                    client.shutdown(socket.SHUT_WR)
+        release.set()
+        await asyncio.gather(*others)
+        return seen
+
+    assert asyncio.run(consume()) == list(range(5))
 
 
 def test_a_silent_stream_can_be_polled_and_abandoned() -> None:

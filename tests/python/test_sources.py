@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.csv
@@ -155,6 +156,39 @@ def test_udp_datagrams_become_rows() -> None:
     while len(seen) < 10:
         seen += [row["n"] for row in rows_of(next(batches))]
     assert seen == list(range(10))
+
+
+@pytest.mark.parametrize("io", ["auto", "portable"])
+def test_a_datagram_that_does_not_decode_names_its_sender(io: str) -> None:
+    stream = tw.listen_udp("127.0.0.1:0", schema={"n": "int64"})
+    assert stream.local_addr is not None
+    host, port = stream.local_addr.split(":")
+    seen: list[int] = []
+    rejected: list[dict[str, Any]] = []
+    came, refused = threading.Event(), threading.Event()
+
+    def take(batch: tw.Table) -> None:
+        seen.extend(row["n"] for row in rows_of(batch))
+        if len(seen) == 2:
+            came.set()
+
+    def refuse(batch: tw.Table) -> None:
+        rejected.extend(rows_of(batch))
+        refused.set()
+
+    query = stream.run(sink=take, quarantine=refuse, config=tw.Config(io=io))  # type: ignore[arg-type]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.bind(("127.0.0.1", 0))
+        sender = f"127.0.0.1:{client.getsockname()[1]}"
+        for datagram in (b'{"n": 1}\nnonsense', b'{"n": 2}'):
+            client.sendto(datagram, (host, int(port)))
+        assert came.wait(timeout=60)
+        assert refused.wait(timeout=60)
+    query.stop()
+    query.wait()
+    assert seen == [1, 2]
+    assert [(row["bytes"], row["offset"]) for row in rejected] == [(b"nonsense", 9)]
+    assert rejected[0]["error"].startswith(f"datagram from {sender}: ")
 
 
 def test_an_address_in_use_is_a_connector_error() -> None:

@@ -1,14 +1,20 @@
 //! The kernels alone, on plain slices: every backend of this processor beside what one would write by hand.
 
+mod by_slot;
 mod columns;
 mod grouped;
 mod keyed;
+mod panes;
+mod rolling;
+mod rows;
+mod sketches;
 
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use thalweg_kernels::{Backend, Cell};
 
 use crate::answer::Answer;
+use crate::contest::{Contender, Contest, Run, Work};
 use crate::report::Report;
 use crate::{Common, Result};
 
@@ -21,7 +27,38 @@ const BATCH: usize = 16_384;
 pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     columns::measure(common, report)?;
     grouped::measure(common, report)?;
-    keyed::measure(common, report)
+    keyed::measure(common, report)?;
+    by_slot::measure(common, report)?;
+    rows::measure(common, report)?;
+    rolling::measure(common, report)?;
+    sketches::measure(common, report)?;
+    panes::measure(common, report)
+}
+
+/// A kernel beside its scalar twin, whose answer is the right one: the kernels' tests see to that.
+struct Plain<'a> {
+    name: &'a str,
+    rows: usize,
+    /// Bytes of the columns that are read per row.
+    bytes: usize,
+}
+
+impl Plain<'_> {
+    fn contest(&self, common: &Common, report: &Report, run: impl Fn(Backend) -> Result<Answer>) -> Result<Contest> {
+        let (run, expected) = (&run, run(Backend::Scalar)?);
+        let contender = |backend: Backend| Contender::new(backend.to_string(), expected, move || Run::time(|| run(backend)));
+        self.hold(common, report, backends().map(contender).collect())
+    }
+
+    /// A kernel that is the same code on every backend.
+    fn one(&self, common: &Common, report: &Report, run: impl Fn() -> Result<Answer>) -> Result<Contest> {
+        let expected = run()?;
+        self.hold(common, report, vec![Contender::new("every backend", expected, || Run::time(&run))])
+    }
+
+    fn hold(&self, common: &Common, report: &Report, contenders: Vec<Contender<'_>>) -> Result<Contest> {
+        Ok(Contest::hold(self.name, Work::rows(self.rows), common, contenders)?.reading(self.bytes, report.machine.read_gb_per_s))
+    }
 }
 
 /// Every backend of this processor: the one in use first, the reference last.

@@ -36,7 +36,9 @@ pub fn infer(format: &Format, sample: &[u8]) -> Result<Schema> {
         Format::ArrowIpc => return arrow_ipc::stream_schema(sample),
     };
     if schema.fields().is_empty() {
-        return Err(Error::decode("cannot infer a schema: the sample holds no row; give a schema"));
+        return Err(Error::decode(format!(
+            "cannot infer a schema: the sample holds no row of {format}; check the format or give a schema"
+        )));
     }
     let fields = schema.fields().iter().map(|field| match field.data_type() {
         DataType::Null => Field::new(field.name(), DataType::Utf8, true),

@@ -6,21 +6,25 @@
 //!
 //! | backend | how | when |
 //! |---|---|---|
-//! | io_uring | multishot accept and receive into provided buffers, file reads at depth into registered buffers | sockets and direct reads on Linux 6.0 or later, where allowed |
+//! | io_uring | multishot accept, receive and receive-message into provided buffers, file reads at depth into registered buffers | sockets and direct reads on Linux 6.0 or later, where allowed |
 //! | portable | epoll, non-blocking receives, blocking reads | files through the page cache, and everything elsewhere |
 //! | [`sim::Sim`] | a seeded script of clients and faults | tests and simulations |
 
+#[cfg(target_os = "linux")]
+mod memory;
 mod pool;
 mod portable;
 pub mod sim;
 #[cfg(target_os = "linux")]
 mod uring;
 
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 
-use crate::config::{Config, IoBackend, READ_BUFFER_BYTES, READ_DEPTH, RECV_BUFFER_BYTES};
+use crate::config::{Config, IoBackend, READ_BUFFER_BYTES, READ_DEPTH};
 use crate::error::Result;
 
 /// Buffers for [`Op::Read`], and with it the reads that may be under way or unreleased at once: four files at full
@@ -28,7 +32,6 @@ use crate::error::Result;
 /// Linux lets an unprivileged process pin by default (8 MiB).
 pub const READ_BUFFERS: usize = 4 * READ_DEPTH;
 
-const _: () = assert!(RECV_BUFFER_BYTES >= 65_507, "a datagram fits a buffer whole");
 const _: () = assert!(READ_BUFFERS * READ_BUFFER_BYTES <= 8 << 20, "read buffers fit the default limit on locked memory");
 
 /// Names an operation. The caller chooses it, unique among the operations under way; `u64::MAX` is reserved.
@@ -66,10 +69,20 @@ pub enum Op {
 #[must_use = "a buffer that is not released is lost to its backend"]
 pub struct Buffer {
     slot: u32,
+    /// Where in its slot the bytes begin.
+    start: u32,
     len: u32,
+    /// How many bytes there would be, had the slot had room for them.
+    sent: u32,
+    sender: Option<SocketAddr>,
 }
 
 impl Buffer {
+    /// The first `len` bytes of a slot: a piece of a connection or file.
+    fn piece(slot: u32, len: usize) -> Buffer {
+        Buffer { slot, start: 0, len: len as u32, sent: len as u32, sender: None }
+    }
+
     /// How many bytes.
     pub fn len(&self) -> usize {
         self.len as usize
@@ -78,6 +91,21 @@ impl Buffer {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// How many bytes the datagram had that this is: more than [`Buffer::len`] if its end was cut off for want of room.
+    pub fn sent(&self) -> usize {
+        self.sent as usize
+    }
+
+    /// Who sent the datagram that this is. `None` for pieces of connections and files, whose origin is known beforehand.
+    pub fn sender(&self) -> Option<SocketAddr> {
+        self.sender
+    }
+
+    /// Where in its slot the bytes lie.
+    fn range(&self) -> Range<usize> {
+        self.start as usize..(self.start + self.len) as usize
     }
 }
 

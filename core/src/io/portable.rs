@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::sockopt::socket_type;
-use rustix::net::{RecvFlags, SocketFlags, SocketType, accept_with, recv};
+use rustix::net::{RecvFlags, SocketFlags, SocketType, accept_with, recv, recvfrom};
 
 use super::pool::Pool;
 use super::{Buffer, Completion, Event, Fd, Io, Op, READ_BUFFERS, Token};
@@ -53,7 +54,8 @@ struct Watched {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Accept,
-    Recv { datagrams: bool },
+    Recv,
+    Datagrams,
     Stream,
 }
 
@@ -117,7 +119,7 @@ impl Portable {
         };
         let event = match read {
             Ok(0) => Event::End,
-            Ok(len) => Event::Data(Buffer { slot: u32::from(RECV_BUFFERS) + slot, len: len as u32 }),
+            Ok(len) => Event::Data(Buffer::piece(u32::from(RECV_BUFFERS) + slot, len)),
             Err(error) => Event::Failed(error.into()),
         };
         if !matches!(event, Event::Data(_)) {
@@ -187,8 +189,8 @@ impl Io for Portable {
                 self.watch(token.0, fd, Kind::Accept)
             }
             Op::Recv(fd) => {
-                let kind = socket_type(&fd).map_err(|error| Error::io("cannot receive from what is not a socket", error.into()))?;
-                self.watch(token.0, fd, Kind::Recv { datagrams: kind == SocketType::DGRAM })
+                let socket = socket_type(&fd).map_err(|error| Error::io("cannot receive from what is not a socket", error.into()))?;
+                self.watch(token.0, fd, if socket == SocketType::DGRAM { Kind::Datagrams } else { Kind::Recv })
             }
             Op::Stream(fd) => self.watch(token.0, fd, Kind::Stream),
             Op::Read { file, offset, len } => {
@@ -245,7 +247,7 @@ impl Io for Portable {
             Some(slot) => self.read.slot(slot),
             None => self.recv.slot(buffer.slot),
         };
-        &bytes[..buffer.len()]
+        &bytes[buffer.range()]
     }
 
     fn release(&mut self, buffer: Buffer) {
@@ -277,19 +279,21 @@ fn receive(token: u64, fd: &Fd, kind: Kind, pool: &mut Pool, out: &mut Vec<Compl
     let into = pool.slot_mut(slot);
     let room = into.len();
     let received = match kind {
-        Kind::Stream => rustix::io::read(fd.as_fd(), into),
-        _ => recv(fd, into, RecvFlags::DONTWAIT).map(|(len, _)| len),
+        Kind::Datagrams => datagram(fd, slot, into),
+        Kind::Stream => rustix::io::read(fd.as_fd(), into).map(|len| Buffer::piece(slot, len)),
+        _ => recv(fd, into, RecvFlags::DONTWAIT).map(|(len, _)| Buffer::piece(slot, len)),
     };
-    let (event, next) = match (received, kind) {
-        (Err(Errno::AGAIN), _) => (None, Next::Later),
-        (Err(Errno::INTR), _) | (Ok(0), Kind::Recv { datagrams: true }) => (None, Next::Again),
-        (Err(error), _) => (Some(Event::Failed(io::Error::from(error))), Next::Over),
-        (Ok(0), _) => (Some(Event::End), Next::Over),
-        // One readiness allows one read of a stream: a second may block. A connection that fills less than a
-        // buffer is drained; datagrams never fill one.
-        (Ok(len), kind) => {
-            let drained = kind == Kind::Stream || kind == Kind::Recv { datagrams: false } && len < room;
-            (Some(Event::Data(Buffer { slot, len: len as u32 })), if drained { Next::Later } else { Next::Again })
+    let (event, next) = match received {
+        Err(Errno::AGAIN) => (None, Next::Later),
+        Err(Errno::INTR) => (None, Next::Again),
+        Err(error) => (Some(Event::Failed(io::Error::from(error))), Next::Over),
+        Ok(buffer) if buffer.is_empty() && kind == Kind::Datagrams => (None, Next::Again),
+        Ok(buffer) if buffer.is_empty() => (Some(Event::End), Next::Over),
+        // One readiness allows one read of a stream: a second may block. A connection that fills less than a buffer is
+        // drained.
+        Ok(buffer) => {
+            let drained = kind == Kind::Stream || kind == Kind::Recv && buffer.len() < room;
+            (Some(Event::Data(buffer)), if drained { Next::Later } else { Next::Again })
         }
     };
     if !matches!(event, Some(Event::Data(_))) {
@@ -297,4 +301,12 @@ fn receive(token: u64, fd: &Fd, kind: Kind, pool: &mut Pool, out: &mut Vec<Compl
     }
     out.extend(event.map(|event| Completion { token: Token(token), event }));
     next
+}
+
+/// Receives one datagram with its sender; with `TRUNC` the system tells how long it was, whatever the room for it.
+fn datagram(fd: &Fd, slot: u32, into: &mut [u8]) -> rustix::io::Result<Buffer> {
+    let room = into.len();
+    let (_, sent, sender) = recvfrom(fd, into, RecvFlags::DONTWAIT | RecvFlags::TRUNC)?;
+    let sender = sender.and_then(|sender| SocketAddr::try_from(sender).ok());
+    Ok(Buffer { slot, start: 0, len: sent.min(room) as u32, sent: sent as u32, sender })
 }

@@ -6,6 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -37,7 +38,7 @@ pub struct Sim {
     arriving: VecDeque<Client>,
     /// Clients that have been taken, under the descriptor that stands for each.
     clients: HashMap<RawFd, Client>,
-    datagrams: VecDeque<Vec<u8>>,
+    datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
     ops: Vec<(Token, Op)>,
     cancelled: Vec<Token>,
     reads_until_failure: Option<u64>,
@@ -73,9 +74,9 @@ impl Sim {
         self
     }
 
-    /// Adds a datagram for a receive on a descriptor that is not a client's.
-    pub fn with_datagram(mut self, bytes: impl Into<Vec<u8>>) -> Sim {
-        self.datagrams.push_back(bytes.into());
+    /// Adds a datagram for a receive on a descriptor that is not a client's. What is longer than a piece is cut.
+    pub fn with_datagram(mut self, sender: SocketAddr, bytes: impl Into<Vec<u8>>) -> Sim {
+        self.datagrams.push_back((sender, bytes.into()));
         self
     }
 
@@ -100,7 +101,7 @@ impl Sim {
         let len = 1 + self.below(bytes.len().min(self.piece));
         self.pool.slot_mut(slot)[..len].copy_from_slice(&bytes[..len]);
         bytes.drain(..len);
-        Some(Event::Data(Buffer { slot, len: len as u32 }))
+        Some(Event::Data(Buffer::piece(slot, len)))
     }
 
     /// The next event of an operation; `None` if it has to wait.
@@ -154,14 +155,14 @@ impl Sim {
     }
 
     fn datagram(&mut self) -> Option<Event> {
-        let bytes = self.datagrams.pop_front()?;
-        let Some(slot) = self.pool.take() else {
-            self.datagrams.push_front(bytes);
-            return None;
-        };
+        while self.datagrams.front().is_some_and(|(_, bytes)| bytes.is_empty()) {
+            self.datagrams.pop_front();
+        }
+        let slot = if self.datagrams.is_empty() { None } else { self.pool.take() }?;
+        let (sender, bytes) = self.datagrams.pop_front()?;
         let len = bytes.len().min(self.piece);
         self.pool.slot_mut(slot)[..len].copy_from_slice(&bytes[..len]);
-        Some(Event::Data(Buffer { slot, len: len as u32 }))
+        Some(Event::Data(Buffer { slot, start: 0, len: len as u32, sent: bytes.len() as u32, sender: Some(sender) }))
     }
 
     fn read(&mut self, file: &Fd, offset: u64, len: usize) -> Option<Event> {
@@ -177,7 +178,7 @@ impl Sim {
         }
         Some(match read {
             Ok(0) => Event::End,
-            Ok(len) => Event::Data(Buffer { slot, len: len as u32 }),
+            Ok(len) => Event::Data(Buffer::piece(slot, len)),
             Err(error) => Event::Failed(error),
         })
     }
@@ -228,7 +229,7 @@ impl Io for Sim {
     }
 
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
-        &self.pool.slot(buffer.slot)[..buffer.len()]
+        &self.pool.slot(buffer.slot)[buffer.range()]
     }
 
     fn release(&mut self, buffer: Buffer) {

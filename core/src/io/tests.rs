@@ -4,13 +4,15 @@
 
 use std::collections::BTreeMap;
 use std::io::{PipeWriter, Write};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
 
+use proptest::prelude::*;
+
 use super::*;
-use crate::config::RECV_BUFFERS;
+use crate::config::{MAX_DATAGRAM_BYTES, RECV_BUFFERS};
 
 /// Long enough that a wait which should end early does; a test that reaches it hangs rather than flickers.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -152,32 +154,71 @@ fn unix_sockets_work_alike(io: &mut dyn Io) {
     assert_eq!(serve(io, listener, 1)[&0].bytes, b"one\n");
 }
 
-fn datagrams_stay_whole(io: &mut dyn Io) {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let client = UdpSocket::bind("127.0.0.1:0").unwrap();
-    client.connect(socket.local_addr().unwrap()).unwrap();
-    let sizes = [1, 0, 100, 9_000, 65_507, 0, 7];
-    let mut seen = BTreeMap::from([(0, Seen::default())]);
-    io.submit(Token(0), Op::Recv(Arc::new(socket.into()))).unwrap();
+/// The next completion's buffer, as its bytes and origin.
+fn next_datagram(io: &mut dyn Io) -> (Token, Vec<u8>, usize, Option<SocketAddr>) {
     let mut out = Vec::new();
-    // One at a time: the system's socket buffer need not hold them all.
-    for (seed, &size) in sizes.iter().enumerate().filter(|(_, size)| **size > 0) {
-        client.send(&bytes(seed as u64, size)).unwrap();
-        client.send(&[]).unwrap();
-        while out.is_empty() {
-            io.wait(PATIENCE, &mut out).unwrap();
+    while out.is_empty() {
+        io.wait(PATIENCE, &mut out).unwrap();
+    }
+    let Some(Completion { token, event: Event::Data(buffer) }) = out.pop() else { panic!("{out:?}") };
+    assert!(out.is_empty(), "{out:?}");
+    let (bytes, sent, sender) = (io.bytes(&buffer).to_vec(), buffer.sent(), buffer.sender());
+    io.release(buffer);
+    (token, bytes, sent, sender)
+}
+
+/// A socket of a loopback address under `token`, with two clients of it; `None` where the system lacks the family.
+fn datagram_socket(io: &mut dyn Io, token: Token, host: &str) -> Option<[UdpSocket; 2]> {
+    let socket = UdpSocket::bind((host, 0)).ok()?;
+    let clients = [0, 1].map(|_| UdpSocket::bind((host, 0)).unwrap());
+    clients.iter().for_each(|client| client.connect(socket.local_addr().unwrap()).unwrap());
+    io.submit(token, Op::Recv(Arc::new(socket.into()))).unwrap();
+    Some(clients)
+}
+
+fn datagrams_stay_whole_and_name_their_sender(io: &mut dyn Io) {
+    for (family, (host, longest)) in [("127.0.0.1", 65_507), ("::1", MAX_DATAGRAM_BYTES)].into_iter().enumerate() {
+        let token = Token(family as u64);
+        let Some(clients) = datagram_socket(io, token, host) else {
+            eprintln!("not tested: no {host}");
+            continue;
+        };
+        // One at a time, as the system's socket buffer need not hold them all; more of them than there are buffers.
+        for (seed, size) in [1, 100, 9_000, longest, 7].into_iter().cycle().take(3 * usize::from(RECV_BUFFERS)).enumerate() {
+            let client = &clients[seed % 2];
+            let sent = bytes(seed as u64, size);
+            client.send(&[]).unwrap();
+            client.send(&sent).unwrap();
+            assert!(next_datagram(io) == (token, sent, size, Some(client.local_addr().unwrap())), "{size} bytes over {host}");
         }
+        io.cancel(token).unwrap();
+        let mut out = Vec::new();
+        io.wait(PATIENCE, &mut out).unwrap();
+        assert!(matches!(&out[..], [Completion { token: ended, event: Event::Failed(_) }] if *ended == token));
+    }
+}
+
+/// As many as there are buffers come and are held; the next come once those are released.
+fn datagrams_wait_for_buffers(io: &mut dyn Io) {
+    let Some([client, _]) = datagram_socket(io, Token(0), "127.0.0.1") else { return };
+    let (held, waiting) = (usize::from(RECV_BUFFERS), 20);
+    (0..held + waiting).for_each(|at| assert_eq!(client.send(&[at as u8]).unwrap(), 1));
+    let mut out = Vec::new();
+    while out.len() < held {
+        io.wait(PATIENCE, &mut out).unwrap();
+    }
+    io.wait(Duration::from_millis(1), &mut out).unwrap();
+    assert_eq!(out.len(), held);
+    let mut seen = Vec::new();
+    while seen.len() < held + waiting {
         for completion in out.drain(..) {
             let Event::Data(buffer) = completion.event else { panic!("{completion:?}") };
-            assert!(io.bytes(&buffer) == bytes(seed as u64, size));
-            seen.get_mut(&0).unwrap().pieces.push(buffer.len());
+            seen.extend_from_slice(io.bytes(&buffer));
             io.release(buffer);
         }
+        io.wait(Duration::from_millis(1), &mut out).unwrap();
     }
-    assert_eq!(seen[&0].pieces, [1, 100, 9_000, 65_507, 7]);
-    io.cancel(Token(0)).unwrap();
-    io.wait(PATIENCE, &mut out).unwrap();
-    assert!(matches!(&out[..], [Completion { token: Token(0), event: Event::Failed(_) }]));
+    assert_eq!(seen, (0..(held + waiting) as u8).collect::<Vec<u8>>());
 }
 
 fn pipe() -> (Fd, PipeWriter) {
@@ -419,7 +460,8 @@ backends!(
     many_connections_arrive_apart,
     a_reset_is_an_error_of_that_client_alone,
     unix_sockets_work_alike,
-    datagrams_stay_whole,
+    datagrams_stay_whole_and_name_their_sender,
+    datagrams_wait_for_buffers,
     pipes_are_read_to_their_end,
     a_pipe_without_a_writer_has_not_ended,
     streams_of_regular_files_end_too,
@@ -442,4 +484,38 @@ fn a_ring_belongs_to_the_thread_that_waits_first() {
         io.wait(Duration::from_millis(1), &mut Vec::new()).unwrap_err()
     });
     assert!(error.join().unwrap().to_string().contains("one thread"));
+}
+
+/// Backends that are to be had here.
+fn backends() -> Vec<Box<dyn Io>> {
+    [uring(), portable()].into_iter().flatten().collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn any_datagram_of_any_sender_arrives_as_it_was_sent(
+        datagrams in proptest::collection::vec((prop_oneof![1..200_usize, 60_000..=65_507_usize], 0..2_usize), 1..100),
+    ) {
+        for mut io in backends() {
+            let clients = datagram_socket(&mut *io, Token(0), "127.0.0.1").unwrap();
+            for (seed, &(size, client)) in datagrams.iter().enumerate() {
+                let sent = bytes(seed as u64, size);
+                clients[client].send(&sent).unwrap();
+                prop_assert!(next_datagram(&mut *io) == (Token(0), sent, size, Some(clients[client].local_addr().unwrap())));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_cut_datagram_says_how_long_it_was() {
+    let sender = "[2001:db8::7]:514".parse().unwrap();
+    let clock = crate::time::SimulatedClock::shared();
+    let datagrams = [bytes(1, 100), Vec::new(), bytes(2, 64)];
+    // One buffer, so that one datagram comes at a time.
+    let mut io = datagrams.into_iter().fold(sim::Sim::new(1, clock, 1, 64), |io, datagram| io.with_datagram(sender, datagram));
+    io.submit(Token(0), Op::Recv(pipe().0)).unwrap();
+    assert_eq!(next_datagram(&mut io), (Token(0), bytes(1, 100)[..64].to_vec(), 100, Some(sender)));
+    assert_eq!(next_datagram(&mut io), (Token(0), bytes(2, 64), 64, Some(sender)));
 }

@@ -9,22 +9,21 @@
 //! interrupts a decoder. Such a ring belongs to one thread: it is built disabled, on any thread, and the first
 //! `wait` enables it for the thread that calls. A later `wait` on another thread is an error.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use io_uring::types::{BufRingEntry, Fd as RingFd, SubmitArgs, Timespec};
+use io_uring::types::{BufRingEntry, Fd as RingFd, RecvMsgOut, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, cqueue, opcode, squeue};
 use rustix::net::SocketType;
 use rustix::net::sockopt::socket_type;
 
-use super::pool::ALIGN;
+use super::memory::Memory;
 use super::{Buffer, Completion, Event, Fd, Io, Op, READ_BUFFERS, Token};
-use crate::config::{READ_BUFFER_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
+use crate::config::{MAX_DATAGRAM_BYTES, READ_BUFFER_BYTES, RECV_BUFFER_BYTES, RECV_BUFFERS};
 use crate::error::{Error, Result};
 
 /// Submissions that are written down before the kernel is called: a burst of re-armed receives fits.
@@ -35,8 +34,12 @@ const COMPLETIONS: u32 = 4_096;
 const RECV_GROUP: u16 = 0;
 /// Completions of cancellations; nobody waits for them.
 const UNHEARD: u64 = u64::MAX;
+/// Bytes that the kernel writes before a datagram: what `struct io_uring_recvmsg_out` holds, then the sender's address.
+const ENVELOPE_BYTES: usize = 4 * size_of::<u32>() + size_of::<libc::sockaddr_in6>();
 /// The longest single wait, so that any `Duration` fits the kernel's clock; the caller waits again.
 const LONGEST_WAIT: Duration = Duration::from_secs(3_600);
+
+const _: () = assert!(ENVELOPE_BYTES + MAX_DATAGRAM_BYTES <= RECV_BUFFER_BYTES, "every datagram fits a buffer whole");
 
 /// The io_uring backend.
 pub(super) struct Uring {
@@ -48,6 +51,7 @@ pub(super) struct Uring {
     /// Operations that were cancelled while the kernel did not have them.
     cancelled: Vec<u64>,
     recv: RecvBuffers,
+    envelope: Envelope,
     read: Option<ReadBuffers>,
     scratch: Vec<cqueue::Entry>,
 }
@@ -61,9 +65,8 @@ struct Pending {
 #[derive(Clone, Copy)]
 enum Kind {
     Accept,
-    Recv {
-        datagrams: bool,
-    },
+    Recv,
+    Datagrams,
     /// A stream that waits to become readable: a pipe that has no writer yet reads as ended.
     Await,
     Stream,
@@ -89,6 +92,7 @@ impl Uring {
             starved: VecDeque::new(),
             cancelled: Vec::new(),
             recv,
+            envelope: Envelope::new(),
             read: None,
             scratch: Vec::with_capacity(COMPLETIONS as usize),
         })
@@ -104,7 +108,8 @@ impl Uring {
         let fd = RingFd(op.fd.as_raw_fd());
         let entry = match op.kind {
             Kind::Accept => opcode::AcceptMulti::new(fd).flags(libc::SOCK_CLOEXEC).build(),
-            Kind::Recv { .. } => opcode::RecvMulti::new(fd, RECV_GROUP).build(),
+            Kind::Recv => opcode::RecvMulti::new(fd, RECV_GROUP).build(),
+            Kind::Datagrams => opcode::RecvMsgMulti::new(fd, &raw const *self.envelope.0, RECV_GROUP).build(),
             Kind::Await => opcode::PollAdd::new(fd, libc::POLLIN as u32).build(),
             Kind::Stream => opcode::Read::new(fd, std::ptr::null_mut(), RECV_BUFFER_BYTES as u32)
                 .offset(u64::MAX)
@@ -121,8 +126,9 @@ impl Uring {
 
     fn push(&mut self, entry: squeue::Entry) -> Result<()> {
         loop {
-            // SAFETY: whatever an entry points to lives as long as the operation: descriptors are held in `ops`, and
-            // buffers belong to `recv` and `read`, which `drop` keeps until the kernel is done with them.
+            // SAFETY: whatever an entry points to lives as long as the operation: descriptors are held in `ops`, the
+            // envelope is kept to the end, and buffers belong to `recv` and `read`, which `drop` keeps until the kernel is
+            // done with them.
             if unsafe { self.ring.submission().push(&entry) }.is_ok() {
                 return Ok(());
             }
@@ -172,7 +178,7 @@ impl Uring {
         };
         let mut say = |event| out.push(Completion { token: Token(token), event });
         match (result, kind) {
-            (error, Kind::Recv { .. } | Kind::Stream) if error == -libc::ENOBUFS => self.starved.push_back(token),
+            (error, Kind::Recv | Kind::Datagrams | Kind::Stream) if error == -libc::ENOBUFS => self.starved.push_back(token),
             (error, Kind::Stream | Kind::Await) if error == -libc::EAGAIN => {
                 self.ops.entry(token).and_modify(|op| op.kind = Kind::Await);
                 self.arm(token)?;
@@ -193,24 +199,25 @@ impl Uring {
                     self.arm(token)?;
                 }
             }
-            (0, Kind::Recv { datagrams: true }) => {
-                received.into_iter().for_each(|slot| self.recv.give_back(slot));
-                if !more {
-                    self.arm(token)?;
-                }
-            }
             (0, _) => {
                 received.into_iter().for_each(|slot| self.recv.give_back(slot));
                 say(Event::End);
                 self.forget(token);
             }
             (len, Kind::Read { slot, .. }) => {
-                say(Event::Data(Buffer { slot: u32::from(RECV_BUFFERS) + u32::from(slot), len: len as u32 }));
+                say(Event::Data(Buffer::piece(u32::from(RECV_BUFFERS) + u32::from(slot), len as usize)));
                 self.ops.remove(&token);
             }
-            (len, Kind::Recv { .. } | Kind::Stream) => {
-                if let Some(slot) = received {
-                    say(Event::Data(Buffer { slot: u32::from(slot), len: len as u32 }));
+            (len, Kind::Recv | Kind::Datagrams | Kind::Stream) => {
+                let buffer = received.map(|slot| match kind {
+                    Kind::Datagrams => self.envelope.open(&self.recv, slot, len as usize),
+                    _ => Buffer::piece(u32::from(slot), len as usize),
+                });
+                match buffer {
+                    // An empty datagram is left out, and the kernel takes it for the end.
+                    Some(buffer) if buffer.is_empty() => self.release(buffer),
+                    Some(buffer) => say(Event::Data(buffer)),
+                    None => {}
                 }
                 if !more {
                     self.arm(token)?;
@@ -243,8 +250,8 @@ impl Io for Uring {
         let (fd, kind) = match op {
             Op::Accept(fd) => (fd, Kind::Accept),
             Op::Recv(fd) => {
-                let kind = socket_type(&fd).map_err(|error| Error::io("cannot receive from what is not a socket", error.into()))?;
-                (fd, Kind::Recv { datagrams: kind == SocketType::DGRAM })
+                let socket = socket_type(&fd).map_err(|error| Error::io("cannot receive from what is not a socket", error.into()))?;
+                (fd, if socket == SocketType::DGRAM { Kind::Datagrams } else { Kind::Recv })
             }
             Op::Stream(fd) => (fd, Kind::Await),
             Op::Read { file, offset, len } => {
@@ -294,8 +301,8 @@ impl Io for Uring {
     fn bytes(&self, buffer: &Buffer) -> &[u8] {
         let slot = buffer.slot as usize;
         let (memory, offset) = match (slot.checked_sub(usize::from(RECV_BUFFERS)), &self.read) {
-            (Some(slot), Some(read)) => (&read.memory, slot * READ_BUFFER_BYTES),
-            _ => (&self.recv.memory, slot * RECV_BUFFER_BYTES),
+            (Some(slot), Some(read)) => (&read.memory, slot * READ_BUFFER_BYTES + buffer.start as usize),
+            _ => (&self.recv.memory, slot * RECV_BUFFER_BYTES + buffer.start as usize),
         };
         // SAFETY: the kernel has filled these bytes and leaves a completed buffer alone until it is provided or read
         // into again, which takes `release` to consume the `Buffer` that is borrowed here.
@@ -395,15 +402,14 @@ impl RecvBuffers {
         let memory = Memory::new(usize::from(RECV_BUFFERS) * RECV_BUFFER_BYTES);
         let entries = Memory::new(usize::from(RECV_BUFFERS) * size_of::<BufRingEntry>());
         // SAFETY: `entries` holds as many zeroed entries as are announced and outlives the ring's use of them.
-        unsafe { ring.submitter().register_buf_ring_with_flags(entries.start.as_ptr() as u64, RECV_BUFFERS, RECV_GROUP, 0) }
-            .map_err(forbidden)?;
+        unsafe { ring.submitter().register_buf_ring_with_flags(entries.at(0) as u64, RECV_BUFFERS, RECV_GROUP, 0) }.map_err(forbidden)?;
         let mut buffers = RecvBuffers { memory, entries, tail: 0, provided: 0 };
         (0..RECV_BUFFERS).for_each(|slot| buffers.give_back(slot));
         Ok(buffers)
     }
 
     fn give_back(&mut self, slot: u16) {
-        let ring = self.entries.start.as_ptr().cast::<BufRingEntry>();
+        let ring = self.entries.at(0).cast::<BufRingEntry>();
         // SAFETY: the masked index lies within the ring, the offset within the memory of the buffers. The kernel does
         // not read the entry before the tail has passed it.
         unsafe {
@@ -421,6 +427,52 @@ impl RecvBuffers {
     }
 }
 
+/// What the kernel is told to write before a datagram: nothing but its header and the sender's address.
+struct Envelope(Box<libc::msghdr>);
+
+// SAFETY: all of the pointers are null.
+unsafe impl Send for Envelope {}
+
+impl Envelope {
+    fn new() -> Envelope {
+        // SAFETY: a message header of zeros and null pointers is valid; it names no buffer, no address, no control data.
+        let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+        header.msg_namelen = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
+        Envelope(Box::new(header))
+    }
+
+    /// The datagram in `slot`, of which the kernel has filled the first `filled` bytes. Empty if the datagram is.
+    fn open(&self, recv: &RecvBuffers, slot: u16, filled: usize) -> Buffer {
+        // SAFETY: the kernel has filled these bytes and leaves the slot alone until it is given back.
+        let bytes = unsafe { recv.memory.bytes(usize::from(slot) * RECV_BUFFER_BYTES, filled) };
+        match RecvMsgOut::parse(bytes, &self.0) {
+            Ok(datagram) => {
+                let len = datagram.payload_data().len();
+                let (start, sent) = ((filled - len) as u32, datagram.incoming_payload_len());
+                Buffer { slot: u32::from(slot), start, len: len as u32, sent, sender: address(datagram.name_data()) }
+            }
+            // Shorter than an envelope, which the kernel does not write.
+            Err(()) => Buffer::piece(u32::from(slot), 0),
+        }
+    }
+}
+
+/// The address in the system's layout: family and port, then IPv4's four bytes or IPv6's flow, sixteen bytes and scope.
+fn address(name: &[u8]) -> Option<SocketAddr> {
+    let word = |at: usize| name.get(at..at + 4)?.first_chunk::<4>().copied();
+    let family = libc::c_int::from(u16::from_ne_bytes(*name.first_chunk()?));
+    let port = u16::from_be_bytes(*name.get(2..)?.first_chunk()?);
+    match family {
+        libc::AF_INET => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(word(4)?)), port)),
+        libc::AF_INET6 => {
+            let ip = Ipv6Addr::from(*name.get(8..)?.first_chunk::<16>()?);
+            // As the standard library has them: flow and scope as the system wrote them.
+            Some(SocketAddr::V6(SocketAddrV6::new(ip, port, u32::from_ne_bytes(word(4)?), u32::from_ne_bytes(word(24)?))))
+        }
+        _ => None,
+    }
+}
+
 /// Buffers for file reads.
 struct ReadBuffers {
     memory: Memory,
@@ -434,7 +486,7 @@ impl ReadBuffers {
     fn register(ring: &IoUring) -> ReadBuffers {
         let bytes = READ_BUFFERS * READ_BUFFER_BYTES;
         let memory = Memory::new(bytes);
-        let whole = libc::iovec { iov_base: memory.start.as_ptr().cast(), iov_len: bytes };
+        let whole = libc::iovec { iov_base: memory.at(0).cast(), iov_len: bytes };
         // SAFETY: the memory is valid and outlives the ring's use of it.
         let registered = unsafe { ring.submitter().register_buffers(&[whole]) };
         if let Err(error) = &registered {
@@ -448,53 +500,6 @@ impl ReadBuffers {
         match self.registered {
             true => opcode::ReadFixed::new(fd, start, len, 0).offset(offset).build(),
             false => opcode::Read::new(fd, start, len).offset(offset).build(),
-        }
-    }
-}
-
-/// Page-aligned memory that the kernel writes to.
-struct Memory {
-    start: NonNull<u8>,
-    layout: Layout,
-    /// Set when the kernel may still write here: then it is never freed.
-    keep: bool,
-}
-
-// SAFETY: the memory is owned by this value alone.
-unsafe impl Send for Memory {}
-
-impl Memory {
-    fn new(bytes: usize) -> Memory {
-        // Only ever called with the sizes of this file, which are small and not zero.
-        let layout = Layout::from_size_align(bytes.max(1), ALIGN).unwrap_or(Layout::new::<u8>());
-        // SAFETY: the layout's size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        match NonNull::new(start) {
-            Some(start) => Memory { start, layout, keep: false },
-            None => handle_alloc_error(layout),
-        }
-    }
-
-    fn at(&self, offset: usize) -> *mut u8 {
-        assert!(offset < self.layout.size(), "offset {offset} lies outside of the buffers");
-        // SAFETY: just checked.
-        unsafe { self.start.as_ptr().add(offset) }
-    }
-
-    /// # Safety
-    /// Nobody, the kernel included, may write to these bytes while they are borrowed.
-    unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
-        assert!(offset + len <= self.layout.size(), "{len} bytes at {offset} lie outside of the buffers");
-        // SAFETY: within the allocation, as just checked, zeroed at first, and by the contract not being written to.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        if !self.keep {
-            // SAFETY: allocated with this layout and not freed before.
-            unsafe { dealloc(self.start.as_ptr(), self.layout) }
         }
     }
 }

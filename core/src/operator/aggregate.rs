@@ -31,6 +31,12 @@ pub enum Function {
     Min,
     /// The greatest value.
     Max,
+    /// The variance of the values as a sample: divided by one less than their count.
+    Var,
+    /// The square root of that.
+    Std,
+    /// The row's value against those before it, in their standard deviations.
+    Zscore,
 }
 
 impl Function {
@@ -41,6 +47,9 @@ impl Function {
             Function::Mean => "mean",
             Function::Min => "min",
             Function::Max => "max",
+            Function::Var => "var",
+            Function::Std => "std",
+            Function::Zscore => "zscore",
         }
     }
 }
@@ -48,8 +57,8 @@ impl Function {
 /// One aggregate of a window: a function, its column and the name of the result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Aggregate {
-    function: Function,
-    column: Option<String>,
+    pub(crate) function: Function,
+    pub(crate) column: Option<String>,
     alias: Option<String>,
 }
 
@@ -81,6 +90,24 @@ pub fn min(column: impl Into<String>) -> Aggregate {
 /// The greatest value of `column`, in its own type.
 pub fn max(column: impl Into<String>) -> Aggregate {
     Aggregate::over(Function::Max, column)
+}
+
+/// The variance of `column` as a sample (divided by one less than the count), as `float64`; null of fewer than two values.
+pub fn var(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Var, column)
+}
+
+/// The standard deviation of `column` as a sample, as `float64`: the square root of [`var`].
+pub fn std(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Std, column)
+}
+
+/// How many standard deviations a row's value of `column` lies above the mean of the rows before it, as `float64`, below it
+/// if negative; of rolling windows only. The row itself does not count, or it would hide behind the deviation that it makes: of
+/// [`rolling_rows`](crate::rolling_rows)`(n)` the `n` rows before it do. Null if fewer than two of them have a value, or if
+/// the row or one of them has none that is finite.
+pub fn zscore(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::Zscore, column)
 }
 
 impl Aggregate {
@@ -125,7 +152,7 @@ pub(crate) struct ValueColumn {
     pub index: usize,
     pub lane: Lane,
     pub want: Want,
-    data_type: DataType,
+    pub data_type: DataType,
 }
 
 /// The aggregates of one window operator, resolved against a schema.
@@ -149,11 +176,17 @@ impl Aggregates {
     pub fn new(aggregates: &[Aggregate], schema: &Schema) -> Result<Aggregates> {
         let mut resolved = Aggregates { columns: Vec::new(), results: Vec::new() };
         for aggregate in aggregates {
+            if matches!(aggregate.function, Function::Var | Function::Std | Function::Zscore) {
+                return Err(Error::config(format!(
+                    "{aggregate}: {} is an aggregate of rolling windows; use `rolling_rows(n)` or `rolling_range(length)`",
+                    aggregate.function.name()
+                )));
+            }
             let column =
                 aggregate.column.as_ref().map(|name| resolved.column(aggregate, column_index(schema, name)?, schema)).transpose()?;
             let data_type = match (aggregate.function, column.map(|column| &resolved.columns[column])) {
                 (Function::Count, _) | (_, None) => DataType::Int64,
-                (Function::Mean, _) => DataType::Float64,
+                (Function::Mean | Function::Var | Function::Std | Function::Zscore, _) => DataType::Float64,
                 (Function::Sum, Some(ValueColumn { lane: Lane::Float, .. })) => DataType::Float64,
                 (Function::Sum, Some(_)) => DataType::Int64,
                 (Function::Min | Function::Max, Some(column)) => column.data_type.clone(),
@@ -168,18 +201,9 @@ impl Aggregates {
     fn column(&mut self, aggregate: &Aggregate, index: usize, schema: &Schema) -> Result<usize> {
         let function = aggregate.function;
         let data_type = schema.field(index).data_type();
-        let lane = match lane(data_type) {
-            Some(lane) if !matches!(function, Function::Sum | Function::Mean) || data_type.is_numeric() => lane,
-            None if function == Function::Count => Lane::Int,
-            _ => {
-                return Err(Error::schema(format!(
-                    "{aggregate}: {} does not take a column of type {data_type}; cast it first",
-                    function.name()
-                )));
-            }
-        };
+        let column = ValueColumn::new(aggregate, index, data_type)?;
         let position = self.columns.iter().position(|column| column.index == index).unwrap_or_else(|| {
-            self.columns.push(ValueColumn { index, lane, want: Want { sum: false, order: false }, data_type: data_type.clone() });
+            self.columns.push(column);
             self.columns.len() - 1
         });
         let want = &mut self.columns[position].want;
@@ -240,6 +264,7 @@ impl ResultColumn {
             (Function::Max, Lane::Float) => groups.collect::<Float64Type>(Cell::float_max),
             (Function::Min, Lane::Int) => groups.collect::<Int64Type>(Cell::int_min),
             (Function::Max, Lane::Int) => groups.collect::<Int64Type>(Cell::int_max),
+            (Function::Var | Function::Std | Function::Zscore, _) => unreachable!("they are refused where columns are resolved"),
         };
         Ok(if array.data_type() == self.field.data_type() { array } else { cast(&array, self.field.data_type())? })
     }
@@ -312,6 +337,24 @@ impl Values {
 }
 
 impl ValueColumn {
+    /// Column `index`, of `data_type`, for `aggregate`.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if the function does not take the type.
+    pub fn new(aggregate: &Aggregate, index: usize, data_type: &DataType) -> Result<ValueColumn> {
+        let function = aggregate.function;
+        let takes_any_order = matches!(function, Function::Count | Function::Min | Function::Max);
+        let lane = match lane(data_type) {
+            Some(lane) if takes_any_order || data_type.is_numeric() => lane,
+            None if function == Function::Count => Lane::Int,
+            _ => {
+                let name = function.name();
+                return Err(Error::schema(format!("{aggregate}: {name} does not take a column of type {data_type}; cast it first")));
+            }
+        };
+        Ok(ValueColumn { index, lane, want: Want { sum: false, order: false }, data_type: data_type.clone() })
+    }
+
     /// This column of `records`, widened to its lane. Columns that are only counted come as zeros with their nulls.
     ///
     /// # Errors

@@ -3,9 +3,11 @@
 pub mod aggregate;
 pub mod derive;
 pub mod detect;
+pub mod devices;
 pub(crate) mod event_time;
 pub mod filter;
 mod keys;
+pub mod rolling;
 mod split;
 pub mod window;
 
@@ -45,9 +47,9 @@ pub trait Operator: Send {
     fn state_bytes(&self) -> usize {
         0
     }
-}
 
-/// The name of the backend that the kernels run on.
-pub(crate) fn kernel_backend() -> String {
-    thalweg_kernels::Backend::active().to_string()
+    /// In words, where its kernels run and why; `None` if it has none. May measure them.
+    fn placement(&self) -> Option<String> {
+        None
+    }
 }

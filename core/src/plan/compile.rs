@@ -1,5 +1,6 @@
 //! From streams to a pipeline: shared steps become one operator, every step is checked against its input.
 
+use std::fmt::Write;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -9,14 +10,17 @@ use crate::error::{Error, Result};
 use crate::operator::Operator;
 use crate::operator::derive::{Derive, Select};
 use crate::operator::detect::Detect;
+use crate::operator::devices::{self, Devices};
 use crate::operator::event_time::TimeColumn;
 use crate::operator::filter::Filter;
+use crate::operator::rolling::Rolling;
 use crate::operator::window::Window;
 use crate::plan::{EventTime, Node, Step, Stream};
 use crate::runtime::{Graph, Target, TimeStage};
 use crate::source::OpenSource;
-use crate::time::Unit;
+use crate::time::{SystemClock, Unit};
 use crate::watermark::Watermarks;
+use crate::window::Windowing;
 
 /// A stream from its source on: the source, then the streams after each step.
 fn chain(stream: &Stream) -> Result<(&dyn OpenSource, Vec<&Stream>)> {
@@ -52,7 +56,7 @@ struct Built {
     pane: Option<i64>,
 }
 
-fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) -> Result<Built> {
+fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, devices: &Devices) -> Result<Built> {
     let plain = |operator: Box<dyn Operator>, schema| Built { operator, schema, pane: None };
     Ok(match step {
         Step::EventTime(_) => return Err(Error::config("`event_time` may be called once per stream, before the first window or branch")),
@@ -67,9 +71,14 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) ->
             let schema = SchemaRef::clone(select.schema());
             plain(Box::new(select), schema)
         }
-        Step::Window { spec, by, aggregates } => {
-            let unit = unit.ok_or_else(|| Error::config("a window needs event times; call `event_time(column)` before `window`"))?;
-            let window = Window::new(*spec, by, aggregates, input, unit, config)?;
+        Step::Window { spec: Windowing::Rolling(spec), by, aggregates } => {
+            let rolling = Rolling::new(*spec, by, aggregates, input, unit, config)?;
+            let schema = rolling.schema();
+            plain(Box::new(rolling), schema)
+        }
+        Step::Window { spec: Windowing::Panes(spec), by, aggregates } => {
+            let unit = unit.ok_or_else(no_event_time)?;
+            let window = Window::new(*spec, by, aggregates, input, unit, config, devices)?;
             let (schema, pane) = (window.schema(), Some(window.pane_length()));
             Built { operator: Box::new(window), schema, pane }
         }
@@ -81,6 +90,10 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config) ->
     })
 }
 
+fn no_event_time() -> Error {
+    Error::config("a window needs event times; call `event_time(column)` before `window`")
+}
+
 fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
     let column = TimeColumn::new(input, &time.column, time.unit)?;
     let delay = column.unit.count(time.max_delay)?;
@@ -90,15 +103,34 @@ fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
 
 /// The columns of `stream`.
 pub(super) fn schema_of(stream: &Stream, config: &Config) -> Result<SchemaRef> {
-    let mut compiler = Compiler::new(stream, config)?;
+    let mut compiler = Compiler::new(stream, config, devices::unused())?;
     compiler.add(stream)?;
     Ok(compiler.schema)
+}
+
+/// The steps of `stream`, one a line, with the devices of their kernels.
+pub(super) fn explain(stream: &Stream, config: &Config) -> Result<String> {
+    let devices = devices::open(config, &SystemClock::shared())?;
+    let mut compiler = Compiler::new(stream, config, devices)?;
+    compiler.add(stream)?;
+    let (source, steps) = chain(stream)?;
+    let mut text = source.describe();
+    for stream in steps {
+        if let Some(step) = step_of(stream) {
+            let _ = write!(text, "\n  → {step}");
+        }
+        if let Some(placement) = compiler.placement_of(stream) {
+            let _ = write!(text, " on {placement}");
+        }
+    }
+    Ok(text)
 }
 
 /// The streams of one query, compiled one after the other into one graph.
 pub(super) struct Compiler<'a> {
     source: &'a dyn OpenSource,
     config: &'a Config,
+    pub devices: Devices,
     pub prelude: Vec<(String, Box<dyn Operator>)>,
     pub time: Option<TimeStage>,
     pub graph: Graph,
@@ -122,11 +154,12 @@ pub(super) struct End {
 
 impl<'a> Compiler<'a> {
     /// Compiles the steps of `first` up to its event time.
-    pub fn new(first: &'a Stream, config: &'a Config) -> Result<Compiler<'a>> {
+    pub fn new(first: &'a Stream, config: &'a Config, devices: Devices) -> Result<Compiler<'a>> {
         let (source, steps) = chain(first)?;
         let mut compiler = Compiler {
             source,
             config,
+            devices,
             prelude: Vec::new(),
             time: None,
             graph: Graph::default(),
@@ -142,8 +175,9 @@ impl<'a> Compiler<'a> {
             compiler.head.push(Arc::as_ptr(&stream.node));
             match step_of(stream) {
                 Some(Step::EventTime(time)) => compiler.time = Some(time_stage(time, &compiler.head_schema)?),
+                Some(Step::Window { .. }) => return Err(no_event_time()),
                 Some(step) => {
-                    let built = build(step, &compiler.head_schema, None, config)?;
+                    let built = build(step, &compiler.head_schema, None, config, &compiler.devices)?;
                     compiler.prelude.push((step.to_string(), built.operator));
                     compiler.head_schema = built.schema;
                 }
@@ -156,6 +190,16 @@ impl<'a> Compiler<'a> {
     /// The source that all streams share.
     pub fn source(&self) -> &'a dyn OpenSource {
         self.source
+    }
+
+    /// Where the kernels of the last step of `stream` run, if it has any.
+    fn placement_of(&self, stream: &Stream) -> Option<String> {
+        let pointer = Arc::as_ptr(&stream.node);
+        if let Some((_, node, _)) = self.built.iter().find(|(built, ..)| *built == pointer) {
+            return self.graph.operator(*node).placement();
+        }
+        let position = self.head.iter().position(|head| *head == pointer)?;
+        self.prelude.get(position)?.1.placement()
     }
 
     /// Adds the steps of `stream` that no stream before it had.
@@ -184,7 +228,7 @@ impl<'a> Compiler<'a> {
             Some(known) => known,
             None => {
                 let unit = self.time.as_ref().map(|time| time.column.unit);
-                let built = build(step, &input, unit, self.config).map_err(|error| error.context(step))?;
+                let built = build(step, &input, unit, self.config, &self.devices).map_err(|error| error.context(step))?;
                 let node = self.graph.add(step.to_string(), built.operator);
                 self.graph.connect(end.node, Target::Node(node));
                 self.built.push((pointer, node, SchemaRef::clone(&built.schema)));

@@ -12,13 +12,13 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{SchemaRef, TimeUnit};
 
-use crate::config::PARTITION_IDLE;
+use crate::config::{Config, PARTITION_IDLE};
 use crate::error::Result;
 use crate::expr::Expression;
 use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
 use crate::source::{Memory, OpenSource, Reader, Readers};
-use crate::window::WindowSpec;
+use crate::window::Windowing;
 pub use query::{Batches, Pulled, Query};
 pub use table::Table;
 
@@ -44,7 +44,7 @@ enum Step {
     Filter(Expression),
     WithColumns(Vec<(String, Expression)>),
     Select(Vec<Expression>),
-    Window { spec: WindowSpec, by: Vec<String>, aggregates: Vec<Aggregate> },
+    Window { spec: Windowing, by: Vec<String>, aggregates: Vec<Aggregate> },
     Detect(Detection),
 }
 
@@ -158,9 +158,10 @@ impl Stream {
         self.then(Step::Select(columns.into_iter().map(Into::into).collect()))
     }
 
-    /// Cuts the stream into windows; go on with [`Windowed::by`] and [`Windowed::agg`].
-    pub fn window(&self, spec: WindowSpec) -> Windowed {
-        Windowed { input: self.clone(), spec, by: Vec::new() }
+    /// Cuts the stream into windows, or gives every row its own, with [`rolling_rows`](crate::rolling_rows) and
+    /// [`rolling_range`](crate::rolling_range); go on with [`Windowed::by`] and [`Windowed::agg`].
+    pub fn window(&self, spec: impl Into<Windowing>) -> Windowed {
+        Windowed { input: self.clone(), spec: spec.into(), by: Vec::new() }
     }
 
     /// Adds `score` and `is_anomaly` to every row.
@@ -182,16 +183,25 @@ impl Stream {
     /// # Errors
     /// What is wrong with the first step that cannot work.
     pub fn schema(&self) -> Result<SchemaRef> {
-        compile::schema_of(self, &crate::config::Config::default())
+        compile::schema_of(self, &Config::default())
     }
 
-    /// The plan in words, one step a line, the source first.
+    /// The plan in words, one step a line, the source first; for each step with kernels, on which device they run and
+    /// why. May look for a GPU and measure it.
     ///
     /// # Errors
     /// As [`Stream::schema`].
     pub fn explain(&self) -> Result<String> {
-        self.schema()?;
-        Ok(self.to_string())
+        self.explain_with(&Config::default())
+    }
+
+    /// The same as it would run with this configuration.
+    ///
+    /// # Errors
+    /// As [`Stream::schema`], and if the configuration cannot work.
+    pub fn explain_with(&self, config: &Config) -> Result<String> {
+        config.validate()?;
+        compile::explain(self, config)
     }
 }
 
@@ -222,10 +232,9 @@ impl fmt::Display for Step {
             }
             Step::Select(columns) => write!(f, "select({})", list(columns.iter().map(ToString::to_string).collect())),
             Step::Window { spec, by, aggregates } => {
-                write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))?;
-                write!(f, " on {}", crate::operator::kernel_backend())
+                write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))
             }
-            Step::Detect(detection) => write!(f, "detect({detection}) on {}", crate::operator::kernel_backend()),
+            Step::Detect(detection) => write!(f, "detect({detection})"),
         }
     }
 }
@@ -234,7 +243,7 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone)]
 pub struct Windowed {
     input: Stream,
-    spec: WindowSpec,
+    spec: Windowing,
     by: Vec<String>,
 }
 
@@ -245,7 +254,8 @@ impl Windowed {
         self
     }
 
-    /// One row per window and group: the `by` columns, `window_start`, `window_end`, the aggregates.
+    /// One row per window and group: the `by` columns, `window_start`, `window_end`, the aggregates. Of rolling windows one row
+    /// per row: its columns, the aggregates.
     pub fn agg(self, aggregates: impl IntoIterator<Item = Aggregate>) -> Stream {
         self.input.then(Step::Window { spec: self.spec, by: self.by, aggregates: aggregates.into_iter().collect() })
     }

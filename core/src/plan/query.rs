@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use crate::config::{Config, MAX_LATE_ROWS, MAX_QUARANTINED_ROWS};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, SharedCounters};
+use crate::operator::devices::{self, Devices};
 use crate::plan::Stream;
 use crate::plan::compile::Compiler;
 use crate::plan::table::{Kept, Table};
@@ -34,6 +35,7 @@ const STEP: Duration = Duration::from_millis(50);
 pub struct Query {
     config: Config,
     clock: Option<SharedClock>,
+    devices: Option<Devices>,
     outputs: Vec<Output>,
     quarantine: Option<Box<dyn Sink>>,
 }
@@ -59,6 +61,12 @@ impl Query {
     /// Runs on this clock instead of the machine's.
     pub fn clock(mut self, clock: SharedClock) -> Query {
         self.clock = Some(clock);
+        self
+    }
+
+    /// Runs its kernels on these devices instead of those that the configuration names.
+    pub fn devices(mut self, devices: Devices) -> Query {
+        self.devices = Some(devices);
         self
     }
 
@@ -94,7 +102,11 @@ impl Query {
         let Some(first) = self.outputs.first().map(|output| output.stream.clone()) else {
             return Err(Error::config("a query needs at least one stream bound to a sink"));
         };
-        let mut compiler = Compiler::new(&first, &self.config)?;
+        let devices = match self.devices {
+            Some(devices) => devices,
+            None => devices::open(&self.config, &clock)?,
+        };
+        let mut compiler = Compiler::new(&first, &self.config, devices)?;
         for (number, output) in self.outputs.into_iter().enumerate() {
             let end = compiler.add(&output.stream)?;
             let outlets = &mut compiler.graph.outlets;
@@ -112,8 +124,8 @@ impl Query {
             compiler.graph.outlets.len() - 1
         });
         let source = compiler.source().open(&self.config, &clock)?;
-        let Compiler { prelude, time, graph, .. } = compiler;
-        Pipeline::new(Parts { source, prelude, time, graph, quarantine, config: self.config.clone(), clock })
+        let Compiler { prelude, time, graph, devices, .. } = compiler;
+        Pipeline::new(Parts { source, prelude, time, graph, quarantine, config: self.config.clone(), clock, devices })
     }
 
     /// Runs on this thread to the end of the input.

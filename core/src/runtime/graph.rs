@@ -50,6 +50,11 @@ impl Graph {
         }
     }
 
+    /// The operator of a node.
+    pub fn operator(&self, node: usize) -> &dyn Operator {
+        self.nodes[node].operator.as_ref()
+    }
+
     /// Sends the late rows of `node` to `outlet`.
     pub fn bind_late(&mut self, node: usize, outlet: usize) {
         self.nodes[node].late = Some(outlet);

@@ -13,6 +13,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::{Counters, SharedCounters};
+use crate::operator::devices::Devices;
 use crate::operator::event_time::{self, TimeColumn};
 use crate::operator::{Operator, Output};
 use crate::quality::{self, Rejected};
@@ -46,6 +47,7 @@ pub(crate) struct Parts {
     pub quarantine: Option<usize>,
     pub config: Config,
     pub clock: SharedClock,
+    pub devices: Devices,
 }
 
 /// A compiled pipeline. It runs on whichever thread calls [`Pipeline::step`].
@@ -56,6 +58,7 @@ pub struct Pipeline {
     graph: Graph,
     quarantine: Option<usize>,
     clock: SharedClock,
+    devices: Devices,
     config: Config,
     counters: SharedCounters,
     stop: Arc<AtomicBool>,
@@ -82,6 +85,7 @@ impl Pipeline {
             quarantine: parts.quarantine,
             last_commit: parts.clock.monotonic(),
             clock: parts.clock,
+            devices: parts.devices,
             config: parts.config,
             counters: Counters::shared(),
             stop: Arc::new(AtomicBool::new(false)),
@@ -177,6 +181,7 @@ impl Pipeline {
             delivery.ended.iter().for_each(|partition| time.watermarks.close(partition.0));
         }
         self.progress(now)?;
+        self.watch_devices();
         if delivery.end {
             return self.finish();
         }
@@ -227,6 +232,17 @@ impl Pipeline {
         self.graph.advance(watermark, &self.counters)
     }
 
+    /// Counts what each device took, and says once what became of a GPU.
+    fn watch_devices(&self) {
+        let usage = self.devices.usage();
+        self.counters.kernel_rows_cpu.store(usage.cpu_rows, Relaxed);
+        self.counters.kernel_rows_gpu.store(usage.gpu_rows, Relaxed);
+        self.counters.gpu_break_even_rows.store(usage.break_even.unwrap_or(u64::MAX), Relaxed);
+        while let Some(warning) = self.devices.take_warning() {
+            tracing::warn!("{warning}");
+        }
+    }
+
     /// Counts quarantined rows and hands them to their outlet.
     fn reject(&mut self, rejected: &[Rejected]) -> Result<()> {
         if rejected.is_empty() {
@@ -240,6 +256,7 @@ impl Pipeline {
     /// Fires everything that is open and commits.
     fn finish(&mut self) -> Result<()> {
         self.graph.advance(END, &self.counters)?;
+        self.watch_devices();
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         self.state = State::Ended;
         self.warn_of_dropped_rows();

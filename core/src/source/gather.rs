@@ -1,14 +1,25 @@
 //! Rows or linger: when what has been decoded is handed on.
 
+use std::net::SocketAddr;
+
 use arrow::datatypes::SchemaRef;
 
 use super::Delivery;
 use super::linger::Linger;
 use crate::batch::{Batch, PartitionId};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Decoder;
+use crate::quality::Rejected;
 use crate::time::SharedClock;
+
+/// A datagram as it came in.
+pub(super) struct Datagram<'a> {
+    pub(super) bytes: &'a [u8],
+    /// How many bytes were cut off for want of room.
+    pub(super) lost: usize,
+    pub(super) sender: Option<SocketAddr>,
+}
 
 /// Collects the rows of one source until a batch is full or its oldest row has waited long enough.
 pub(super) struct Gather {
@@ -72,11 +83,35 @@ impl Gather {
         self.decoder.decode(partition, bytes)
     }
 
-    /// Decodes a whole number of frames, which arrived at `now`: the last needs no terminator.
-    pub(super) fn decode_whole(&mut self, partition: PartitionId, bytes: &[u8], now: u64) -> Result<()> {
-        let decoded = self.decode(partition, bytes, now);
+    /// Decodes a datagram, a whole number of frames that arrived at `now`: the last needs no terminator. Frames that do
+    /// not decode are quarantined under the name of the sender, and so is the datagram as a whole if its framing is
+    /// beyond repair or its end is missing.
+    ///
+    /// # Errors
+    /// If it is quarantined as a whole; the next one can be decoded all the same.
+    pub(super) fn decode_datagram(&mut self, partition: PartitionId, datagram: &Datagram<'_>, now: u64) -> Result<()> {
+        self.decoder.take_rejected(&mut self.next.rejected);
+        let known = self.next.rejected.len();
+        let decoded = match datagram.lost {
+            0 => self.decode(partition, datagram.bytes, now),
+            lost => Err(Error::decode(format!("its last {lost} bytes are missing: it is longer than a buffer"))),
+        };
         self.decoder.end(partition);
+        self.decoder.take_rejected(&mut self.next.rejected);
+        if let Err(error) = &decoded {
+            self.reject(Rejected::new(partition, 0, datagram.bytes, error.to_string()), now);
+        }
+        if let Some(sender) = datagram.sender {
+            self.next.rejected[known..].iter_mut().for_each(|row| row.error = format!("datagram from {sender}: {}", row.error));
+        }
         decoded
+    }
+
+    /// Quarantines bytes that arrived at `now`.
+    pub(super) fn reject(&mut self, rejected: Rejected, now: u64) {
+        self.received.get_or_insert(now);
+        self.decoder.take_rejected(&mut self.next.rejected);
+        self.next.rejected.push(rejected);
     }
 
     /// Whether a batch is full.

@@ -2,7 +2,8 @@
 //!
 //! Every connection is a partition of its own, with a fresh id. All datagrams of a socket are one partition, and each
 //! is a whole number of frames, so that the last one in it needs no terminator; offsets count from the start of the
-//! datagram. What goes wrong with a client ends its partition, is logged as a warning, and leaves the others alone.
+//! datagram, and the error of a quarantined row names its sender. What goes wrong with a client ends its partition, is
+//! logged as a warning, and leaves the others alone; bytes whose framing is beyond repair are quarantined first.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 
 pub use super::endpoint::{Endpoint, Listener};
-use super::gather::Gather;
+use super::gather::{Datagram, Gather};
 use super::linger::nanos;
 use super::{Delivery, Source};
 use crate::batch::PartitionId;
@@ -22,6 +23,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::format::Decoder;
 use crate::io::{Buffer, Completion, Event, Io, Op, Token};
+use crate::quality::Rejected;
 use crate::time::SharedClock;
 
 /// The listening socket's operation; clients' tokens are their partition ids, which are far smaller.
@@ -57,6 +59,8 @@ struct Client {
     peer: Option<SocketAddr>,
     /// When it last sent something.
     heard: u64,
+    /// How many bytes it has sent.
+    position: u64,
 }
 
 impl SocketSource {
@@ -174,7 +178,7 @@ impl SocketSource {
         let partition = PartitionId(self.taken);
         self.taken = self.taken.wrapping_add(1);
         self.io.submit(Token(u64::from(partition.0)), Op::Recv(Arc::new(client)))?;
-        self.clients.insert(partition.0, Client { peer, heard: now });
+        self.clients.insert(partition.0, Client { peer, heard: now, position: 0 });
         self.idle_check = self.idle_check.min(now.saturating_add(self.idle));
         self.gather.open(partition, now);
         Ok(())
@@ -183,13 +187,21 @@ impl SocketSource {
     fn receive(&mut self, token: Token, buffer: Buffer, now: u64) -> Result<()> {
         let bytes = self.io.bytes(&buffer);
         let failed = if token == LISTENER {
-            if let Err(error) = self.gather.decode_whole(DATAGRAMS, bytes, now) {
-                tracing::warn!(listener = %self.listener.endpoint(), %error, "a datagram does not decode");
+            let datagram = Datagram { bytes, lost: buffer.sent() - buffer.len(), sender: buffer.sender() };
+            if let Err(error) = self.gather.decode_datagram(DATAGRAMS, &datagram, now) {
+                tracing::warn!(listener = %self.listener.endpoint(), sender = ?datagram.sender, %error, "a datagram does not decode");
             }
             None
         } else if let Some(client) = self.clients.get_mut(&(token.0 as u32)) {
+            let (partition, start) = (PartitionId(token.0 as u32), client.position);
             client.heard = now;
-            self.gather.decode(PartitionId(token.0 as u32), bytes, now).err()
+            client.position += bytes.len() as u64;
+            let failed = self.gather.decode(partition, bytes, now).err();
+            if let Some(error) = &failed {
+                let error = format!("the client was disconnected, as nothing from here on can be decoded: {error}");
+                self.gather.reject(Rejected::new(partition, start, bytes, error), now);
+            }
+            failed
         } else {
             // Sent before it was dismissed for being idle.
             None

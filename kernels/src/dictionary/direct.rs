@@ -78,6 +78,18 @@ impl Direct {
         true
     }
 
+    /// The slot plus 1 of a key, which becomes `slot` if it is not there; `None` where there is no page for it.
+    #[inline(always)]
+    pub fn find_or_put(&mut self, key: i64, slot: u32) -> Option<u32> {
+        let page = self.page(key);
+        let place = &mut self.pages.get_mut(page)?.as_mut()?[entry(key)];
+        if *place == 0 {
+            *place = slot;
+            self.len += 1;
+        }
+        Some(*place)
+    }
+
     /// Adds a key that is not there, within reach, under its slot plus 1.
     pub fn add(&mut self, key: i64, slot: u32) {
         let page = self.page(key);

@@ -38,6 +38,8 @@ pub struct IntDictionary {
     /// Least and greatest key since the dictionary was empty.
     low: i64,
     high: i64,
+    /// Keys when the dictionary was last cleared: it is used again for much the same.
+    seen: usize,
     /// Key of each slot ever handed out.
     keys: Vec<i64>,
     slots: Slots,
@@ -55,6 +57,7 @@ impl Backend {
             moved: 0,
             low: i64::MAX,
             high: i64::MIN,
+            seen: 0,
             keys: Vec::new(),
             slots: Slots::new(max_slots),
         }
@@ -79,7 +82,11 @@ impl IntDictionary {
             let found = &mut found[..keys.len()];
             if !self.find_block(keys, found) {
                 for (key, found) in keys.iter().zip(found.iter_mut()).filter(|(_, found)| **found == 0) {
-                    *found = self.find_or_add((*key).into()).inspect_err(|_| slots.truncate(start))?;
+                    let key = (*key).into();
+                    *found = match self.find_or_write(key) {
+                        Some(slot) => slot,
+                        None => self.find_or_add(key).inspect_err(|_| slots.truncate(start))?,
+                    };
                 }
             }
             slots.extend(found.iter().map(|found| found - 1));
@@ -138,7 +145,7 @@ impl IntDictionary {
         } else {
             self.hashed.clear(self.keys.iter().copied());
         }
-        (self.strays, self.moved) = (0, 0);
+        (self.strays, self.moved, self.seen) = (0, 0, self.slots.next);
         (self.low, self.high) = (i64::MAX, i64::MIN);
         self.keys.clear();
         self.slots.clear();
@@ -213,6 +220,22 @@ impl IntDictionary {
         }
     }
 
+    /// The slot of a key, plus 1, new if need be, where that takes no more than writing it down: the table indexed by key
+    /// has a page for it and holds all keys, and the next slot was never handed out. So it is in a table used again.
+    #[inline(always)]
+    fn find_or_write(&mut self, key: i64) -> Option<u32> {
+        if !self.dense || self.hashed.len() > 0 || !self.slots.freed.is_empty() || self.slots.next == self.slots.limit {
+            return None;
+        }
+        let slot = self.direct.find_or_put(key, self.slots.next as u32 + 1)?;
+        if slot as usize > self.slots.next {
+            self.slots.next += 1;
+            self.keys.push(key);
+            (self.low, self.high) = (self.low.min(key), self.high.max(key));
+        }
+        Some(slot)
+    }
+
     /// The slot of a key, plus 1; new if need be.
     fn find_or_add(&mut self, key: i64) -> Result<u32, Full> {
         let known = match self.direct.find(key) {
@@ -238,7 +261,7 @@ impl IntDictionary {
     /// Adds a key under its slot plus 1; whether it went to the table indexed by key.
     fn add(&mut self, key: i64, slot: u32) -> bool {
         let span = self.direct.span();
-        let direct = self.dense && self.direct.reach(key, reach(self.slots.live()));
+        let direct = self.dense && self.direct.reach(key, reach(self.slots.live().max(self.seen)));
         if self.direct.span() > span {
             // Hashed keys that were out of reach may not be so any more.
             self.moved = 0;

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::aggregate::{Number, Table};
 use super::error::Error;
+use crate::placement::Gathered;
 use crate::{Backend, Bits, Cell, Want, combine};
 
 /// Rows that are kept for a second computation before they are read back: 96 MiB of slots and floats, of which up to two
@@ -78,9 +79,29 @@ impl<T: Number> Accumulator<T> {
         };
         // On the device first: a panic over the arguments must not leave them in the journal.
         let taken = table.accumulate(slots, values, validity);
-        self.open.push(slots, values, validity);
+        self.open.next().append(slots, values, validity);
+        self.open.rows += slots.len();
         let kept = taken.and_then(|()| self.bound_journal());
         self.or_recompute(kept);
+    }
+
+    /// The same for rows that were gathered, which it keeps; leaves none, in memory to gather more in.
+    pub(crate) fn take(&mut self, rows: &mut Gathered<T>) {
+        let Some(table) = &mut self.table else {
+            rows.accumulate(self.backend, &mut self.cells, self.want);
+            rows.clear();
+            return;
+        };
+        let taken = table.accumulate(rows.slots(), rows.values(), rows.validity());
+        self.open.rows += rows.rows();
+        std::mem::swap(self.open.next(), rows);
+        let kept = taken.and_then(|()| self.bound_journal());
+        self.or_recompute(kept);
+    }
+
+    /// Bytes held on the host.
+    pub(crate) fn bytes(&self) -> usize {
+        self.cells.capacity() * size_of::<Cell>() + self.open.bytes() + self.closing.bytes()
     }
 
     /// More groups; fewer than there are change nothing.
@@ -139,8 +160,7 @@ impl<T: Number> Accumulator<T> {
         self.table = None;
         for journal in [std::mem::take(&mut self.closing), std::mem::take(&mut self.open)] {
             for batch in &journal.batches[..journal.used] {
-                let validity = batch.validity();
-                self.backend.accumulate(&mut self.cells, &batch.slots, &batch.values, validity, self.want);
+                batch.accumulate(self.backend, &mut self.cells, self.want);
             }
         }
     }
@@ -149,18 +169,9 @@ impl<T: Number> Accumulator<T> {
 /// Batches that a second computation would need. Cleared, it keeps its memory for the batches to come.
 #[derive(Debug)]
 struct Journal<T> {
-    batches: Vec<Batch<T>>,
+    batches: Vec<Gathered<T>>,
     used: usize,
     rows: usize,
-}
-
-#[derive(Debug)]
-struct Batch<T> {
-    slots: Vec<u32>,
-    values: Vec<T>,
-    bitmap: Vec<u8>,
-    /// Bits before the first row, if any row may be null.
-    offset: Option<usize>,
 }
 
 impl<T> Default for Journal<T> {
@@ -169,33 +180,24 @@ impl<T> Default for Journal<T> {
     }
 }
 
-impl<T: Copy> Journal<T> {
-    fn push(&mut self, slots: &[u32], values: &[T], validity: Option<Bits<'_>>) {
+impl<T: Number> Journal<T> {
+    /// An empty batch, from now on the last one.
+    fn next(&mut self) -> &mut Gathered<T> {
         if self.used == self.batches.len() {
-            self.batches.push(Batch { slots: Vec::new(), values: Vec::new(), bitmap: Vec::new(), offset: None });
+            self.batches.push(Gathered::default());
         }
-        let batch = &mut self.batches[self.used];
-        batch.slots.clear();
-        batch.slots.extend_from_slice(slots);
-        batch.values.clear();
-        batch.values.extend_from_slice(values);
-        batch.bitmap.clear();
-        batch.offset = validity.map(|bits| {
-            batch.bitmap.extend_from_slice(&bits.bytes[bits.offset / 8..(bits.offset + bits.len).div_ceil(8)]);
-            bits.offset % 8
-        });
         self.used += 1;
-        self.rows += slots.len();
+        let batch = &mut self.batches[self.used - 1];
+        batch.clear();
+        batch
+    }
+
+    fn bytes(&self) -> usize {
+        self.batches.iter().map(Gathered::bytes).sum()
     }
 
     fn clear(&mut self) {
         self.used = 0;
         self.rows = 0;
-    }
-}
-
-impl<T> Batch<T> {
-    fn validity(&self) -> Option<Bits<'_>> {
-        self.offset.map(|offset| Bits { bytes: &self.bitmap, offset, len: self.slots.len() })
     }
 }

@@ -215,7 +215,7 @@ impl Table<Rows> {
 }
 
 /// Panics if the slot of a valid row is not below `groups`: before any row is taken.
-fn check_slots(slots: &[u32], groups: usize, validity: Option<Bits<'_>>) {
+pub(crate) fn check_slots(slots: &[u32], groups: usize, validity: Option<Bits<'_>>) {
     let largest = slots.iter().fold(0, |largest, slot| largest.max(*slot));
     if slots.is_empty() || (largest as usize) < groups {
         return;

@@ -1,65 +1,76 @@
-//! What the device costs, measured: the numbers that decide whether a batch goes there.
+//! What the device costs, measured: the numbers that decide whether rows go there.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use super::error::Error;
+use super::layout::{Kind, Layout};
 use super::ring::Upload;
-use super::{Engine, Number, lock};
-use crate::{Cell, Want};
+use super::{Engine, Number, Table, lock};
+use crate::placement::{Cost, Transfer, median, scattered};
+use crate::{Backend, Cell, Want};
 
-const ROUNDS: usize = 5;
 /// Uploads of a round: enough that filling and draining the two stages weigh little.
 const UPLOADS: usize = 8;
 
-/// A kernel's cost on a device: `launch + rows / rows_per_second`, staging, upload and passes included.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Cost {
-    /// From the call to the cells of a batch of one row.
-    pub launch: Duration,
-    /// Rows a second of a stream of full uploads.
-    pub rows_per_second: f64,
-    /// Bytes a second of the uploads alone: what the rows are bound by at best.
-    pub upload_bytes_per_second: f64,
-}
+/// Bytes up per row: a slot and a value.
+const BYTES_PER_ROW: u32 = 12;
 
-impl Cost {
-    /// Expected time of a batch.
-    pub fn of(&self, rows: u64) -> Duration {
-        self.launch + Duration::from_secs_f64(rows as f64 / self.rows_per_second)
-    }
-
-    /// Rows from which on a batch is done sooner here than at `cpu_rows_per_second`; `None` if none is.
-    pub fn break_even(&self, cpu_rows_per_second: f64) -> Option<u64> {
-        let gain = cpu_rows_per_second.recip() - self.rows_per_second.recip();
-        (gain > 0.0).then(|| (self.launch.as_secs_f64() / gain).ceil() as u64)
-    }
-}
+/// What was measured on an engine: for a kind of number, sum, order and groups, the costs of the CPU and of the device.
+pub(super) type Costs = Mutex<HashMap<(Kind, bool, bool, usize), [Cost; 2]>>;
 
 impl Engine {
+    /// The costs of grouped accumulation into `groups` groups on `cpu` and on this device, measured when they are first
+    /// asked for.
+    ///
+    /// # Errors
+    /// As [`Engine::table`].
+    pub fn costs<T: Number>(&self, cpu: Backend, groups: usize, want: Want, now: impl Fn() -> Duration) -> Result<[Cost; 2], Error> {
+        let key = (T::KIND, want.sum, want.order, groups);
+        // Locked while measuring: a second pipeline would only disturb the measurement, to get the same.
+        let mut known = lock(&self.shared.costs);
+        if let Some(costs) = known.get(&key) {
+            return Ok(*costs);
+        }
+        let values: Vec<T> = (0..4096).map(T::sample).collect();
+        let costs = [cpu.calibrate(&values, groups, want, &now), self.calibrate::<T>(groups, want, now)?];
+        known.insert(key, costs);
+        Ok(costs)
+    }
+
     /// Measures grouped accumulation into a table of `groups` groups: medians of a few short runs, by the clock `now`.
     ///
     /// # Errors
     /// As [`Engine::table`].
     pub fn calibrate<T: Number>(&self, groups: usize, want: Want, now: impl Fn() -> Duration) -> Result<Cost, Error> {
-        let rows = lock(&self.shared.ring).rows();
-        // Slots without pattern: neighbours that fall into one group would flatter or harm the kernel.
-        let slot = |row: usize| (row as u32).wrapping_mul(0x9e37_79b9) % groups.max(1) as u32;
-        let (slots, values) = ((0..rows).map(slot).collect::<Vec<_>>(), (0..rows).map(T::sample).collect::<Vec<_>>());
-        let mut cells = vec![Cell::EMPTY; groups.max(1)];
-        let mut table = self.table::<T>(groups.max(1), want)?;
-        let mut batches = |rows: usize, times: usize| {
+        let (rows, groups) = (lock(&self.shared.ring).rows(), groups.max(1));
+        let (slots, values) = (scattered(rows, groups), (0..rows).map(T::sample).collect::<Vec<_>>());
+        let mut cells = vec![Cell::EMPTY; groups];
+        let mut batches = |table: &mut Table<T>, rows: usize, times: usize| {
             (0..times).try_for_each(|_| table.accumulate(&slots[..rows], &values[..rows], None))?;
             table.read_into(&mut cells)
         };
-        batches(rows, 1)?;
-        let launch = median(&now, || batches(1, 1))?;
-        let stream = median(&now, || batches(rows, UPLOADS))?;
+        let (mut one, mut table) = (self.table::<T>(1, want)?, self.table::<T>(groups, want)?);
+        // Slot 0 is the first row's: the table of one group can take it. The first runs compile and allocate.
+        batches(&mut one, 1, 1)?;
+        batches(&mut table, rows, 1)?;
+        let launch = median(&now, || batches(&mut one, 1, 1))?;
+        let read = median(&now, || batches(&mut table, 1, 1))?;
+        let stream = median(&now, || batches(&mut table, rows, UPLOADS))?;
         let upload = median(&now, || self.upload(&slots, bytemuck::cast_slice(&values), UPLOADS))?;
-        let bytes = (size_of_val(slots.as_slice()) + size_of_val(values.as_slice())) as f64;
+        let per_second = |amount: usize, time: Duration| amount as f64 / time.max(Duration::from_nanos(1)).as_secs_f64();
+        let bytes_per_group = Layout::new(T::KIND, want).stride() * 4;
         Ok(Cost {
             launch,
-            rows_per_second: (rows * UPLOADS) as f64 / stream.saturating_sub(launch).max(Duration::from_nanos(1)).as_secs_f64(),
-            upload_bytes_per_second: bytes * UPLOADS as f64 / upload.max(Duration::from_nanos(1)).as_secs_f64(),
+            // Transfer and passes overlap: what the stream takes beyond the uploads is the passes' share.
+            rows_per_second: per_second(rows * UPLOADS, stream.saturating_sub(read).saturating_sub(upload)),
+            transfer: Transfer {
+                bytes_per_row: BYTES_PER_ROW,
+                bytes_per_group,
+                upload: per_second(rows * UPLOADS * BYTES_PER_ROW as usize, upload),
+                download: per_second(groups * bytes_per_group as usize, read.saturating_sub(launch)),
+            },
         })
     }
 
@@ -74,31 +85,5 @@ impl Engine {
             stage.submitted(device.submit(encoder)?);
         }
         device.wait(None)
-    }
-}
-
-fn median(now: &impl Fn() -> Duration, mut run: impl FnMut() -> Result<(), Error>) -> Result<Duration, Error> {
-    let mut times = [Duration::ZERO; ROUNDS];
-    for time in &mut times {
-        let start = now();
-        run()?;
-        *time = now().saturating_sub(start);
-    }
-    times.sort_unstable();
-    Ok(times[ROUNDS / 2])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Cost;
-    use std::time::Duration;
-
-    #[test]
-    fn the_break_even_is_where_both_take_as_long() {
-        let cost = Cost { launch: Duration::from_millis(1), rows_per_second: 1e9, upload_bytes_per_second: 12e9 };
-        assert_eq!(cost.break_even(5e8), Some(1_000_000));
-        assert_eq!(cost.of(1_000_000), Duration::from_millis(2));
-        assert_eq!(cost.break_even(1e9), None);
-        assert_eq!(cost.break_even(2e9), None);
     }
 }

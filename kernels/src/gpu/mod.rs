@@ -59,9 +59,15 @@ use ring::Ring;
 
 pub use accumulator::Accumulator;
 pub use adapter::{AdapterInfo, AdapterKind, Options, adapters};
+pub(crate) use aggregate::check_slots;
 pub use aggregate::{Number, Rows, Table};
-pub use cost::Cost;
 pub use error::{Error, Fault};
+
+/// What became of opening an engine for the process.
+type Opened = Mutex<Option<Result<Engine, Error>>>;
+
+/// The engines of the process: of a hardware adapter, and of any.
+static OF_PROCESS: [Opened; 2] = [Mutex::new(None), Mutex::new(None)];
 
 /// A device with its shaders and staging buffers. Clones share them.
 #[derive(Clone, Debug)]
@@ -75,6 +81,7 @@ struct Shared {
     pipelines: Pipelines,
     ring: Mutex<Ring>,
     private_words: u32,
+    costs: cost::Costs,
 }
 
 impl Engine {
@@ -89,7 +96,21 @@ impl Engine {
         let ring = Mutex::new(Ring::new(&device, options.batch_rows)?);
         device.check()?;
         let private_words = options.private_words.min(Options::PRIVATE_WORDS);
-        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words }) })
+        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs: cost::Costs::default() }) })
+    }
+
+    /// The engine that this process shares, with the default options but for software adapters. It is opened when first
+    /// asked for, and again when it was lost; where there is no adapter, none is looked for again.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn of_process(software: bool) -> Result<Self, Error> {
+        let mut opened = lock(&OF_PROCESS[usize::from(software)]);
+        match &*opened {
+            Some(Ok(engine)) if engine.fault().is_none() => Ok(engine.clone()),
+            Some(Err(error)) if error.fault() == Fault::Unavailable => Err(error.clone()),
+            _ => opened.insert(Self::open(&Options { software, ..Options::default() })).clone(),
+        }
     }
 
     /// The adapter in use.

@@ -24,12 +24,14 @@
 //!   window: `Preceding` is the one to find anomalies with, since a value cannot hide by widening the window that
 //!   judges it; `Including` is the standard score of a rolling mean, and cannot exceed `(n - 1) / sqrt(n)`.
 //! * **Error**: the mean is within 1e-12 of the mean of magnitudes (plus 1e-160), and `m2` within 1e-11 of itself, however
-//!   long the stream: see [`RollingMoments`]. Sums of integers up to 10^9 in windows of up to 1,000 are exact. Where squares of
+//!   long the stream: see [`RollingMoments`]. Sums of integers up to 10^9 in windows of up to 1,000 are exact; those of
+//!   [`rolling_sums`] always are. Where squares of
 //!   distances leave the range of `f64`, `m2` is infinite or 0. Minimum and maximum are exact.
 //!
 //! Answers are the same bits whatever the batches.
 
 pub(crate) mod answers;
+pub(crate) mod integers;
 pub(crate) mod moments;
 pub(crate) mod order;
 pub(crate) mod ring;
@@ -40,6 +42,7 @@ mod tests;
 use std::fmt;
 
 pub use answers::MomentColumns;
+pub use integers::{RollingSums, SumColumns, rolling_sums};
 pub use moments::{RollingMoments, rolling_moments};
 pub use order::{OrderColumns, RollingOrder, rolling_order};
 
@@ -77,11 +80,11 @@ pub enum Divisor {
 
 /// Rows to take into rolling windows.
 #[derive(Clone, Copy, Debug)]
-pub struct RollingRows<'a> {
+pub struct RollingRows<'a, T = f64> {
     /// Slot of each row's key.
     pub slots: &'a [u32],
     /// Value of each row.
-    pub values: &'a [f64],
+    pub values: &'a [T],
     /// Which rows have a value; all without.
     pub validity: Option<Bits<'a>>,
     /// Time of each row, for [`Extent::Range`]; not looked at for [`Extent::Rows`].
@@ -134,7 +137,7 @@ impl Extent {
     }
 }
 
-impl RollingRows<'_> {
+impl<T> RollingRows<'_, T> {
     /// Panics unless the columns fit each other and all slots are below `slots`.
     fn check(&self, extent: Extent, slots: usize) {
         check_lengths("slots and values", self.slots.len(), self.values.len());

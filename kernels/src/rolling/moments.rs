@@ -1,6 +1,7 @@
 //! Rolling count, mean and second moment, by adding each value as it comes and subtracting it as it leaves.
 
 use crate::backend::Backend;
+use crate::cell::resize_table;
 use crate::rolling::answers::{MomentColumns, Moments};
 use crate::rolling::ring::Arena;
 use crate::rolling::sums::{Head, LEAST_AGE, Odds, is_null, stored};
@@ -74,8 +75,8 @@ impl RollingMoments {
     /// Makes empty windows for slots up to `slots`, not including it.
     pub fn reserve_slots(&mut self, slots: usize) {
         if slots > self.heads.len() {
-            self.heads.resize(slots, Head::default());
-            self.odds.resize(slots, Odds::default());
+            resize_table(&mut self.heads, slots, Head::default());
+            resize_table(&mut self.odds, slots, Odds::default());
         }
     }
 

@@ -8,9 +8,10 @@
 
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
-use crate::cell::{Cell, from_order_key, order_key};
+use crate::cell::{Cell, resize_table};
 use crate::rolling::ring::{Arena, Ring};
 use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
+use crate::value::{Lane, Value};
 use crate::{scalar, simd};
 
 /// First word of a snapshot: kind and version.
@@ -49,27 +50,28 @@ pub(crate) struct OrderHead {
 
 /// Where the answers go: one per row, each column being as long as the rows, or not asked for.
 #[derive(Debug, Default)]
-pub struct OrderColumns<'a> {
+pub struct OrderColumns<'a, T = f64> {
     /// Smallest value in the window.
-    pub mins: Option<&'a mut [f64]>,
+    pub mins: Option<&'a mut [T]>,
     /// Largest value in the window.
-    pub maxs: Option<&'a mut [f64]>,
-    /// Whether there is any value in the window. Where not, the others are NaN.
+    pub maxs: Option<&'a mut [T]>,
+    /// Whether there is any value in the window. Where not, the others are NaN, or 0 of integers.
     pub any: Option<&'a mut [bool]>,
 }
 
-/// Takes rows into their keys' windows, and answers for each row what its window holds.
+/// Takes rows into their keys' windows, and answers for each row what its window holds. The values of one `windows` are all
+/// of one type.
 ///
 /// # Panics
 /// If columns differ in length, a slot is not below [`RollingOrder::slots`], or one key has more than 2^31 rows in a
 /// window of time.
-pub fn rolling_order(windows: &mut RollingOrder, rows: &RollingRows<'_>, answers: OrderColumns<'_>) {
+pub fn rolling_order<T: Value>(windows: &mut RollingOrder, rows: &RollingRows<'_, T>, answers: OrderColumns<'_, T>) {
     Backend::active().rolling_order(windows, rows, answers);
 }
 
 impl Backend {
     /// [`rolling_order`] on this backend.
-    pub fn rolling_order(self, windows: &mut RollingOrder, rows: &RollingRows<'_>, answers: OrderColumns<'_>) {
+    pub fn rolling_order<T: Value>(self, windows: &mut RollingOrder, rows: &RollingRows<'_, T>, answers: OrderColumns<'_, T>) {
         rows.check(windows.extent, windows.heads.len());
         let floats = [&answers.mins, &answers.maxs];
         floats.into_iter().flatten().for_each(|column| check_lengths("rows and answers", rows.slots.len(), column.len()));
@@ -87,8 +89,8 @@ impl Order {
 
     /// Of one value, or of a null.
     #[inline(always)]
-    pub fn of(value: f64, valid: bool) -> Self {
-        let key = order_key(value);
+    pub fn of<T: Value>(value: T, valid: bool) -> Self {
+        let key = value.to_lane().key();
         if valid { Self { min: key, max: key } } else { Self::NONE }
     }
 
@@ -102,15 +104,16 @@ impl OrderHead {
     const EMPTY: Self = Self { ring: Ring::EMPTY, front: 0, back: Order::NONE };
 }
 
-impl OrderColumns<'_> {
+impl<T: Value> OrderColumns<'_, T> {
     #[inline(always)]
     pub(crate) fn put(&mut self, row: usize, order: Order) {
         let any = order.min <= order.max;
+        let value = |key| T::from_lane(if any { T::Lane::from_key(key) } else { T::Lane::NONE });
         if let Some(mins) = &mut self.mins {
-            mins[row] = if any { from_order_key(order.min) } else { f64::NAN };
+            mins[row] = value(order.min);
         }
         if let Some(maxs) = &mut self.maxs {
-            maxs[row] = if any { from_order_key(order.max) } else { f64::NAN };
+            maxs[row] = value(order.max);
         }
         if let Some(column) = &mut self.any {
             column[row] = any;
@@ -136,7 +139,7 @@ impl RollingOrder {
     /// Makes empty windows for slots up to `slots`, not including it.
     pub fn reserve_slots(&mut self, slots: usize) {
         if slots > self.heads.len() {
-            self.heads.resize(slots, OrderHead::EMPTY);
+            resize_table(&mut self.heads, slots, OrderHead::EMPTY);
         }
     }
 

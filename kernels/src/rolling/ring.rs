@@ -1,6 +1,8 @@
 //! Rings of rows, one per slot, each in a segment of one slab. A ring grows as its key's rows come, so that a key of few
 //! rows holds little however long the window may be.
 
+use crate::cell::resize_table;
+
 /// Elements of the smallest segment; segments begin at multiples of it. Eight words are one cache line.
 const LINE: u32 = 8;
 
@@ -112,10 +114,10 @@ impl Arena {
         });
         let to = Ring { line, capacity, first: 0, rows: ring.rows };
         let elements = self.lines as usize * LINE as usize;
-        slab.resize(elements, T::default());
+        resize_table(slab, elements, T::default());
         ring.copy(&to, slab);
         if let Some(times) = times {
-            times.resize(elements, 0);
+            resize_table(times, elements, 0);
             ring.copy(&to, times);
         }
         self.release(ring);

@@ -4,9 +4,12 @@
 
 use crate::cell::{order_key, two_sum};
 use crate::testing::{Case, on_every_backend, same, scramble};
-use crate::{Backend, Bits, Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
+use crate::{
+    Backend, Bits, Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns,
+};
 
 on_every_backend!(windows, super::check_windows);
+on_every_backend!(integers, super::check_integers);
 
 /// What the columns should hold.
 #[derive(Debug, Default)]
@@ -377,5 +380,47 @@ fn a_slot_beyond_and_columns_that_do_not_fit_panic() {
         };
         assert!(try_with(1, &[0], 1), "{backend}");
         assert!(!try_with(2, &[0], 1) && !try_with(1, &[], 1) && !try_with(1, &[0], 2), "{backend}");
+    }
+}
+
+/// Sums, least and greatest of integers are exact, wherever they lie.
+fn check_integers(backend: Backend, case: &Case) {
+    let times: Vec<i64> = (0..case.slots.len() as u64).map(|row| row as i64 * 3 - (scramble(row) % 9) as i64).collect();
+    let salt = case.slots.len() % 4;
+    let extents = [Extent::Rows([1, 2, 7, 100][salt]), Extent::Range([0, 20, 300, i64::MAX][salt])];
+    for (extent, frame) in extents.into_iter().flat_map(|extent| [(extent, Frame::Including), (extent, Frame::Preceding)]) {
+        let (mut windows, mut order) = (RollingSums::new(extent, frame), RollingOrder::new(extent, frame));
+        windows.reserve_slots(case.groups as usize);
+        order.reserve_slots(case.groups as usize);
+        let mut seen: Vec<Vec<(i64, Option<i64>)>> = vec![Vec::new(); case.groups as usize];
+        for (batch, slots) in case.slots.chunks(97).enumerate() {
+            let range = batch * 97..batch * 97 + slots.len();
+            let validity = case.validity().map(|bits| Bits { offset: bits.offset + range.start, len: slots.len(), ..bits });
+            let rows = RollingRows { slots, values: &case.ints[range.clone()], validity, times: &times[range] };
+            let (mut counts, mut sums) = (vec![7; slots.len()], vec![7; slots.len()]);
+            let (mut mins, mut maxs, mut any) = (vec![7; slots.len()], vec![7; slots.len()], vec![false; slots.len()]);
+            backend.rolling_sums(&mut windows, &rows, SumColumns { counts: Some(&mut counts), sums: Some(&mut sums) });
+            let columns = OrderColumns { mins: Some(&mut mins), maxs: Some(&mut maxs), any: Some(&mut any) };
+            backend.rolling_order(&mut order, &rows, columns);
+            for row in 0..slots.len() {
+                let window = window_of(&mut seen[slots[row] as usize], &rows, row, (extent, frame));
+                let total = (window.iter().map(|&value| i128::from(value)).sum::<i128>(), window.len() as u32);
+                assert_eq!((sums[row], counts[row]), total, "{backend}, {extent:?}, {frame:?}");
+                let (least, greatest) = (window.iter().min(), window.iter().max());
+                let expected = (*least.unwrap_or(&0), *greatest.unwrap_or(&0), least.is_some());
+                assert_eq!((mins[row], maxs[row], any[row]), expected, "{backend}, {extent:?}, {frame:?}");
+            }
+        }
+    }
+}
+
+/// The values of a row's window; the row joins those of its key.
+fn window_of(seen: &mut Vec<(i64, Option<i64>)>, rows: &RollingRows<'_, i64>, row: usize, (extent, frame): (Extent, Frame)) -> Vec<i64> {
+    let time = seen.last().map_or(rows.time(row), |(last, _)| rows.time(row).max(*last));
+    seen.push((time, rows.is_valid(row).then_some(rows.values[row])));
+    let rows = if frame == Frame::Including { &seen[..] } else { &seen[..seen.len() - 1] };
+    match extent {
+        Extent::Rows(n) => rows.iter().rev().take(n as usize).filter_map(|(_, value)| *value).collect(),
+        Extent::Range(length) => rows.iter().filter(|(at, _)| *at >= time.saturating_sub(length)).filter_map(|(_, value)| *value).collect(),
     }
 }

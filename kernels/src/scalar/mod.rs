@@ -14,4 +14,5 @@ pub mod rolling;
 pub mod selection;
 pub mod sketch;
 pub mod smooth;
+pub mod sort;
 pub mod window;

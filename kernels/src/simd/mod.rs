@@ -19,6 +19,7 @@ pub(crate) mod scatter;
 pub(crate) mod selection;
 pub(crate) mod sketch;
 pub(crate) mod smooth;
+pub(crate) mod sort;
 mod vector;
 pub(crate) mod window;
 

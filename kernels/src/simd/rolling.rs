@@ -4,9 +4,11 @@ use super::prefetch::prefetch;
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
 use crate::rolling::answers::{BLOCK, Buffer, Moments};
+use crate::rolling::integers::Held;
 use crate::rolling::order::Order;
 use crate::rolling::sums::stored;
-use crate::rolling::{Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
+use crate::rolling::{Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns};
+use crate::value::Value;
 
 /// Rows between asking for a head and reading it for the row that it says is next.
 const HEAD_AHEAD: usize = 32;
@@ -29,8 +31,12 @@ pub(crate) fn moments(level: Level, windows: &mut RollingMoments, rows: &Rolling
     }
 }
 
-pub(crate) fn order(level: Level, windows: &mut RollingOrder, rows: &RollingRows<'_>, answers: OrderColumns<'_>) {
+pub(crate) fn order<T: Value>(level: Level, windows: &mut RollingOrder, rows: &RollingRows<'_, T>, answers: OrderColumns<'_, T>) {
     launch(level, RunningOrder { windows, rows, answers });
+}
+
+pub(crate) fn sums(level: Level, windows: &mut RollingSums, rows: &RollingRows<'_, i64>, answers: SumColumns<'_>) {
+    launch(level, RunningSums { windows, rows, answers });
 }
 
 struct MomentsOfRows<'a, const PRECEDING: bool> {
@@ -190,13 +196,13 @@ impl Kernel for MomentsOfAny<'_> {
     }
 }
 
-struct RunningOrder<'a> {
+struct RunningOrder<'a, T> {
     windows: &'a mut RollingOrder,
-    rows: &'a RollingRows<'a>,
-    answers: OrderColumns<'a>,
+    rows: &'a RollingRows<'a, T>,
+    answers: OrderColumns<'a, T>,
 }
 
-impl Kernel for RunningOrder<'_> {
+impl<T: Value> Kernel for RunningOrder<'_, T> {
     type Output = ();
 
     #[inline(always)]
@@ -218,6 +224,38 @@ impl Kernel for RunningOrder<'_> {
             }
             let order = Order::of(rows.values[row], rows.is_valid(row));
             answers.put(row, windows.step(slot as usize, order, rows.time(row)));
+        }
+    }
+}
+
+struct RunningSums<'a> {
+    windows: &'a mut RollingSums,
+    rows: &'a RollingRows<'a, i64>,
+    answers: SumColumns<'a>,
+}
+
+impl Kernel for RunningSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        let Self { windows, rows, mut answers } = self;
+        let has_times = matches!(windows.extent, Extent::Range(_));
+        for (row, &slot) in rows.slots.iter().enumerate() {
+            if let Some(&slot) = rows.slots.get(row + HEAD_AHEAD) {
+                prefetch(&windows.heads, slot as usize);
+            }
+            if let Some(&slot) = rows.slots.get(row + RING_AHEAD) {
+                let ring = windows.heads[slot as usize].ring;
+                for at in [ring.at(0), ring.at(ring.rows)] {
+                    prefetch(&windows.rows, at);
+                    if has_times {
+                        prefetch(&windows.times, at);
+                    }
+                }
+            }
+            let held = Held::of(rows.values[row], rows.is_valid(row));
+            answers.put(row, windows.step(slot as usize, held, rows.time(row)));
         }
     }
 }

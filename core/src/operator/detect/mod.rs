@@ -15,6 +15,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::operator::devices::cpu_only;
 use crate::operator::keys::{KeyColumns, Keys, column_index};
 use crate::operator::{Operator, Output};
 pub use ewma::{Ewma, ewma};
@@ -171,6 +172,10 @@ impl Operator for Detect {
 
     fn state_bytes(&self) -> usize {
         self.keys.bytes() + self.watched.iter().map(|(_, detector)| detector.state_bytes()).sum::<usize>()
+    }
+
+    fn placement(&self) -> Option<String> {
+        Some(cpu_only())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
-use thalweg_kernels::{Bits, Cell, accumulate, accumulate_count, combine, combine_count, resize_table};
+use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, resize_table};
 
+use super::placed::Placed;
 use crate::operator::aggregate::{Lane, ValueColumn, Values};
 use crate::operator::keys::Slots;
 
@@ -47,14 +48,11 @@ impl Accumulators {
         }
     }
 
-    /// Adds `values[c]` of each row to the cell `slots[row]` of column `c`; there must be room.
-    pub fn accumulate(&mut self, slots: &[u32], values: &[Values]) {
-        for (column, values) in self.columns.iter_mut().zip(values) {
-            let validity = values.nulls().map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() });
-            match values {
-                Values::Float(array) => accumulate(&mut column.cells, slots, array.values(), validity, column.spec.want),
-                Values::Int(array) => accumulate(&mut column.cells, slots, array.values(), validity, column.spec.want),
-            }
+    /// Adds `values[c]` of each row to the cell `slots[row]` of column `c`, by way of `placed[c]`; there must be room.
+    /// Counts and sums are complete once [`Accumulators::settle`] was called.
+    pub fn accumulate(&mut self, slots: &[u32], values: &[Values], placed: &mut [Placed]) {
+        for ((column, values), placed) in self.columns.iter_mut().zip(values).zip(placed) {
+            placed.accumulate(&mut column.cells, slots, values);
         }
         match values.first().map(Values::nulls) {
             None => accumulate_count(&mut self.counts, slots),
@@ -65,6 +63,11 @@ impl Accumulators {
                 accumulate_count(&mut self.counts, &null_slots);
             }
         }
+    }
+
+    /// Completes the cells whose rows went by way of `placed`.
+    pub fn settle(&mut self, placed: &mut [Placed]) {
+        self.columns.iter_mut().zip(placed).for_each(|(column, placed)| placed.settle(&mut column.cells));
     }
 
     /// Adds the groups of `from` to those in the same slots here.

@@ -6,6 +6,7 @@
 
 mod accumulators;
 mod pane;
+mod placed;
 mod sliding;
 mod stacks;
 
@@ -21,6 +22,7 @@ use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, Aggregates};
+use crate::operator::devices::{Devices, cpu_only};
 use crate::operator::event_time::timed;
 use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
@@ -29,6 +31,7 @@ use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
 use accumulators::Accumulators;
 use pane::{Pane, Rows, Sorter};
+use placed::Placed;
 use sliding::Sliding;
 
 /// Tumbling and hopping windows, see the [module documentation](self).
@@ -51,12 +54,16 @@ pub struct Window {
     next: i64,
     watermark: i64,
     max_state_bytes: usize,
+    devices: Devices,
     sorter: Sorter,
     slots: Vec<u32>,
 }
 
 /// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
 const SPARE_PANES: usize = 3;
+
+/// Groups that a plan is explained for, whose keys nobody knows yet.
+const EXPLAINED_GROUPS: usize = 4_096;
 
 /// Rows of a batch of results: few enough that the accumulators of its groups stay in the second-level cache while one
 /// result after the other is made of them.
@@ -76,6 +83,7 @@ impl Window {
         schema: &SchemaRef,
         unit: Unit,
         config: &Config,
+        devices: &Devices,
     ) -> Result<Window> {
         let keys = KeyColumns::new(by, schema, config.max_keys)?;
         let aggregates = Aggregates::new(aggregates, schema)?;
@@ -86,11 +94,12 @@ impl Window {
             schema,
             open: BTreeMap::new(),
             amendments: BTreeMap::new(),
-            sliding: Sliding::new(Pane::new(&keys, &aggregates)),
+            sliding: Sliding::new(Pane::new(&keys, &aggregates, devices)),
             spare: Vec::new(),
             next: i64::MIN,
             watermark: NONE,
             max_state_bytes: config.max_state_bytes,
+            devices: devices.clone(),
             sorter: Sorter::default(),
             slots: Vec::new(),
             keys,
@@ -185,7 +194,7 @@ impl Window {
         if self.open.len() > MAX_OPEN_PANES {
             return Err(self.over_bound(self.state_bytes()));
         }
-        let new = || self.spare.pop().unwrap_or_else(|| Pane::new(&self.keys, &self.aggregates));
+        let new = || self.spare.pop().unwrap_or_else(|| Pane::new(&self.keys, &self.aggregates, &self.devices));
         let pane = match amends {
             None => self.open.entry(pane).or_insert_with(new),
             Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
@@ -212,7 +221,8 @@ impl Window {
     }
 
     fn fire_tumbling(&mut self, window: i64, out: &mut Output) -> Result<()> {
-        if let Some(pane) = self.open.remove(&window) {
+        if let Some(mut pane) = self.open.remove(&window) {
+            pane.settle();
             let slots = Slots::Range(0..pane.keys.slots());
             self.emit(window, &pane.keys, &pane.accumulators, &slots, out)?;
             self.retire(pane);
@@ -224,12 +234,14 @@ impl Window {
         let panes = self.panes.panes_of(window);
         self.sliding.evict_before(panes.start);
         while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
-            let (number, pane) = entry.remove_entry();
+            let (number, mut pane) = entry.remove_entry();
+            pane.settle();
             self.sliding.push(number, &pane)?;
             self.retire(pane);
         }
         while let Some(entry) = self.amendments.first_entry().filter(|entry| entry.key().0 <= window) {
-            let ((_, number), pane) = entry.remove_entry();
+            let ((_, number), mut pane) = entry.remove_entry();
+            pane.settle();
             self.sliding.amend(number, &pane)?;
             self.retire(pane);
         }
@@ -303,6 +315,14 @@ impl Operator for Window {
     fn state_bytes(&self) -> usize {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         panes.map(Pane::bytes).sum::<usize>() + self.sliding.bytes()
+    }
+
+    fn placement(&self) -> Option<String> {
+        let explain = |column| Placed::new(&self.devices, column).explain(EXPLAINED_GROUPS);
+        let mut kernels: Vec<String> = self.aggregates.columns.iter().map(explain).collect();
+        kernels.dedup();
+        // Rows are counted where they are: to send their slots anywhere costs more.
+        Some(if kernels.is_empty() { cpu_only() } else { kernels.join("; ") })
     }
 }
 

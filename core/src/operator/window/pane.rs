@@ -10,8 +10,10 @@ use arrow::buffer::BooleanBuffer;
 use thalweg_kernels::{assign_panes, order_by_part};
 
 use super::accumulators::Accumulators;
+use super::placed::Placed;
 use crate::error::Result;
 use crate::operator::aggregate::{Aggregates, Values};
+use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, KeyColumns, Keys};
 use crate::window::Panes;
 
@@ -19,24 +21,31 @@ use crate::window::Panes;
 pub(super) struct Pane {
     pub keys: Keys,
     pub accumulators: Accumulators,
+    placed: Vec<Placed>,
 }
 
 impl Pane {
-    pub fn new(keys: &KeyColumns, aggregates: &Aggregates) -> Pane {
-        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(&aggregates.columns) }
+    pub fn new(keys: &KeyColumns, aggregates: &Aggregates, devices: &Devices) -> Pane {
+        let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
+        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(&aggregates.columns), placed }
     }
 
     /// Takes rows in; `slots` is room for the slots of theirs.
     pub fn add(&mut self, rows: &Rows, slots: &mut Vec<u32>) -> Result<()> {
         self.keys.assign(&rows.keys, slots)?;
         self.accumulators.reserve(self.keys.slots());
-        self.accumulators.accumulate(slots, &rows.values);
+        self.accumulators.accumulate(slots, &rows.values, &mut self.placed);
         Ok(())
+    }
+
+    /// Completes the accumulators: rows may be on their way over the GPU until then.
+    pub fn settle(&mut self) {
+        self.accumulators.settle(&mut self.placed);
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.keys.bytes() + self.accumulators.bytes()
+        self.keys.bytes() + self.accumulators.bytes() + self.placed.iter().map(Placed::bytes).sum::<usize>()
     }
 
     /// Forgets all groups and keeps the memory for others.

@@ -88,7 +88,7 @@ fn a_half_line_a_reset_and_a_poisoned_client_leave_the_others_alone() {
         assert_eq!((seen.of(0), seen.of(1), seen.of(2), seen.of(3)), (vec!["a;"], vec!["b;"], vec!["c;"], vec!["e;", "f;"]));
         let mut rejected: Vec<_> = seen.rejected.iter().map(|row| (row.partition.0, row.offset, &row.bytes[..])).collect();
         rejected.sort_unstable();
-        assert_eq!(rejected, [(0, 3, &b"hal"[..]), (1, 3, &b"rese"[..])]);
+        assert_eq!(rejected, [(0, 3, &b"hal"[..]), (1, 3, b"rese"), (2, 0, b"c;\npoison;\nd;\n")]);
     });
 }
 
@@ -106,11 +106,33 @@ fn datagrams_are_whole_numbers_of_frames_in_one_partition() {
             seen.add(source.poll(PATIENCE).unwrap());
         }
         assert_eq!(seen.of(0), ["a;", "b;", "c;", "d;", "e;"]);
-        assert_eq!((seen.opened, seen.rejected.len(), seen.ended.len()), (vec![0], 1, 0));
+        assert_eq!((seen.opened, seen.ended.len()), (vec![0], 0));
+        let rejected: Vec<_> = seen.rejected.iter().map(|row| (&row.bytes[..], row.error.clone())).collect();
+        let error = |client: &UdpSocket, why: &str| format!("datagram from {}: {why}", client.local_addr().unwrap());
+        assert_eq!(
+            rejected,
+            [(&b"half"[..], error(&clients[1], "the line is not whole")), (b"poison;\nx;", error(&clients[0], "poisoned"))]
+        );
     });
     let listener = Listener::bind(Endpoint::Udp("0".into())).unwrap();
     let refused = SocketSource::new(listener, Lines::boxed(), &Config::default(), SystemClock::shared(), true);
     assert!(refused.err().unwrap().to_string().contains("do not disconnect"));
+}
+
+#[test]
+fn a_cut_datagram_is_quarantined_whole() {
+    let clock = SimulatedClock::shared();
+    let sender = "203.0.113.7:514".parse().unwrap();
+    let sim = Sim::new(3, clock.clone(), 4, 64).with_datagram(sender, "x;\n".repeat(30)).with_datagram(sender, "a;");
+    let listener = Listener::bind(Endpoint::Udp("0".into())).unwrap();
+    let mut source = SocketSource::with_io(listener, Lines::boxed(), &Config::default(), clock, false, Box::new(sim)).unwrap();
+    let mut seen = Run::default();
+    while seen.rows.is_empty() {
+        seen.add(source.poll(PATIENCE).unwrap());
+    }
+    assert_eq!((seen.of(0), seen.rejected.len()), (vec!["a;"], 1));
+    let error = "datagram from 203.0.113.7:514: its last 26 bytes are missing: it is longer than a buffer";
+    assert_eq!((&seen.rejected[0].error[..], seen.rejected[0].bytes.len()), (error, 64));
 }
 
 #[test]

@@ -1,0 +1,236 @@
+//! Rolling windows: every row is answered from the rows of its key before it, as SQL's `OVER`.
+//!
+//! With an event time rows wait until the watermark has passed them and are taken in order of time, those of one time in the
+//! order in which they came; a row behind the watermark is late. So neither disorder nor batch size changes an answer.
+//! Without an event time rows are taken as they come, and answered at once.
+//!
+//! * **Nulls** take a place among the rows of a window but have no value. NaN counts as a value: means and deviations of
+//!   windows with one are NaN, and in min and max it is larger than every number.
+//! * Sums of integers are exact, and it is an error if one leaves `int64`; means, variances and scores take integers as the
+//!   nearest `float64`. How near the results of floats are is said in [`thalweg_kernels::rolling`].
+//! * **State**: the rows that wait, and for each key the rows that its next window can hold. Keys of a range of time are
+//!   forgotten once all their rows have left it; keys of a number of rows are kept.
+
+mod held;
+mod measures;
+
+use std::sync::Arc;
+
+use arrow::array::BooleanArray;
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use thalweg_kernels::Extent;
+
+use crate::batch::{Batch, EventTime};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::operator::aggregate::Aggregate;
+use crate::operator::event_time::timed;
+use crate::operator::keys::{KeyColumns, Keys};
+use crate::operator::{Operator, Output};
+use crate::time::Unit;
+use crate::watermark::NONE;
+use crate::window::RollingSpec;
+use held::{Held, Sorted};
+use measures::Measures;
+
+/// Most rows of a rolling window: the kernels' bound.
+const MAX_ROWS: u32 = 1 << 31;
+
+/// Rolling aggregates of every row, see the [module documentation](self).
+pub struct Rolling {
+    columns: KeyColumns,
+    keys: Keys,
+    measures: Measures,
+    schema: SchemaRef,
+    /// The rows that wait for the watermark; none without an event time.
+    held: Option<Held>,
+    watermark: i64,
+    idle: Option<IdleKeys>,
+    slots: Vec<u32>,
+    batch_rows: usize,
+    max_state_bytes: usize,
+}
+
+impl Rolling {
+    /// `aggregates` over the windows of `spec` for each key made of the columns `by`, on rows of `schema` whose event time
+    /// counts `unit`s, or who have none.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown, has a type that its aggregate does not take, or a
+    /// result is named like another column; [`Kind::Config`](crate::error::Kind::Config) if the windows are impossible.
+    pub fn new(
+        spec: RollingSpec,
+        by: &[String],
+        aggregates: &[Aggregate],
+        schema: &SchemaRef,
+        unit: Option<Unit>,
+        config: &Config,
+    ) -> Result<Rolling> {
+        let extent = extent(spec, unit)?;
+        let measures = Measures::new(aggregates, schema, extent)?;
+        let columns = KeyColumns::new(by, schema, config.max_keys)?;
+        Ok(Rolling {
+            keys: columns.dictionary(),
+            columns,
+            schema: output_schema(schema, measures.fields())?,
+            measures,
+            held: unit.map(|_| Held::default()),
+            watermark: NONE,
+            idle: match extent {
+                Extent::Rows(_) => None,
+                Extent::Range(length) => Some(IdleKeys { length, latest: Vec::new(), rows: 0 }),
+            },
+            slots: Vec::new(),
+            batch_rows: config.batch_rows,
+            max_state_bytes: config.max_state_bytes,
+        })
+    }
+
+    /// The input's columns, then the aggregates.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// Takes out the rows that are late.
+    fn admit(&self, batch: Batch, time: &EventTime, out: &mut Output) -> Result<Batch> {
+        if time.watermarks.is_none() && time.earliest > self.watermark {
+            return Ok(batch);
+        }
+        let mark = |row: usize| time.watermarks.as_ref().map_or(NONE, |marks| marks[row]).max(self.watermark);
+        let late: Vec<bool> = time.times.iter().enumerate().map(|(row, &time)| time <= mark(row)).collect();
+        if !late.contains(&true) {
+            return Ok(batch);
+        }
+        let on_time = BooleanArray::from(late.iter().map(|late| !late).collect::<Vec<_>>());
+        out.late.push(batch.clone().filter(&BooleanArray::from(late))?);
+        batch.filter(&on_time)
+    }
+
+    /// The rows with their results. `times` are those of the rows, unless they have none.
+    fn answer(&mut self, records: &RecordBatch, times: &[i64]) -> Result<RecordBatch> {
+        self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
+        let mut columns = records.columns().to_vec();
+        columns.extend(self.measures.answer(records, &self.slots, self.keys.slots(), times)?);
+        if let Some(idle) = &mut self.idle {
+            idle.note(&self.slots, times, self.keys.slots());
+        }
+        self.check_state()?;
+        Ok(RecordBatch::try_new(self.schema(), columns)?)
+    }
+
+    fn check_state(&self) -> Result<()> {
+        let (bytes, held) = (self.state_bytes(), self.held.as_ref().map_or(0, Held::bytes));
+        if bytes <= self.max_state_bytes {
+            return Ok(());
+        }
+        Err(Error::state(format!(
+            "a rolling window holds {bytes} bytes, over its bound of {} bytes: {held} in rows that wait for the watermark, the rest in windows of \
+             {} keys; use shorter windows, a coarser key or a smaller `max_delay`, or raise `max_state_bytes`",
+            self.max_state_bytes,
+            self.keys.slots()
+        )))
+    }
+
+    /// Forgets the keys whose rows have all left the windows of rows to come.
+    fn forget_idle(&mut self) {
+        let Some(idle) = &mut self.idle else { return };
+        let slots = idle.gone(self.watermark);
+        if !slots.is_empty() {
+            self.measures.forget(&slots);
+            self.keys.remove_all(&slots);
+        }
+    }
+}
+
+/// When each key of a window of time had its latest row.
+struct IdleKeys {
+    /// The window's length.
+    length: i64,
+    /// By slot; [`NONE`] of slots without a key.
+    latest: Vec<i64>,
+    /// Rows since the last look.
+    rows: usize,
+}
+
+impl IdleKeys {
+    /// Rows of these slots came, in order of time.
+    fn note(&mut self, slots: &[u32], times: &[i64], keys: usize) {
+        self.latest.resize(keys.max(self.latest.len()), NONE);
+        self.rows += slots.len();
+        slots.iter().zip(times).for_each(|(&slot, &time)| self.latest[slot as usize] = time);
+    }
+
+    /// The slots of which no row after `watermark` will see any, ascending. Looks once in as many rows as there are slots, so that a
+    /// row's share of it is constant.
+    fn gone(&mut self, watermark: i64) -> Vec<u32> {
+        if self.rows < self.latest.len() {
+            return Vec::new();
+        }
+        self.rows = 0;
+        let first_seen = watermark.saturating_add(1).saturating_sub(self.length);
+        let slots = (0..self.latest.len() as u32).filter(|&slot| (NONE + 1..first_seen).contains(&self.latest[slot as usize]));
+        let slots: Vec<u32> = slots.collect();
+        slots.iter().for_each(|&slot| self.latest[slot as usize] = NONE);
+        slots
+    }
+}
+
+impl Operator for Rolling {
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
+        let (Some(_), Some(time)) = (&self.held, batch.time.clone()) else {
+            let records = self.answer(&batch.records, &[])?;
+            out.batches.push(batch.with_records(records));
+            return Ok(());
+        };
+        let batch = self.admit(batch, &time, out)?;
+        let times = batch.time.map_or(time.times, |time| time.times);
+        if let (Some(held), true) = (&mut self.held, !times.is_empty()) {
+            held.push(batch.records, &times)?;
+        }
+        self.check_state()
+    }
+
+    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
+        self.watermark = self.watermark.max(watermark);
+        let due = self.held.as_mut().map(|held| held.take(self.watermark)).transpose()?.flatten();
+        let Some(Sorted { records, times }) = due else { return Ok(()) };
+        for start in (0..times.len()).step_by(self.batch_rows) {
+            let rows = start..times.len().min(start + self.batch_rows);
+            let times = &times[rows.clone()];
+            let records = self.answer(&records.slice(start, rows.len()), times)?;
+            out.batches.push(Batch { time: Some(timed(times.to_vec().into())), ..Batch::new(records, 0, 0) });
+        }
+        self.forget_idle();
+        Ok(())
+    }
+
+    fn state_bytes(&self) -> usize {
+        let idle = self.idle.as_ref().map_or(0, |idle| idle.latest.capacity() * size_of::<i64>());
+        self.held.as_ref().map_or(0, Held::bytes) + self.keys.bytes() + self.measures.bytes() + idle
+    }
+}
+
+fn extent(spec: RollingSpec, unit: Option<Unit>) -> Result<Extent> {
+    match (spec, unit) {
+        (RollingSpec::Rows(rows @ 1..=MAX_ROWS), _) => Ok(Extent::Rows(rows)),
+        (RollingSpec::Rows(rows), _) => Err(Error::config(format!(
+            "a rolling window cannot hold {rows} rows; it may hold 1 to {MAX_ROWS}, of which the row itself is one"
+        ))),
+        (RollingSpec::Range(length), Some(unit)) => unit.count(length).map(Extent::Range),
+        (RollingSpec::Range(_), None) => Err(Error::config(format!(
+            "{spec} reaches back in event time, and the stream has none; call `event_time(column)` before `window`, or give the length in rows"
+        ))),
+    }
+}
+
+fn output_schema(input: &Schema, results: &[Field]) -> Result<SchemaRef> {
+    let mut fields = input.fields().to_vec();
+    for field in results {
+        if fields.iter().any(|taken| taken.name() == field.name()) {
+            return Err(Error::schema(format!("there is a column `{}` already; give the aggregate another name", field.name())));
+        }
+        fields.push(Arc::new(field.clone()));
+    }
+    Ok(Arc::new(Schema::new_with_metadata(fields, input.metadata().clone())))
+}
