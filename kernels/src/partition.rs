@@ -96,8 +96,8 @@ fn check_parts(starts: &[u32], rows: &[u32]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::{hash_keys, part_of, prefix_sum_u32, prefix_sum_u64};
+    use crate::Backend;
     use crate::testing::{Case, on_every_backend};
-    use crate::{Backend, scalar};
 
     on_every_backend!(partitions, super::check_partitions);
 
