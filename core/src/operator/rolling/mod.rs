@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::Aggregate;
 use crate::operator::event_time::timed;
-use crate::operator::keys::Keys;
+use crate::operator::keys::{KeyColumns, Keys};
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
@@ -39,6 +39,7 @@ const MAX_ROWS: u32 = 1 << 31;
 
 /// Rolling aggregates of every row, see the [module documentation](self).
 pub struct Rolling {
+    columns: KeyColumns,
     keys: Keys,
     measures: Measures,
     schema: SchemaRef,
@@ -68,8 +69,10 @@ impl Rolling {
     ) -> Result<Rolling> {
         let extent = extent(spec, unit)?;
         let measures = Measures::new(aggregates, schema, extent)?;
+        let columns = KeyColumns::new(by, schema, config.max_keys)?;
         Ok(Rolling {
-            keys: Keys::new(by, schema, config.max_keys)?,
+            keys: columns.dictionary(),
+            columns,
             schema: output_schema(schema, measures.fields())?,
             measures,
             held: unit.map(|_| Held::default()),
@@ -106,7 +109,7 @@ impl Rolling {
 
     /// The rows with their results. `times` are those of the rows, unless they have none.
     fn answer(&mut self, records: &RecordBatch, times: &[i64]) -> Result<RecordBatch> {
-        self.keys.assign(records, &mut self.slots)?;
+        self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
         let mut columns = records.columns().to_vec();
         columns.extend(self.measures.answer(records, &self.slots, self.keys.slots(), times)?);
         if let Some(idle) = &mut self.idle {
