@@ -196,10 +196,10 @@ impl Operator for Rolling {
         let due = self.held.as_mut().map(|held| held.take(self.watermark)).transpose()?.flatten();
         let Some(Sorted { records, times }) = due else { return Ok(()) };
         for start in (0..times.len()).step_by(self.batch_rows) {
-            let rows = start..times.len().min(start + self.batch_rows);
-            let times = &times[rows.clone()];
-            let records = self.answer(&records.slice(start, rows.len()), times)?;
-            out.batches.push(Batch { time: Some(timed(times.to_vec().into())), ..Batch::new(records, 0, 0) });
+            let rows = self.batch_rows.min(times.len() - start);
+            let times = times.slice(start, rows);
+            let records = self.answer(&records.slice(start, rows), &times)?;
+            out.batches.push(Batch { time: Some(timed(times)), ..Batch::new(records, 0, 0) });
         }
         self.forget_idle();
         Ok(())
