@@ -161,10 +161,10 @@ impl IdleKeys {
         slots.iter().zip(times).for_each(|(&slot, &time)| self.latest[slot as usize] = time);
     }
 
-    /// The slots of which no row after `watermark` will see any, ascending. Looks once in as many rows as there are slots, so that a
-    /// row's share of it is constant.
+    /// The slots of which no row after `watermark` will see any, ascending. Looks once in half as many rows as there are slots, so that a
+    /// row's share of it is constant, and slots are at most twice the keys that were live, and those of a batch.
     fn gone(&mut self, watermark: i64) -> Vec<u32> {
-        if self.rows < self.latest.len() {
+        if 2 * self.rows < self.latest.len() {
             return Vec::new();
         }
         self.rows = 0;
