@@ -48,7 +48,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(stream::min, module)?)?;
     module.add_function(wrap_pyfunction!(stream::max, module)?)?;
     module.add_function(wrap_pyfunction!(stream::var, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::std, module)?)?;
+    module.add_function(wrap_pyfunction!(stream::deviation, module)?)?;
     module.add_function(wrap_pyfunction!(stream::zscore, module)?)?;
     module.add_function(wrap_pyfunction!(stream::ewma, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;

@@ -411,7 +411,8 @@ pub fn var(column: &str) -> PyAggregate {
 /// Example:
 ///     >>> windowed.agg(s=tw.std("amount"))
 #[pyfunction]
-pub fn std(column: &str) -> PyAggregate {
+#[pyo3(name = "std")]
+pub fn deviation(column: &str) -> PyAggregate {
     PyAggregate(thalweg::std(column))
 }
 
