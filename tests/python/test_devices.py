@@ -29,7 +29,9 @@ def test_values_are_counted_by_device(payments: pa.Table) -> None:
     assert counters["gpu_break_even_rows"] is None
 
 
-def test_a_gpu_asked_for_gives_the_same_answers_and_at_most_one_warning(payments: pa.Table, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gpu_asked_for_gives_the_same_answers_and_at_most_one_warning(
+    payments: pa.Table, caplog: pytest.LogCaptureFixture
+) -> None:
     expected = windows(payments).collect(config=tw.Config(device="cpu"))
     with caplog.at_level(logging.WARNING, logger="thalweg"):
         table = windows(payments).collect(config=tw.Config(device="gpu"))
