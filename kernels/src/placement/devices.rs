@@ -219,6 +219,10 @@ impl Devices {
             None if is_software(engine) => return None,
             None => engine.costs::<T>(Backend::active(), groups, want, || self.now()).inspect_err(|error| self.fail(error)).ok()?,
         };
+        // No launch takes no time: the clock stands still, as a simulation's does, and measures nothing.
+        if gpu.launch.is_zero() {
+            return None;
+        }
         let chooser = Chooser::new(cpu, gpu).latency(self.latency);
         self.note_break_even(chooser.break_even(groups as u64));
         Some(chooser)
