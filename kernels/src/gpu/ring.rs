@@ -95,7 +95,7 @@ impl Mapping {
         device.check()?;
         match outcome {
             Outcome::Mapped => Ok(()),
-            _ => Err(Error::new(Fault::Lost, format!("device {} maps its buffers no more", device.info.name))),
+            _ => Err(Error::new(Fault::Lost, format!("device {} is lost: it maps its buffers no more", device.info.name))),
         }
     }
 }

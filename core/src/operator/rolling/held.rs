@@ -1,7 +1,7 @@
 //! Rows that wait until event time has passed them, and come out in its order.
 //!
 //! Each batch is sorted by itself, as it comes, unless it is in order; what the watermark lets go of is the head of each such
-//! run, and the heads are merged. Where batches are in order and do not overlap, no row is copied.
+//! run, and the heads are merged, unless there is but one.
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
