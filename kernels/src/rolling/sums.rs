@@ -85,8 +85,9 @@ impl Head {
     #[inline(always)]
     pub fn totals(&self, count: f64) -> ([f64; 2], bool) {
         let [sum, squares] = [self.sums[0] + self.errors[0], self.sums[1] + self.errors[1]];
-        // `squares - sum² / count >= CANCELLED * squares`, without the division.
-        let sound = (sum * sum <= squares * (count * (1.0 - CANCELLED))) & (squares >= self.faded()) & (squares <= f64::MAX);
+        // `squares - sum² / count >= CANCELLED * squares`, without the division. Where both sides leave the range of `f64`, they say nothing.
+        let most = (squares * (count * (1.0 - CANCELLED))).min(f64::MAX);
+        let sound = (sum * sum <= most) & (squares >= self.faded()) & (squares <= f64::MAX);
         ([sum, squares], sound)
     }
 

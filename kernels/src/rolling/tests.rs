@@ -241,6 +241,15 @@ fn answers_do_not_drift() {
 }
 
 #[test]
+fn a_value_whose_square_is_nearly_out_of_range_leaves_nothing_behind() {
+    for (rows_before, huge) in (0..40).flat_map(|rows| [1.32e154, -1.32e154, 1.34e154, 1e153].map(|huge| (rows, huge))) {
+        let mut values = vec![0.0; rows_before];
+        values.extend([huge, 0.0, 0.0, 0.0, 0.0, 0.0, 2.2e-308, 0.0, 0.0, 644_874.4, 1.0, -3.0, 0.0, 0.0]);
+        [2, 8, 9, 10].into_iter().for_each(|n| check_series(&values, n));
+    }
+}
+
+#[test]
 fn sums_of_integers_are_exact() {
     let values: Vec<f64> = (0..5000u64).map(|row| (scramble(row) % 2_000_001) as f64 - 1e6 + 1e7).collect();
     let rows = RollingRows { slots: &vec![0; values.len()], values: &values, validity: None, times: &vec![0; values.len()] };
