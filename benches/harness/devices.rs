@@ -114,12 +114,12 @@ mod gpu {
         let break_even = Estimate::from(gpu).break_even(&cpu.into(), groups as u64, 1.0);
         let Cost { launch, rows_per_second, transfer } = gpu;
         println!(
-            "    launch {}, {} B/row up at {} GB/s, {} B/group back at {} GB/s, passes {}; cpu {}",
+            "    launch {}, {} B/row up{}, {} B/group back{}, passes {}; cpu {}",
             time(launch),
             transfer.bytes_per_row,
-            rate(transfer.upload / 1e9),
+            speed(transfer.upload),
             transfer.bytes_per_group,
-            rate(transfer.download / 1e9),
+            speed(transfer.download),
             millions(rows_per_second),
             millions(cpu.rows_per_second)
         );
@@ -133,6 +133,12 @@ mod gpu {
             None => println!("    no break-even: the cpu is faster at any number of rows"),
         }
         Ok(())
+    }
+
+    /// Nothing where the bytes are too few to be seen beside a launch.
+    fn speed(per_second: f64) -> String {
+        // Above what any memory gives, it is the noise of the launch that was measured.
+        if per_second < 4e12 { format!(" at {} GB/s", rate(per_second / 1e9)) } else { String::new() }
     }
 
     fn time(time: Duration) -> String {

@@ -176,7 +176,7 @@ impl Devices {
                 format!("gpu/{name} from about {rows} rows between two reads of {groups} groups on, else {cpu} (auto: measured)")
             }
             Some(None) => format!("{cpu} (auto: measured cheaper than {name} for any number of rows of {groups} groups)"),
-            None => format!("{cpu} (auto: {name} failed)"),
+            None => format!("{cpu} (auto: {name} could not be measured)"),
         }
     }
 
@@ -217,7 +217,11 @@ impl Devices {
         let [cpu, gpu] = match self.costs {
             Some(costs) => costs,
             None if is_software(engine) => return None,
-            None => engine.costs::<T>(Backend::active(), groups, want, || self.now()).inspect_err(|error| self.fail(error)).ok()?,
+            None => {
+                let costs = engine.costs::<T>(Backend::active(), groups, want, || self.now());
+                // No launch takes no time: such a clock stands still, as a simulation's does, and measures nothing.
+                costs.inspect_err(|error| self.fail(error)).ok().filter(|[_, gpu]| !gpu.launch.is_zero())?
+            }
         };
         let chooser = Chooser::new(cpu, gpu).latency(self.latency);
         self.note_break_even(chooser.break_even(groups as u64));
