@@ -9,9 +9,19 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-use crate::simd::Level;
+use crate::scalar::text::Bytewise;
+use crate::simd::{self, Level};
+use crate::text::Text;
 
 static ACTIVE: OnceLock<Backend> = OnceLock::new();
+
+/// Work that reads text: see [`Backend::run`].
+pub trait Task {
+    /// What comes of it.
+    type Output;
+    /// Does it. Must be `#[inline(always)]`, as must all that it hands `text` on to.
+    fn run<T: Text>(self, text: T) -> Self::Output;
+}
 
 /// A way to run the kernels. Answers do not depend on it, except that float sums may differ within their stated error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +47,15 @@ impl Backend {
     #[inline]
     pub fn active() -> Self {
         *ACTIVE.get_or_init(Self::best)
+    }
+
+    /// Does work in code compiled for this backend's instruction set.
+    #[inline]
+    pub fn run<T: Task>(self, task: T) -> T::Output {
+        match self {
+            Self::Scalar => task.run(Bytewise),
+            Self::Simd(level) => simd::launch(level, simd::Reading(task)),
+        }
     }
 
     /// Makes `self` the backend of this process.

@@ -1,6 +1,6 @@
 //! Kernels of the Thalweg stream engine: slices in, slices out.
 //!
-//! They know nothing of keys beyond turning them into dense `u32` slots, nothing of strings, windows or Arrow: after
+//! They know nothing of keys beyond turning them into dense `u32` slots, nothing of windows or Arrow: after
 //! [`IntDictionary::assign`] everything is columns of `(slot, value)`.
 //!
 //! ```
@@ -37,8 +37,8 @@
 //! | answer each row from the rows before it | [`rolling_moments`], [`rolling_order`], [`rolling_sums`], [`smooth()`] |
 //! | count values by bin | [`histogram()`] |
 //! | order rows by time | [`sorted_rows`] |
-//! | keep or split rows | [`selected_rows`], [`compact`], [`gather`], [`partition_rows`] |
 //! | keep or split rows | [`selected_rows`], [`compact`], [`split`], [`gather`], [`partition_rows`], [`order_by_part`] |
+//! | read numbers and strings in text | a [`Task`], given a [`Text`] by [`Backend::run`] |
 //! | score anomalies | [`ewma`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
@@ -73,13 +73,14 @@ mod simd;
 pub mod sketch;
 pub mod smooth;
 pub mod sort;
+pub mod text;
 mod value;
 pub mod window;
 
 pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
 pub use arg::{Arg, ArgMax, ArgMin, accumulate_arg, combine_arg, fold_arg};
-pub use backend::{Backend, NoSuchBackend};
+pub use backend::{Backend, NoSuchBackend, Task};
 pub use bits::Bits;
 pub use cell::{Cell, resize_table};
 pub use co_moments::{CoMoments, accumulate_co_moments, combine_co_moments, fold_co_moments};
@@ -101,6 +102,7 @@ pub use sketch::hash::{Hash, hash_bytes, hash_f64, hash_i64, hash_u64};
 pub use sketch::hll::{hll_estimate, hll_fold, hll_merge, hll_standard_error, hll_update};
 pub use smooth::smooth;
 pub use sort::sorted_rows;
+pub use text::{Decimal, Text};
 pub use value::{Payload, Value};
 pub use window::assign_panes;
 

@@ -15,4 +15,5 @@ pub mod selection;
 pub mod sketch;
 pub mod smooth;
 pub mod sort;
+pub mod text;
 pub mod window;

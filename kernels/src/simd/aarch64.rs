@@ -4,10 +4,24 @@ use core::arch::aarch64::*;
 
 use super::vector::{FIELDS, MAX_LANES, Vector};
 use crate::cell::{Cell, NAN_BITS};
+use crate::scalar::text::Bytewise;
+use crate::text::{Decimal, Text, WINDOW};
 
 /// Proof of NEON; made only by [`super::launch`], under a [`super::Level`] that detection handed out.
 #[derive(Clone, Copy)]
 pub(super) struct Neon(pub(super) ());
+
+impl Text for Neon {
+    #[inline(always)]
+    fn decimal(self, text: &[u8; WINDOW]) -> Option<Decimal> {
+        Bytewise.decimal(text)
+    }
+
+    #[inline(always)]
+    fn plain(self, text: &[u8; WINDOW]) -> Option<usize> {
+        Bytewise.plain(text)
+    }
+}
 
 impl Vector for Neon {
     type F = float64x2_t;

@@ -28,6 +28,7 @@ mod aarch64;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
+use crate::backend::Task;
 use vector::Vector;
 
 /// An instruction set that this processor has. Comes from detection alone, so holding one proves it is there.
@@ -115,6 +116,18 @@ impl Level {
 pub(crate) trait Kernel {
     type Output;
     fn run<V: Vector>(self, v: V) -> Self::Output;
+}
+
+/// A [`Task`] as a kernel.
+pub(crate) struct Reading<T>(pub T);
+
+impl<T: Task> Kernel for Reading<T> {
+    type Output = T::Output;
+
+    #[inline(always)]
+    fn run<V: Vector>(self, v: V) -> T::Output {
+        self.0.run(v)
+    }
 }
 
 /// Runs a kernel on an instruction set.

@@ -3,12 +3,13 @@
 use core::mem::offset_of;
 
 use crate::cell::Cell;
+use crate::text::Text;
 
 /// An instruction set in use: a token that exists only where the processor has it, so its operations are safe to call.
 ///
 /// Lanes are 64 bits wide. Every method must be inlined into a function compiled for the instruction set, which
 /// [`launch`](super::launch) sees to.
-pub trait Vector: Copy {
+pub trait Vector: Text {
     /// A register of floats.
     type F: Copy;
     /// A register of integers.

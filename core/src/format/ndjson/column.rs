@@ -8,9 +8,10 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, B
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::compute::kernels::cast_utils::{Parser, string_to_datetime};
 use arrow::datatypes::{DataType, Field, TimeUnit};
+use thalweg_kernels::Text;
 
 use super::number::{Digits, extent, float32, float64, integer, window};
-use super::text::{plain, short, string, word};
+use super::text::{plain, string, word};
 use super::time::rfc3339;
 use crate::error::{Error, Result};
 
@@ -167,8 +168,8 @@ impl Column {
 
     /// Adds the value at `at` and returns the position after it; `None`, with nothing added, if arrow-json has to judge it.
     #[inline(always)]
-    pub(super) fn parse(&mut self, text: &[u8], at: usize, scratch: &mut Vec<u8>) -> Option<usize> {
-        match self.usual(text, at) {
+    pub(super) fn parse<T: Text>(&mut self, how: T, text: &[u8], at: usize, scratch: &mut Vec<u8>) -> Option<usize> {
+        match self.usual(how, text, at) {
             Some(end) => Some(end),
             None => self.unusual(text, at, scratch),
         }
@@ -176,12 +177,12 @@ impl Column {
 
     /// The values that are worth being fast for: numbers that are exact at once, short strings without escapes.
     #[inline(always)]
-    fn usual(&mut self, text: &[u8], at: usize) -> Option<usize> {
+    fn usual<T: Text>(&mut self, how: T, text: &[u8], at: usize) -> Option<usize> {
         match &mut self.values {
-            Values::Int8(values) => push_integer(values, text, at),
-            Values::Int16(values) => push_integer(values, text, at),
-            Values::Int32(values) | Values::Date32(values) => push_integer(values, text, at),
-            Values::Int64(values) => push_integer(values, text, at),
+            Values::Int8(values) => push_integer(values, how, text, at),
+            Values::Int16(values) => push_integer(values, how, text, at),
+            Values::Int32(values) | Values::Date32(values) => push_integer(values, how, text, at),
+            Values::Int64(values) => push_integer(values, how, text, at),
             Values::Timestamp(values, unit, _) => match text.get(at)? {
                 b'"' => {
                     let (seconds, nanos, end) = rfc3339(text, at + 1)?;
@@ -193,19 +194,19 @@ impl Column {
                     });
                     Some(end)
                 }
-                _ => push_integer(values, text, at),
+                _ => push_integer(values, how, text, at),
             },
-            Values::UInt8(values) => push_integer(values, text, at),
-            Values::UInt16(values) => push_integer(values, text, at),
-            Values::UInt32(values) => push_integer(values, text, at),
-            Values::UInt64(values) => push_integer(values, text, at),
+            Values::UInt8(values) => push_integer(values, how, text, at),
+            Values::UInt16(values) => push_integer(values, how, text, at),
+            Values::UInt32(values) => push_integer(values, how, text, at),
+            Values::UInt64(values) => push_integer(values, how, text, at),
             Values::Float32(values) => {
-                let (value, end) = float32(text, at)?;
+                let (value, end) = float32(how, text, at)?;
                 values.push(value);
                 Some(end)
             }
             Values::Float64(values) => {
-                let (value, end) = float64(text, at)?;
+                let (value, end) = float64(how, text, at)?;
                 values.push(value);
                 Some(end)
             }
@@ -225,7 +226,9 @@ impl Column {
                     return None;
                 }
                 let start = at + 1;
-                if let Some((window, length)) = short(text, start) {
+                if let Some(window) = window(text, start)
+                    && let Some(length) = how.plain(window)
+                {
                     // All sixteen bytes and then back: a copy of known length is two moves instead of a call.
                     let end = bytes.len() + length;
                     offsets.push(i32::try_from(end).ok()?);
@@ -403,9 +406,9 @@ fn room(used: usize) -> usize {
 }
 
 #[inline(always)]
-fn push_integer<T: Integer>(values: &mut Vec<T>, text: &[u8], at: usize) -> Option<usize> {
-    let digits = integer(text, at)?;
-    values.push(T::from_digits(digits)?);
+fn push_integer<I: Integer, T: Text>(values: &mut Vec<I>, how: T, text: &[u8], at: usize) -> Option<usize> {
+    let digits = integer(how, text, at)?;
+    values.push(I::from_digits(digits)?);
     Some(digits.end)
 }
 

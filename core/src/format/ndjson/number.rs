@@ -1,9 +1,11 @@
-//! Numbers from text, eight digits at a time.
+//! Numbers from text: sixteen bytes at once where that is enough, else eight digits at a time.
 //!
-//! The digit conversion is Johnny Lee's and Daniel Lemire's (*Number Parsing at a Gigabyte per Second*, 2021); decimals
+//! The conversion of eight digits is Johnny Lee's and Daniel Lemire's (*Number Parsing at a Gigabyte per Second*, 2021); decimals
 //! take Clinger's exact path (*How to Read Floating Point Numbers Accurately*, 1990): a significand below 2⁵³ and a power
 //! of ten up to 10²² are both exact, so that one division rounds once. Whatever is outside it goes to `lexical_core`,
 //! which is also what arrow-json calls: results are the same to the bit.
+
+use thalweg_kernels::{Decimal, Text};
 
 /// A run of at most 19 digits with an optional sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,67 +71,73 @@ fn digits(text: &[u8], mut at: usize, mut magnitude: u64, mut length: usize) -> 
     }
 }
 
-/// Whether the byte at `at` ends a number for sure. Others may go on with it or not: that is for the slower path.
+/// Whether `byte` ends a number for sure. Others may go on with it or not: that is for the slower path.
 #[inline(always)]
-fn ends(text: &[u8], at: usize) -> bool {
-    matches!(text.get(at), Some(b',' | b'}'))
+fn ends(byte: u8) -> bool {
+    matches!(byte, b',' | b'}')
+}
+
+/// The short number without sign at `at`.
+#[inline(always)]
+fn short<T: Text>(how: T, text: &[u8], at: usize) -> Option<Decimal> {
+    let window = window(text, at)?;
+    let number = how.decimal(window)?;
+    ends(window[number.length]).then_some(number)
 }
 
 /// The integer at `at`. `None` if it has a fraction or an exponent, no digits or more than 19, or is not followed at once
 /// by a comma or a brace, or lies near the end of `text`.
 #[inline(always)]
-pub(super) fn integer(text: &[u8], at: usize) -> Option<Digits> {
-    // A sign is a branch to code of its own: as a number added to the position it would delay every load after it.
-    match text.get(at)? {
-        b'-' => negative_integer(text, at + 1),
-        _ => unsigned_integer(text, at),
+pub(super) fn integer<T: Text>(how: T, text: &[u8], at: usize) -> Option<Digits> {
+    // A sign is looked for only after digits: the column that has none does without the branch.
+    match unsigned_integer(how, text, at, false) {
+        None => unsigned_integer(how, text, after_minus(text, at)?, true),
+        found => found,
     }
 }
 
-#[inline(never)]
-fn negative_integer(text: &[u8], at: usize) -> Option<Digits> {
-    unsigned_integer(text, at).map(|digits| Digits { negative: true, ..digits })
-}
-
 #[inline(always)]
-fn unsigned_integer(text: &[u8], at: usize) -> Option<Digits> {
-    let (magnitude, length, end) = digits(text, at, 0, 0)?;
-    (length > 0 && ends(text, end)).then_some(Digits { negative: false, magnitude, end })
+fn unsigned_integer<T: Text>(how: T, text: &[u8], at: usize, negative: bool) -> Option<Digits> {
+    match short(how, text, at) {
+        Some(Decimal { magnitude, fraction: 0, length }) => Some(Digits { negative, magnitude, end: at + length }),
+        Some(_) => None,
+        None => long_integer(text, at, negative),
+    }
 }
 
 /// The decimal at `at` as sign and significand, how many of its digits are behind the point, and its end.
 /// `None` in the cases of [`integer`], save that it may have a fraction.
 #[inline(always)]
-fn decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
-    match text.get(at)? {
-        b'-' => negative_decimal(text, at + 1),
-        _ => unsigned_decimal(text, at),
+fn decimal<T: Text>(how: T, text: &[u8], at: usize) -> Option<(Digits, usize)> {
+    match unsigned_decimal(how, text, at, false) {
+        None => unsigned_decimal(how, text, after_minus(text, at)?, true),
+        found => found,
     }
-}
-
-#[inline(never)]
-fn negative_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
-    unsigned_decimal(text, at).map(|(digits, fraction)| (Digits { negative: true, ..digits }, fraction))
 }
 
 #[inline(always)]
-fn unsigned_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
-    // The two parts of most decimals are shorter than eight digits: straight on, both at once.
-    let ((whole, before), point) = (eight(text, at)?, at + 1);
-    if (1..8).contains(&before) && text.get(at + before) == Some(&b'.') {
-        let (part, after) = eight(text, point + before)?;
-        if (1..8).contains(&after) {
-            let magnitude = join(whole, before) * POW10[after] + join(part, after);
-            let end = point + before + after;
-            return ends(text, end).then_some((Digits { negative: false, magnitude, end }, after));
-        }
+fn unsigned_decimal<T: Text>(how: T, text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize)> {
+    match short(how, text, at) {
+        Some(Decimal { magnitude, fraction, length }) => Some((Digits { negative, magnitude, end: at + length }, fraction)),
+        None => long_decimal(text, at, negative),
     }
-    long_decimal(text, at)
 }
 
-/// [`unsigned_decimal`] for parts of any length.
-#[inline]
-fn long_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
+#[inline(always)]
+fn after_minus(text: &[u8], at: usize) -> Option<usize> {
+    (*text.get(at)? == b'-').then_some(at + 1)
+}
+
+/// [`integer`] of any length.
+#[inline(never)]
+fn long_integer(text: &[u8], at: usize, negative: bool) -> Option<Digits> {
+    let (magnitude, length, end) = digits(text, at, 0, 0)?;
+    (length > 0 && text.get(end).copied().is_some_and(ends)).then_some(Digits { negative, magnitude, end })
+}
+
+/// [`decimal`] for parts of any length.
+#[inline(never)]
+fn long_decimal(text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize)> {
     let (mut magnitude, whole, mut end) = digits(text, at, 0, 0)?;
     let mut fraction = 0;
     if whole > 0 && text.get(end) == Some(&b'.') {
@@ -139,13 +147,13 @@ fn long_decimal(text: &[u8], at: usize) -> Option<(Digits, usize)> {
             return None;
         }
     }
-    (whole > 0 && ends(text, end)).then_some((Digits { negative: false, magnitude, end }, fraction))
+    (whole > 0 && text.get(end).copied().is_some_and(ends)).then_some((Digits { negative, magnitude, end }, fraction))
 }
 
 /// The `f64` at `at` and its end; `None` where the exact path does not apply.
 #[inline(always)]
-pub(super) fn float64(text: &[u8], at: usize) -> Option<(f64, usize)> {
-    let (digits, fraction) = decimal(text, at)?;
+pub(super) fn float64<T: Text>(how: T, text: &[u8], at: usize) -> Option<(f64, usize)> {
+    let (digits, fraction) = decimal(how, text, at)?;
     if digits.magnitude >= 1 << 53 {
         return None;
     }
@@ -155,8 +163,8 @@ pub(super) fn float64(text: &[u8], at: usize) -> Option<(f64, usize)> {
 
 /// The `f32` at `at` and its end; `None` where the exact path does not apply.
 #[inline(always)]
-pub(super) fn float32(text: &[u8], at: usize) -> Option<(f32, usize)> {
-    let (digits, fraction) = decimal(text, at)?;
+pub(super) fn float32<T: Text>(how: T, text: &[u8], at: usize) -> Option<(f32, usize)> {
+    let (digits, fraction) = decimal(how, text, at)?;
     if digits.magnitude >= 1 << 24 {
         return None;
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use arrow::array::{ArrayRef, RecordBatch};
+use thalweg_kernels::{Backend, Task, Text};
 
 use super::column::Column;
 use super::number::window;
@@ -74,7 +75,7 @@ impl Literal {
     fn end(&self, text: &[u8], at: usize) -> Option<usize> {
         let end = at + self.bytes.len();
         match window(text, at) {
-            Some(window) if self.is_short => (u128::from_le_bytes(*window) & self.mask == self.word).then_some(end),
+            Some(window) if self.is_short => ((u128::from_le_bytes(*window) ^ self.word) & self.mask == 0).then_some(end),
             _ => text.get(at..)?.starts_with(&self.bytes).then_some(end),
         }
     }
@@ -96,6 +97,42 @@ impl Template {
     }
 }
 
+/// [`Records::repeat`] by the processor's best instructions.
+struct Repeat<'a> {
+    records: &'a mut Records,
+    text: &'a [u8],
+    at: usize,
+}
+
+impl Task for Repeat<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<T: Text>(self, how: T) -> usize {
+        let Repeat { records, text, mut at } = self;
+        while let Some(end) = records.same(how, text, at) {
+            records.rows += 1;
+            at = end;
+        }
+        at
+    }
+}
+
+/// [`Records::fields`] likewise.
+struct Fields<'a> {
+    records: &'a mut Records,
+    line: &'a [u8],
+}
+
+impl Task for Fields<'_> {
+    type Output = Option<()>;
+
+    #[inline(always)]
+    fn run<T: Text>(self, how: T) -> Option<()> {
+        self.records.fields(how, self.line)
+    }
+}
+
 impl Records {
     /// Rows for `columns`, of which `names` are the fields.
     pub(super) fn new(columns: Vec<Column>, names: impl Iterator<Item = Box<[u8]>>) -> Records {
@@ -110,25 +147,22 @@ impl Records {
     }
 
     /// Adds records for as long as they are spelled as the last one, from `at` on; returns where the first other line starts.
-    pub(super) fn repeat(&mut self, text: &[u8], mut at: usize) -> usize {
+    pub(super) fn repeat(&mut self, text: &[u8], at: usize) -> usize {
         if self.template.tail.bytes.is_empty() {
             return at;
         }
-        while let Some(end) = self.same(text, at) {
-            self.rows += 1;
-            at = end;
-        }
+        let at = Backend::active().run(Repeat { records: self, text, at });
         self.undo();
         at
     }
 
     /// Adds the record at `at` if it is spelled as the last one; returns the start of the next line.
     #[inline(always)]
-    fn same(&mut self, text: &[u8], mut at: usize) -> Option<usize> {
+    fn same<T: Text>(&mut self, how: T, text: &[u8], mut at: usize) -> Option<usize> {
         for slot in &self.template.slots {
             at = slot.before.end(text, at)?;
             at = match slot.column {
-                Some(column) => self.columns[column].parse(text, at, &mut self.scratch)?,
+                Some(column) => self.columns[column].parse(how, text, at, &mut self.scratch)?,
                 None => skip(text, at, &mut self.scratch)?,
             };
         }
@@ -141,7 +175,7 @@ impl Records {
     /// Adds the record that `line`, with its `\n`, holds and takes its spelling for the next ones.
     /// `None`, with nothing added, if arrow-json has to judge it.
     pub(super) fn add(&mut self, line: &[u8]) -> Option<()> {
-        match self.fields(line) {
+        match Backend::active().run(Fields { records: self, line }) {
             Some(()) => {
                 let rows = self.rows;
                 let lacking = self.columns.iter().enumerate().filter(|(_, column)| column.len() == rows);
@@ -163,7 +197,8 @@ impl Records {
     }
 
     /// Parses the fields of `line` in any order into their columns.
-    fn fields(&mut self, line: &[u8]) -> Option<()> {
+    #[inline(always)]
+    fn fields<T: Text>(&mut self, how: T, line: &[u8]) -> Option<()> {
         self.places.clear();
         let mut at = space(line, word(line, space(line, 0), b"{")?);
         if *line.get(at)? == b'}' {
@@ -176,7 +211,7 @@ impl Records {
             let end = match column {
                 // arrow-json takes the last of several fields of one name and does not look at the others.
                 Some(column) if self.columns[column].len() > self.rows => return None,
-                Some(column) => self.columns[column].parse(line, start, &mut self.scratch)?,
+                Some(column) => self.columns[column].parse(how, line, start, &mut self.scratch)?,
                 None => skip(line, start, &mut self.scratch)?,
             };
             self.places.push(Place { start, end, column });

@@ -5,35 +5,10 @@
 
 use memchr::memchr3;
 
-use super::number::{extent, window};
+use super::number::extent;
 
 /// Deepest nesting of a value that is skipped.
 const MAX_DEPTH: usize = 64;
-
-const ONES: u64 = 0x0101_0101_0101_0101;
-const HIGHS: u64 = 0x8080_8080_8080_8080;
-
-/// The length of the string that starts at `at`, behind its quote, if it ends in a quote within 16 bytes and
-/// has no escape, and those bytes.
-#[inline(always)]
-pub(super) fn short(text: &[u8], at: usize) -> Option<(&[u8; 16], usize)> {
-    let bytes: &[u8; 16] = window(text, at)?;
-    let (low, high) = bytes.split_at(8);
-    let length = match stops(*low.first_chunk()?) {
-        0 => 8 + stops(*high.first_chunk()?).trailing_zeros() as usize / 8,
-        stop => stop.trailing_zeros() as usize / 8,
-    };
-    (bytes.get(length) == Some(&b'"')).then_some((bytes, length))
-}
-
-/// The high bit of the first byte that is a quote, a backslash or a control character (bits above it mean nothing).
-#[inline(always)]
-fn stops(bytes: [u8; 8]) -> u64 {
-    let bytes = u64::from_le_bytes(bytes);
-    let zero = |bytes: u64| bytes.wrapping_sub(ONES) & !bytes;
-    let control = bytes.wrapping_sub(ONES * 0x20) & !bytes;
-    (zero(bytes ^ (ONES * u64::from(b'"'))) | zero(bytes ^ (ONES * u64::from(b'\\'))) | control) & HIGHS
-}
 
 /// The string at `at`, behind its quote, up to the next quote, and the position after that; `None` if it has escapes.
 pub(super) fn plain(text: &[u8], at: usize) -> Option<(&[u8], usize)> {
