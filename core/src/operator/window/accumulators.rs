@@ -86,18 +86,20 @@ impl Accumulators {
         }
     }
 
-    /// The same groups in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
-    pub fn moved(&self, slots: &[u32], groups: usize) -> Accumulators {
-        let place = |cells: &[Cell]| {
-            let mut placed = Vec::new();
-            resize_table(&mut placed, groups, Cell::EMPTY);
-            slots.iter().zip(cells).for_each(|(&slot, cell)| placed[slot as usize] = *cell);
-            placed
-        };
-        let columns = self.columns.iter().map(|column| Column { spec: column.spec.clone(), cells: place(&column.cells) }).collect();
-        let mut counts = vec![0; if self.counts.is_empty() { 0 } else { groups }];
-        slots.iter().zip(&self.counts).for_each(|(&slot, count)| counts[slot as usize] = *count);
-        Accumulators { columns, counts }
+    /// Becomes the groups of `from` in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
+    pub fn place(&mut self, from: &Accumulators, slots: &[u32], groups: usize) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            place(&mut into.cells, &from.cells, Cell::EMPTY, slots, groups);
+        }
+        place(&mut self.counts, &from.counts, 0, slots, if from.counts.is_empty() { 0 } else { groups });
+    }
+
+    /// Becomes a copy of `from`, in the memory that is here.
+    pub fn copy(&mut self, from: &Accumulators) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            into.cells.clone_from(&from.cells);
+        }
+        self.counts.clone_from(&from.counts);
     }
 
     /// The cells of column `column` in `slots`.
@@ -133,9 +135,19 @@ impl Accumulators {
     }
 }
 
-/// Makes room for `groups` groups, or for some more, so that growth is rare.
+/// Makes room for `groups` groups.
 fn grow<T: Copy>(values: &mut Vec<T>, groups: usize, empty: T) {
     if values.len() < groups {
-        resize_table(values, groups.next_power_of_two().max(64), empty);
+        resize_table(values, groups, empty);
     }
+}
+
+/// Fills `into` with `groups` values: those of `from` in `slots`, each in one of its own, and `empty` in all others.
+fn place<T: Copy>(into: &mut Vec<T>, from: &[T], empty: T, slots: &[u32], groups: usize) {
+    into.truncate(groups);
+    if slots.len().min(from.len()) < groups {
+        into.fill(empty);
+    }
+    resize_table(into, groups, empty);
+    slots.iter().zip(from).for_each(|(&slot, value)| into[slot as usize] = *value);
 }

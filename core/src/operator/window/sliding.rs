@@ -6,12 +6,17 @@ use super::stacks::Stacks;
 use crate::error::Result;
 use crate::operator::keys::Keys;
 
+/// Accumulators that are kept: a stream's time may jump, and then as many panes go as a window has.
+const SPARE: usize = 2;
+
 /// The complete panes of the current window, and the keys that they have in common.
 pub(super) struct Sliding {
     keys: Keys,
     stacks: Stacks,
     /// The current window, where it is the sum of two.
     total: Accumulators,
+    /// Accumulators of panes that are gone, for those to come: nothing is allocated in steady state.
+    spare: Vec<Accumulators>,
     slots: Vec<u32>,
     live: Vec<u32>,
 }
@@ -19,7 +24,14 @@ pub(super) struct Sliding {
 impl Sliding {
     /// Without panes; `empty` is such a pane as will come.
     pub fn new(empty: Pane) -> Sliding {
-        Sliding { keys: empty.keys, stacks: Stacks::default(), total: empty.accumulators, slots: Vec::new(), live: Vec::new() }
+        Sliding {
+            keys: empty.keys,
+            stacks: Stacks::new(empty.accumulators.empty()),
+            total: empty.accumulators,
+            spare: Vec::new(),
+            slots: Vec::new(),
+            live: Vec::new(),
+        }
     }
 
     /// The oldest pane.
@@ -44,14 +56,17 @@ impl Sliding {
     /// The groups of a pane in the slots that their keys have here.
     fn bring(&mut self, pane: &Pane) -> Result<Accumulators> {
         self.keys.absorb(&pane.keys, &mut self.slots)?;
-        Ok(pane.accumulators.moved(&self.slots, self.keys.slots()))
+        let mut groups = self.spare.pop().unwrap_or_else(|| pane.accumulators.empty());
+        groups.place(&pane.accumulators, &self.slots, self.keys.slots());
+        Ok(groups)
     }
 
     /// Combines the panes of the current window for [`Sliding::window`].
     pub fn combine(&mut self) {
-        if self.stacks.totals().count() > 1 {
-            self.total.clear(self.keys.slots());
-            self.stacks.totals().for_each(|total| self.total.combine(total));
+        let mut totals = self.stacks.totals();
+        if let (Some(front), Some(back)) = (totals.next(), totals.next()) {
+            self.total.copy(front);
+            self.total.combine(back);
         }
         let mut live = std::mem::take(&mut self.live);
         live.clear();
@@ -77,12 +92,16 @@ impl Sliding {
                 groups.live(&mut self.live);
                 self.live.retain(|&slot| self.stacks.totals().all(|held| held.count(slot) == 0));
                 self.keys.remove_all(&self.live);
+                if self.spare.len() < SPARE {
+                    self.spare.push(groups);
+                }
             }
         }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.keys.bytes() + self.stacks.bytes() + self.total.bytes()
+        let spare: usize = self.spare.iter().map(Accumulators::bytes).sum();
+        self.keys.bytes() + self.stacks.bytes() + self.total.bytes() + spare
     }
 }

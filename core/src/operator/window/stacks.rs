@@ -9,17 +9,21 @@
 use super::accumulators::Accumulators;
 
 /// The panes of the current window, whose groups have the same slots in all of them.
-#[derive(Default)]
 pub(super) struct Stacks {
     /// Oldest pane last; each holds the aggregate of its pane and all younger ones in the front.
     front: Vec<(i64, Accumulators)>,
     /// Youngest pane last, each as it was.
     back: Vec<(i64, Accumulators)>,
-    /// The aggregate of the back.
-    back_total: Option<Accumulators>,
+    /// The aggregate of the back, unless that is empty.
+    back_total: Accumulators,
 }
 
 impl Stacks {
+    /// Without panes; `empty` has the columns of those that will come.
+    pub fn new(empty: Accumulators) -> Stacks {
+        Stacks { front: Vec::new(), back: Vec::new(), back_total: empty }
+    }
+
     /// The oldest pane.
     pub fn oldest(&self) -> Option<i64> {
         self.front.last().or(self.back.first()).map(|(pane, _)| *pane)
@@ -64,7 +68,10 @@ impl Stacks {
     }
 
     fn add_to_back(&mut self, groups: &Accumulators) {
-        self.back_total.get_or_insert_with(|| groups.empty()).combine(groups);
+        match self.back.is_empty() {
+            true => self.back_total.copy(groups),
+            false => self.back_total.combine(groups),
+        }
     }
 
     fn turn_over(&mut self) {
@@ -74,17 +81,16 @@ impl Stacks {
             }
             self.front.push((pane, groups));
         }
-        self.back_total = None;
     }
 
     /// What together is the aggregate of all panes: none, one or two.
     pub fn totals(&self) -> impl Iterator<Item = &Accumulators> {
-        self.front.last().map(|(_, groups)| groups).into_iter().chain(&self.back_total)
+        self.front.last().map(|(_, groups)| groups).into_iter().chain((!self.back.is_empty()).then_some(&self.back_total))
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let panes = self.front.iter().chain(&self.back).map(|(_, groups)| groups);
-        panes.chain(&self.back_total).map(Accumulators::bytes).sum()
+        panes.map(Accumulators::bytes).sum::<usize>() + self.back_total.bytes()
     }
 }
