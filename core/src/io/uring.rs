@@ -30,6 +30,9 @@ use crate::error::{Error, Result};
 const SUBMISSIONS: u32 = 256;
 /// Completions that fit before the kernel spills over into slower memory: every connection may complete at once.
 const COMPLETIONS: u32 = 4_096;
+/// Receive buffers that the kernel has at least, while there are some: it uses those provided first, so all of them go round,
+/// and these fit the second-level cache. More clients get a buffer each.
+const WARM_BUFFERS: usize = 8;
 /// The group of the provided receive buffers; a ring has only this one.
 const RECV_GROUP: u16 = 0;
 /// Completions of cancellations; nobody waits for them.
@@ -78,13 +81,13 @@ enum Kind {
 }
 
 impl Uring {
-    /// A ring that is ready to use, with its receive buffers provided.
+    /// A ring that is ready to use.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if the kernel lacks or forbids what is needed.
     pub(super) fn new() -> Result<Uring> {
         let ring = build()?;
-        let recv = RecvBuffers::provide(&ring)?;
+        let recv = RecvBuffers::register(&ring)?;
         Ok(Uring {
             ring,
             enabled: false,
@@ -284,6 +287,7 @@ impl Io for Uring {
 
     fn wait(&mut self, timeout: Duration, out: &mut Vec<Completion>) -> Result<()> {
         let before = out.len();
+        self.recv.provide_up_to(self.ops.len().max(WARM_BUFFERS));
         self.resume()?;
         self.drain(out)?;
         if out.len() == before || !self.ring.submission().is_empty() {
@@ -395,20 +399,33 @@ struct RecvBuffers {
     tail: u16,
     /// Buffers that the kernel has and has not used.
     provided: u16,
+    /// Buffers that nobody has. The last one given back is the next one provided: it is in the cache.
+    free: Vec<u16>,
 }
 
 impl RecvBuffers {
-    fn provide(ring: &IoUring) -> Result<RecvBuffers> {
+    fn register(ring: &IoUring) -> Result<RecvBuffers> {
         let memory = Memory::new(usize::from(RECV_BUFFERS) * RECV_BUFFER_BYTES);
         let entries = Memory::new(usize::from(RECV_BUFFERS) * size_of::<BufRingEntry>());
         // SAFETY: `entries` holds as many zeroed entries as are announced and outlives the ring's use of them.
         unsafe { ring.submitter().register_buf_ring_with_flags(entries.at(0) as u64, RECV_BUFFERS, RECV_GROUP, 0) }.map_err(forbidden)?;
-        let mut buffers = RecvBuffers { memory, entries, tail: 0, provided: 0 };
-        (0..RECV_BUFFERS).for_each(|slot| buffers.give_back(slot));
-        Ok(buffers)
+        Ok(RecvBuffers { memory, entries, tail: 0, provided: 0, free: (0..RECV_BUFFERS).rev().collect() })
     }
 
     fn give_back(&mut self, slot: u16) {
+        self.free.push(slot);
+    }
+
+    /// Provides free buffers until the kernel has `buffers`.
+    fn provide_up_to(&mut self, buffers: usize) {
+        while usize::from(self.provided) < buffers
+            && let Some(slot) = self.free.pop()
+        {
+            self.provide(slot);
+        }
+    }
+
+    fn provide(&mut self, slot: u16) {
         let ring = self.entries.at(0).cast::<BufRingEntry>();
         // SAFETY: the masked index lies within the ring, the offset within the memory of the buffers. The kernel does
         // not read the entry before the tail has passed it.

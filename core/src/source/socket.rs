@@ -279,6 +279,10 @@ impl Source for SocketSource {
         let deadline = now.saturating_add(nanos(wait));
         self.begin(now)?;
         loop {
+            // First of all: the last client's end may have been the last thing that the poll before had time for.
+            if self.is_over()? {
+                return self.gather.take(true);
+            }
             let due = self.gather.due().unwrap_or(u64::MAX).min(deadline);
             let wake = due.min(self.idle_check).min(self.accept_at.unwrap_or(u64::MAX));
             let found = self.look(Duration::from_nanos(wake.saturating_sub(now)))?;
@@ -287,9 +291,6 @@ impl Source for SocketSource {
             self.chores(now)?;
             if self.gather.is_full() || now >= deadline {
                 return self.gather.take(false);
-            }
-            if self.is_over()? {
-                return self.gather.take(true);
             }
             // While more is there the batch grows, past the linger if need be: it is full soon.
             if !found && self.gather.due().is_some_and(|due| now >= due) {

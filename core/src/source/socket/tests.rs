@@ -63,6 +63,27 @@ fn clients_are_partitions_and_the_last_one_ends_the_source() {
 }
 
 #[test]
+fn a_source_that_is_given_no_time_ends_too() {
+    on_both(|io| {
+        let (listener, address) = tcp();
+        let mut source = source(&listener, &config(io), true);
+        let mut client = TcpStream::connect(address).unwrap();
+        client.write_all(b"a;\n").unwrap();
+        drop(client);
+        let mut seen = Run::default();
+        loop {
+            let delivery = source.poll(Duration::ZERO).unwrap();
+            let end = delivery.end;
+            seen.add(delivery);
+            if end {
+                break;
+            }
+        }
+        assert_eq!((seen.of(0), seen.ended.len()), (vec!["a;"], 1));
+    });
+}
+
+#[test]
 fn a_half_line_a_reset_and_a_poisoned_client_leave_the_others_alone() {
     on_both(|io| {
         let (listener, address) = tcp();
