@@ -146,7 +146,7 @@ impl PyStream {
     fn window(&self, py: Python<'_>, spec: &PyWindow, by: Option<Names>) -> PyResult<PyWindowed> {
         let windowed = self.stream.window(spec.0).by(by.unwrap_or_default().0);
         // A window of nothing but a count fails exactly if the window itself or its keys cannot work.
-        let probe = windowed.clone().agg([thalweg::count().alias("")]);
+        let probe = windowed.clone().agg([thalweg::count().alias("…")]);
         detached(py, || probe.schema())?;
         Ok(PyWindowed { windowed, input: self.stream.clone() })
     }

@@ -1,5 +1,7 @@
 //! Exponentially weighted mean and variance; the score is the distance from the mean in standard deviations.
 
+use std::fmt;
+
 use arrow::array::Array;
 use thalweg_kernels::{self as kernels, Bits, EwmaCell};
 
@@ -24,6 +26,15 @@ pub struct Ewma {
 /// Equations: Finch, "Incremental calculation of weighted mean and variance", 2009. State: 24 bytes a key.
 pub fn ewma(alpha: f64) -> Detection {
     Detection::new(Ewma { alpha, warmup: DEFAULT_WARMUP })
+}
+
+impl fmt::Display for Ewma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.warmup {
+            DEFAULT_WARMUP => write!(f, "ewma(alpha={})", self.alpha),
+            warmup => write!(f, "ewma(alpha={}, warmup={warmup})", self.alpha),
+        }
+    }
 }
 
 impl DetectorSpec for Ewma {

@@ -41,8 +41,8 @@ pub trait Detector: Send {
     fn state_bytes(&self) -> usize;
 }
 
-/// A detector's parameters: makes one detector per observed column.
-pub trait DetectorSpec: Send + Sync + std::fmt::Debug {
+/// A detector's parameters: makes one detector per observed column. Displayed as one would call for it: `ewma(alpha=0.05)`.
+pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
     /// A detector without history.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Detection {
 
 impl std::fmt::Display for Detection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} on [{}] by [{}], threshold {}", self.detector, self.on.join(", "), self.by.join(", "), self.threshold)
+        write!(f, "{} on [{}] by [{}], threshold {}", self.detector, self.on.join(", "), self.by.join(", "), self.threshold)
     }
 }
 
