@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, TimestampMillisecondType};
 use proptest::prelude::*;
-use thalweg::{Config, Stream, Table, count, event_time, hopping, max, mean, millis, min, sum, tumbling};
+use thalweg::{Config, Stream, Table, count, event_time, hopping, max, mean, millis, min, std, sum, tumbling, var};
 
 #[derive(Debug, Clone)]
 struct Row {
@@ -79,6 +79,8 @@ fn run(rows: &[Row], text_keys: bool, size: i64, slide: i64, delay: i64, batch_r
             min("whole"),
             max("whole"),
             mean("whole"),
+            var("value"),
+            std("whole"),
         ])
         .batches(config)
         .unwrap()
@@ -95,6 +97,23 @@ fn key_of(batch: &RecordBatch, row: usize) -> Option<i64> {
         DataType::Utf8 => keys.as_string::<i32>().value(row).trim_start_matches("key-").parse().unwrap(),
         _ => keys.as_primitive::<Int64Type>().value(row),
     })
+}
+
+/// The variance as a sample in two passes.
+fn variance(values: &[f64]) -> Option<f64> {
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let distances: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (values.len() > 1).then(|| distances / (count - 1.0))
+}
+
+/// What two passes round away is relative to the squares of the values.
+fn assert_variance(got: Option<f64>, want: Option<f64>, values: &[f64]) {
+    let scale = values.iter().map(|value| value * value).fold(f64::MIN_POSITIVE, f64::max);
+    match (got, want) {
+        (Some(got), Some(want)) => assert!((got - want).abs() <= 1e-10 * scale, "{got} is not {want}: {values:?}"),
+        _ => assert_eq!(got, want, "{values:?}"),
+    }
 }
 
 /// Holds the results against the model's groups; every group must come exactly once.
@@ -134,6 +153,9 @@ fn check(table: &Table, mut expected: Groups, late: usize, size: i64) {
             assert_eq!(whole(10, row), wholes.iter().copied().max());
             let average = (!wholes.is_empty()).then(|| wholes.iter().sum::<i64>() as f64 / wholes.len() as f64);
             assert_eq!(float(11, row), average);
+            assert_variance(float(12, row), variance(&values), &values);
+            let wholes: Vec<f64> = wholes.iter().map(|&whole| whole as f64).collect();
+            assert_variance(float(13, row).map(|deviation| deviation * deviation), variance(&wholes), &wholes);
         }
     }
     assert!(expected.is_empty(), "windows that never came: {expected:?}");

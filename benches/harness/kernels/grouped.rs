@@ -48,6 +48,8 @@ fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<C
     };
     let mut contenders: Vec<Contender<'_>> =
         backends().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
+    #[cfg(feature = "gpu")]
+    contenders.extend(gpu::contenders(groups, &slots, values, expected));
     if let Ok(peer) = &peer {
         let name = peer.borrow().name.clone();
         contenders.push(Contender::new(name, expected, || peer.borrow_mut().ask(&Question::default())));
@@ -70,4 +72,48 @@ fn write(file: &DataFile, slots: &[u32], values: &[f64]) -> Result<()> {
     slots.iter().try_for_each(|slot| out.write_all(&slot.to_ne_bytes()))?;
     values.iter().try_for_each(|value| out.write_all(&value.to_ne_bytes()))?;
     Ok(out.flush()?)
+}
+
+/// The same on graphics processors, rows sent and cells fetched within the time.
+#[cfg(feature = "gpu")]
+mod gpu {
+    use thalweg_kernels::gpu::{AdapterInfo, AdapterKind, Engine, Options, adapters};
+    use thalweg_kernels::{Cell, Want};
+
+    use super::answer;
+    use crate::Result;
+    use crate::answer::Answer;
+    use crate::contest::{Contender, Run};
+
+    /// Rows that are sent at a time: what a pipeline gathers at most.
+    const GATHERED: usize = 1 << 20;
+
+    /// One for each adapter that is no piece of software.
+    pub fn contenders<'a>(groups: u32, slots: &'a [u32], values: &'a [f64], expected: Answer) -> impl Iterator<Item = Contender<'a>> {
+        let adapters = adapters().into_iter().filter(|adapter| adapter.kind != AdapterKind::Software);
+        adapters.map(move |adapter| {
+            let mut engine = None;
+            Contender::new(format!("gpu, {}", adapter.name), expected, move || {
+                let engine = match &engine {
+                    Some(engine) => engine,
+                    None => engine.insert(open(&adapter)?),
+                };
+                Run::time(|| accumulate(engine, groups as usize, slots, values))
+            })
+        })
+    }
+
+    fn open(adapter: &AdapterInfo) -> Result<Engine> {
+        Ok(Engine::open(&Options { name: Some(adapter.name.clone()), ..Options::default() })?)
+    }
+
+    fn accumulate(engine: &Engine, groups: usize, slots: &[u32], values: &[f64]) -> Result<Answer> {
+        let mut table = engine.table::<f64>(groups, Want::ALL)?;
+        for (slots, values) in slots.chunks(GATHERED).zip(values.chunks(GATHERED)) {
+            table.accumulate(slots, values, None)?;
+        }
+        let mut cells = vec![Cell::EMPTY; groups];
+        table.read_into(&mut cells)?;
+        Ok(answer(&cells))
+    }
 }

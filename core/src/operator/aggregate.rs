@@ -4,7 +4,9 @@
 //! other aggregates of a group without values are null. NaN counts as a value: sums and means with one are NaN,
 //! and in min and max it is larger than every number. Sums and means of floats are within 10⁻¹² of the exact
 //! sum, relative to the sum of magnitudes; sums of integers are exact and it is an error if one leaves `int64`.
+//! Variances are within 10⁻¹² of the exact one; of fewer than two values they are null, with a NaN or infinity among them NaN.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +14,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Float64Array, I
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options, take};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
-use thalweg_kernels::{Cell, Want};
+use thalweg_kernels::{Bits, Cell, Moments, Want};
 
 use crate::error::{Error, Result};
 use crate::operator::keys::column_index;
@@ -152,6 +154,8 @@ pub(crate) struct ValueColumn {
     pub index: usize,
     pub lane: Lane,
     pub want: Want,
+    /// Whether some aggregate wants its mean and second moment.
+    pub moments: bool,
     pub data_type: DataType,
 }
 
@@ -176,7 +180,7 @@ impl Aggregates {
     pub fn new(aggregates: &[Aggregate], schema: &Schema) -> Result<Aggregates> {
         let mut resolved = Aggregates { columns: Vec::new(), results: Vec::new() };
         for aggregate in aggregates {
-            if matches!(aggregate.function, Function::Var | Function::Std | Function::Zscore) {
+            if aggregate.function == Function::Zscore {
                 return Err(Error::config(format!(
                     "{aggregate}: {} is an aggregate of rolling windows; use `rolling_rows(n)` or `rolling_range(length)`",
                     aggregate.function.name()
@@ -209,6 +213,7 @@ impl Aggregates {
         let want = &mut self.columns[position].want;
         want.sum |= matches!(function, Function::Sum | Function::Mean);
         want.order |= matches!(function, Function::Min | Function::Max);
+        self.columns[position].moments |= matches!(function, Function::Var | Function::Std);
         Ok(position)
     }
 
@@ -217,16 +222,20 @@ impl Aggregates {
         self.results.iter().map(|result| result.field.clone())
     }
 
-    /// The results of some groups, one row each: `cells[c]` are their accumulators of column `c`, `rows` their row counts.
+    /// The results of some groups, one row each: `cells[c]` are their accumulators of column `c`, `moments[c]` their moments if
+    /// the column has any, `rows` their row counts.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a sum of integers does not fit `int64`.
-    pub fn finish(&self, cells: &[&[Cell]], rows: Vec<i64>) -> Result<Vec<ArrayRef>> {
+    pub fn finish(&self, cells: &[Cow<'_, [Cell]>], moments: &[Cow<'_, [Moments]>], rows: Vec<i64>) -> Result<Vec<ArrayRef>> {
         let nulls: Vec<_> = cells.iter().map(|cells| nulls(cells)).collect();
         let rows: ArrayRef = Arc::new(Int64Array::from(rows));
         let finish = |result: &ResultColumn| match result.column {
             None => Ok(Arc::clone(&rows)),
-            Some(column) => result.finish(&Groups { cells: cells[column], nulls: &nulls[column] }, self.columns[column].lane),
+            Some(column) => {
+                let groups = Groups { cells: &cells[column], moments: &moments[column], nulls: &nulls[column] };
+                result.finish(&groups, self.columns[column].lane)
+            }
         };
         self.results.iter().map(finish).collect()
     }
@@ -235,6 +244,7 @@ impl Aggregates {
 /// The groups of a result with their accumulators of one column.
 struct Groups<'a> {
     cells: &'a [Cell],
+    moments: &'a [Moments],
     nulls: &'a Option<NullBuffer>,
 }
 
@@ -243,6 +253,11 @@ impl Groups<'_> {
     fn collect<T: ArrowPrimitiveType>(&self, value: impl Fn(&Cell) -> T::Native) -> ArrayRef {
         let values: Vec<T::Native> = self.cells.iter().map(value).collect();
         Arc::new(arrow::array::PrimitiveArray::<T>::new(values.into(), self.nulls.clone()))
+    }
+
+    /// The same of the moments; null where a group has fewer than two values.
+    fn spread(&self, value: impl Fn(&Moments) -> f64) -> ArrayRef {
+        Arc::new(Float64Array::from_iter(self.moments.iter().map(|moments| (moments.count > 1).then(|| value(moments)))))
     }
 }
 
@@ -264,7 +279,9 @@ impl ResultColumn {
             (Function::Max, Lane::Float) => groups.collect::<Float64Type>(Cell::float_max),
             (Function::Min, Lane::Int) => groups.collect::<Int64Type>(Cell::int_min),
             (Function::Max, Lane::Int) => groups.collect::<Int64Type>(Cell::int_max),
-            (Function::Var | Function::Std | Function::Zscore, _) => unreachable!("they are refused where columns are resolved"),
+            (Function::Var, _) => groups.spread(|moments| moments.variance(1)),
+            (Function::Std, _) => groups.spread(|moments| moments.std_dev(1)),
+            (Function::Zscore, _) => unreachable!("it is refused where columns are resolved"),
         };
         Ok(if array.data_type() == self.field.data_type() { array } else { cast(&array, self.field.data_type())? })
     }
@@ -304,6 +321,11 @@ impl Values {
             Values::Int(array) => array.nulls(),
         };
         nulls.filter(|nulls| nulls.null_count() > 0)
+    }
+
+    /// The same as the kernels take it.
+    pub fn validity(&self) -> Option<Bits<'_>> {
+        self.nulls().map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() })
     }
 
     /// The values of `rows`, in that order.
@@ -352,7 +374,7 @@ impl ValueColumn {
                 return Err(Error::schema(format!("{aggregate}: {name} does not take a column of type {data_type}; cast it first")));
             }
         };
-        Ok(ValueColumn { index, lane, want: Want { sum: false, order: false }, data_type: data_type.clone() })
+        Ok(ValueColumn { index, lane, want: Want { sum: false, order: false }, moments: false, data_type: data_type.clone() })
     }
 
     /// This column of `records`, widened to its lane. Columns that are only counted come as zeros with their nulls.

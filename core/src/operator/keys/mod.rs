@@ -8,6 +8,7 @@
 
 mod dictionary;
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -90,6 +91,14 @@ impl Slots<'_> {
         match self {
             Slots::Range(range) => Slots::Range(range.start + part.start..range.start + part.end),
             Slots::List(list) => Slots::List(&list[part]),
+        }
+    }
+
+    /// What a table holds for them, in order.
+    pub fn of<'t, T: Copy>(&self, table: &'t [T]) -> Cow<'t, [T]> {
+        match self {
+            Slots::Range(range) => Cow::Borrowed(&table[range.clone()]),
+            Slots::List(list) => Cow::Owned(list.iter().map(|&slot| table[slot as usize]).collect()),
         }
     }
 

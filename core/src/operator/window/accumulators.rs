@@ -1,8 +1,8 @@
-//! The accumulators of some groups: a column of cells per value column, a cell per slot.
+//! The accumulators of some groups: a column of cells per value column, a cell per slot, and one of moments where wanted.
 
 use std::borrow::Cow;
 
-use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, resize_table};
+use thalweg_kernels::{Cell, Moments, accumulate_count, accumulate_moments, combine, combine_count, combine_moments, resize_table};
 
 use super::placed::Placed;
 use crate::operator::aggregate::{Lane, ValueColumn, Values};
@@ -19,30 +19,63 @@ pub(super) struct Accumulators {
 struct Column {
     spec: ValueColumn,
     cells: Vec<Cell>,
+    /// As long as the cells, or empty if nobody wants any.
+    moments: Vec<Moments>,
+}
+
+impl Column {
+    fn new(spec: &ValueColumn) -> Column {
+        Column { spec: spec.clone(), cells: Vec::new(), moments: Vec::new() }
+    }
+
+    /// Makes room for `groups` groups.
+    fn reserve(&mut self, groups: usize) {
+        grow(&mut self.cells, groups, Cell::EMPTY);
+        if self.spec.moments {
+            grow(&mut self.moments, groups, Moments::EMPTY);
+        }
+    }
+
+    fn accumulate(&mut self, slots: &[u32], values: &Values, placed: &mut Placed) {
+        placed.accumulate(&mut self.cells, slots, values);
+        if self.spec.moments {
+            match values {
+                Values::Float(array) => accumulate_moments(&mut self.moments, slots, array.values(), values.validity()),
+                Values::Int(array) => accumulate_moments(&mut self.moments, slots, array.values(), values.validity()),
+            }
+        }
+    }
+
+    fn combine(&mut self, from: &Column) {
+        self.reserve(from.cells.len());
+        let cells = &mut self.cells[..from.cells.len()];
+        match self.spec.lane {
+            Lane::Float => combine::<f64>(cells, &from.cells),
+            Lane::Int => combine::<i64>(cells, &from.cells),
+        }
+        combine_moments(&mut self.moments[..from.moments.len()], &from.moments);
+    }
 }
 
 impl Accumulators {
     pub fn new(columns: &[ValueColumn]) -> Accumulators {
-        let columns = columns.iter().map(|spec| Column { spec: spec.clone(), cells: Vec::new() }).collect();
-        Accumulators { columns, counts: Vec::new() }
+        Accumulators { columns: columns.iter().map(Column::new).collect(), counts: Vec::new() }
     }
 
     /// Accumulators of the same columns, without groups.
     pub fn empty(&self) -> Accumulators {
-        let columns = self.columns.iter().map(|column| Column { spec: column.spec.clone(), cells: Vec::new() }).collect();
-        Accumulators { columns, counts: Vec::new() }
+        Accumulators { columns: self.columns.iter().map(|column| Column::new(&column.spec)).collect(), counts: Vec::new() }
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum::<usize>() + self.counts.capacity() * 8
+        let bytes = |column: &Column| column.cells.capacity() * size_of::<Cell>() + column.moments.capacity() * size_of::<Moments>();
+        self.columns.iter().map(bytes).sum::<usize>() + self.counts.capacity() * size_of::<u64>()
     }
 
     /// Makes room for `groups` groups.
     pub fn reserve(&mut self, groups: usize) {
-        for column in &mut self.columns {
-            grow(&mut column.cells, groups, Cell::EMPTY);
-        }
+        self.columns.iter_mut().for_each(|column| column.reserve(groups));
         if self.columns.is_empty() || !self.counts.is_empty() {
             grow(&mut self.counts, groups, 0);
         }
@@ -52,7 +85,7 @@ impl Accumulators {
     /// Counts and sums are complete once [`Accumulators::settle`] was called.
     pub fn accumulate(&mut self, slots: &[u32], values: &[Values], placed: &mut [Placed]) {
         for ((column, values), placed) in self.columns.iter_mut().zip(values).zip(placed) {
-            placed.accumulate(&mut column.cells, slots, values);
+            column.accumulate(slots, values, placed);
         }
         match values.first().map(Values::nulls) {
             None => accumulate_count(&mut self.counts, slots),
@@ -72,14 +105,7 @@ impl Accumulators {
 
     /// Adds the groups of `from` to those in the same slots here.
     pub fn combine(&mut self, from: &Accumulators) {
-        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
-            grow(&mut into.cells, from.cells.len(), Cell::EMPTY);
-            let target = &mut into.cells[..from.cells.len()];
-            match into.spec.lane {
-                Lane::Float => combine::<f64>(target, &from.cells),
-                Lane::Int => combine::<i64>(target, &from.cells),
-            }
-        }
+        self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.combine(from));
         if !from.counts.is_empty() {
             grow(&mut self.counts, from.counts.len(), 0);
             combine_count(&mut self.counts[..from.counts.len()], &from.counts);
@@ -90,6 +116,7 @@ impl Accumulators {
     pub fn place(&mut self, from: &Accumulators, slots: &[u32], groups: usize) {
         for (into, from) in self.columns.iter_mut().zip(&from.columns) {
             place(&mut into.cells, &from.cells, Cell::EMPTY, slots, groups);
+            place(&mut into.moments, &from.moments, Moments::EMPTY, slots, if into.spec.moments { groups } else { 0 });
         }
         place(&mut self.counts, &from.counts, 0, slots, if from.counts.is_empty() { 0 } else { groups });
     }
@@ -98,17 +125,23 @@ impl Accumulators {
     pub fn copy(&mut self, from: &Accumulators) {
         for (into, from) in self.columns.iter_mut().zip(&from.columns) {
             into.cells.clone_from(&from.cells);
+            into.moments.clone_from(&from.moments);
         }
         self.counts.clone_from(&from.counts);
     }
 
-    /// The cells of column `column` in `slots`.
-    pub fn cells(&self, column: usize, slots: &Slots<'_>) -> Cow<'_, [Cell]> {
-        let cells = &self.columns[column].cells;
-        match slots {
-            Slots::Range(range) => Cow::Borrowed(&cells[range.clone()]),
-            Slots::List(list) => Cow::Owned(list.iter().map(|&slot| cells[slot as usize]).collect()),
-        }
+    /// The cells of each column in `slots`.
+    pub fn cells(&self, slots: &Slots<'_>) -> Vec<Cow<'_, [Cell]>> {
+        self.columns.iter().map(|column| slots.of(&column.cells)).collect()
+    }
+
+    /// The moments of each column in `slots`; none of a column that has none.
+    pub fn moments(&self, slots: &Slots<'_>) -> Vec<Cow<'_, [Moments]>> {
+        let moments = self.columns.iter().map(|column| match column.spec.moments {
+            true => slots.of(&column.moments),
+            false => Cow::Borrowed(&[][..]),
+        });
+        moments.collect()
     }
 
     /// Rows counted in group `slot`.
@@ -129,6 +162,8 @@ impl Accumulators {
         for column in &mut self.columns {
             let used = groups.min(column.cells.len());
             column.cells[..used].fill(Cell::EMPTY);
+            let used = groups.min(column.moments.len());
+            column.moments[..used].fill(Moments::EMPTY);
         }
         let used = groups.min(self.counts.len());
         self.counts[..used].fill(0);

@@ -270,9 +270,8 @@ impl Window {
             let mut columns = self.keys.decode(keys, &slots)?;
             columns.push(timestamps(start, rows, self.unit));
             columns.push(timestamps(end, rows, self.unit));
-            let cells: Vec<_> = (0..self.aggregates.columns.len()).map(|column| groups.cells(column, &slots)).collect();
-            let cells: Vec<_> = cells.iter().map(AsRef::as_ref).collect();
-            columns.extend(self.aggregates.finish(&cells, slots.map(|slot| groups.count(slot) as i64))?);
+            let rows_of = slots.map(|slot| groups.count(slot) as i64);
+            columns.extend(self.aggregates.finish(&groups.cells(&slots), &groups.moments(&slots), rows_of)?);
             let records = RecordBatch::try_new(self.schema(), columns)?;
             // The event time of a result is the last instant of its window, as in Flink.
             let time = end.saturating_sub(1);

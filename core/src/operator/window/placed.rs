@@ -1,7 +1,7 @@
 //! The way of rows into cells: over the GPU where that costs less.
 
+use thalweg_kernels::Cell;
 use thalweg_kernels::placement::{Accumulator, Devices};
-use thalweg_kernels::{Bits, Cell};
 
 use crate::operator::aggregate::{Lane, ValueColumn, Values};
 
@@ -21,7 +21,7 @@ impl Placed {
 
     /// Adds each row to the cell `slots[row]`, by the time of [`Placed::settle`].
     pub fn accumulate(&mut self, cells: &mut [Cell], slots: &[u32], values: &Values) {
-        let validity = values.nulls().map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() });
+        let validity = values.validity();
         match (self, values) {
             (Placed::Float(placed), Values::Float(array)) => placed.accumulate(cells, slots, array.values(), validity),
             (Placed::Int(placed), Values::Int(array)) => placed.accumulate(cells, slots, array.values(), validity),
