@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
@@ -27,6 +27,9 @@ pub struct Send {
     /// Bytes that a connection sends in its turn; everything if there is one connection.
     #[arg(long, default_value_t = usize::MAX)]
     piece: usize,
+    /// Sends so many lines of the file instead, each a datagram, each time a line comes on standard input.
+    #[arg(long, default_value_t = 0)]
+    datagrams: usize,
     /// Sends events at this rate instead, each when it is due.
     #[arg(long, default_value_t = 0)]
     rate: u64,
@@ -45,6 +48,9 @@ const NAP: Duration = Duration::from_micros(100);
 pub fn run(send: &Send) -> Result<()> {
     let bytes = send.file.as_ref().map(fs::read).transpose()?;
     println!("ready");
+    if let (Some(bytes), 1..) = (&bytes, send.datagrams) {
+        return in_datagrams(&send.to, bytes, send.datagrams);
+    }
     for _ in std::io::stdin().lines() {
         let mut sockets = (0..send.clients).map(|_| connect(&send.to)).collect::<Result<Vec<_>>>()?;
         match &bytes {
@@ -82,6 +88,20 @@ fn in_turns(sockets: &mut [TcpStream], bytes: &[u8], piece: usize) -> Result<()>
                 sent = true;
             }
         }
+    }
+    Ok(())
+}
+
+/// Sends `burst` lines on each order, going through the file again and again.
+fn in_datagrams(to: &str, bytes: &[u8], burst: usize) -> Result<()> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    socket.connect(to)?;
+    let mut lines = bytes.split_inclusive(|byte| *byte == b'\n').cycle();
+    for _ in std::io::stdin().lines() {
+        for line in lines.by_ref().take(burst) {
+            socket.send(line)?;
+        }
+        println!("{burst}");
     }
     Ok(())
 }
@@ -131,6 +151,11 @@ impl Sender {
     pub fn of_file(to: &str, file: &Path, crowd: Crowd) -> Result<Sender> {
         let Crowd { clients, piece } = crowd;
         Sender::start(to, &["--file", &file.display().to_string(), "--clients", &clients.to_string(), "--piece", &piece.to_string()])
+    }
+
+    /// A sender of the lines of `file` as datagrams, `burst` of them on each command.
+    pub fn of_datagrams(to: &str, file: &Path, burst: usize) -> Result<Sender> {
+        Sender::start(to, &["--file", &file.display().to_string(), "--datagrams", &burst.to_string()])
     }
 
     /// A sender of events at a rate.

@@ -54,6 +54,8 @@ pub(super) struct Uring {
     /// Operations that were cancelled while the kernel did not have them.
     cancelled: Vec<u64>,
     recv: RecvBuffers,
+    /// Whether datagrams are received: each takes a buffer, of which it touches little.
+    datagrams: bool,
     envelope: Envelope,
     read: Option<ReadBuffers>,
     scratch: Vec<cqueue::Entry>,
@@ -95,6 +97,7 @@ impl Uring {
             starved: VecDeque::new(),
             cancelled: Vec::new(),
             recv,
+            datagrams: false,
             envelope: Envelope::new(),
             read: None,
             scratch: Vec::with_capacity(COMPLETIONS as usize),
@@ -268,6 +271,7 @@ impl Io for Uring {
                 (file, Kind::Read { slot, offset, len: len.min(READ_BUFFER_BYTES) as u32 })
             }
         };
+        self.datagrams |= matches!(kind, Kind::Datagrams);
         self.ops.insert(token.0, Pending { fd, kind, cancelled: false });
         self.arm(token.0)
     }
@@ -287,7 +291,7 @@ impl Io for Uring {
 
     fn wait(&mut self, timeout: Duration, out: &mut Vec<Completion>) -> Result<()> {
         let before = out.len();
-        self.recv.provide_up_to(self.ops.len().max(WARM_BUFFERS));
+        self.recv.provide_up_to(if self.datagrams { RECV_BUFFERS.into() } else { self.ops.len().max(WARM_BUFFERS) });
         self.resume()?;
         self.drain(out)?;
         if out.len() == before || !self.ring.submission().is_empty() {
