@@ -52,12 +52,12 @@ def test_every_group_of_every_window_has_the_answer_of_the_definition(size: int,
 
 def test_tumbling_agrees_with_polars(payments: pa.Table) -> None:
     windows = tw.from_arrow(payments).event_time("ts").window(tw.tumbling("1s"), by="card")
-    ours = windows.agg(n=tw.count(), total=tw.sum("amount"), spread=tw.std("amount"))
-    ours = ours.collect().to_polars().sort("window_start", "card")
+    results = windows.agg(n=tw.count(), total=tw.sum("amount"), spread=tw.std("amount"))
+    ours = results.collect().to_polars().sort("window_start", "card")
     frame = pl.DataFrame(payments).with_columns(window_start=pl.col("ts").dt.truncate("1s"))
     amount = pl.col("amount")
-    theirs = frame.group_by("window_start", "card").agg(n=pl.len().cast(pl.Int64), total=amount.sum(), spread=amount.std())
-    theirs = theirs.sort("window_start", "card")
+    groups = frame.group_by("window_start", "card")
+    theirs = groups.agg(n=pl.len().cast(pl.Int64), total=amount.sum(), spread=amount.std()).sort("window_start", "card")
     assert ours["n"].to_list() == theirs["n"].to_list()
     assert ours["card"].to_list() == theirs["card"].to_list()
     assert ours["total"].fill_null(0).to_list() == pytest.approx(theirs["total"].to_list(), rel=1e-12)
