@@ -77,67 +77,17 @@ fn ends(byte: u8) -> bool {
     matches!(byte, b',' | b'}')
 }
 
-/// The short number without sign at `at`.
+/// The short number at `at`, behind its sign, as significand, how many of its digits are behind the point, and its end.
 #[inline(always)]
-fn short<T: Text>(how: T, text: &[u8], at: usize) -> Option<Decimal> {
+fn short<T: Text>(how: T, text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize)> {
     let window = window(text, at)?;
-    let number = how.decimal(window)?;
-    ends(window[number.length]).then_some(number)
+    let Decimal { magnitude, fraction, length } = how.decimal(window)?;
+    ends(window[length]).then_some((Digits { negative, magnitude, end: at + length }, fraction))
 }
 
-/// The integer at `at`. `None` if it has a fraction or an exponent, no digits or more than 19, or is not followed at once
-/// by a comma or a brace, or lies near the end of `text`.
-#[inline(always)]
-pub(super) fn integer<T: Text>(how: T, text: &[u8], at: usize) -> Option<Digits> {
-    // A sign is looked for only after digits: the column that has none does without the branch.
-    match unsigned_integer(how, text, at, false) {
-        None => unsigned_integer(how, text, after_minus(text, at)?, true),
-        found => found,
-    }
-}
-
-#[inline(always)]
-fn unsigned_integer<T: Text>(how: T, text: &[u8], at: usize, negative: bool) -> Option<Digits> {
-    match short(how, text, at) {
-        Some(Decimal { magnitude, fraction: 0, length }) => Some(Digits { negative, magnitude, end: at + length }),
-        Some(_) => None,
-        None => long_integer(text, at, negative),
-    }
-}
-
-/// The decimal at `at` as sign and significand, how many of its digits are behind the point, and its end.
-/// `None` in the cases of [`integer`], save that it may have a fraction.
-#[inline(always)]
-fn decimal<T: Text>(how: T, text: &[u8], at: usize) -> Option<(Digits, usize)> {
-    match unsigned_decimal(how, text, at, false) {
-        None => unsigned_decimal(how, text, after_minus(text, at)?, true),
-        found => found,
-    }
-}
-
-#[inline(always)]
-fn unsigned_decimal<T: Text>(how: T, text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize)> {
-    match short(how, text, at) {
-        Some(Decimal { magnitude, fraction, length }) => Some((Digits { negative, magnitude, end: at + length }, fraction)),
-        None => long_decimal(text, at, negative),
-    }
-}
-
-#[inline(always)]
-fn after_minus(text: &[u8], at: usize) -> Option<usize> {
-    (*text.get(at)? == b'-').then_some(at + 1)
-}
-
-/// [`integer`] of any length.
+/// [`short`] for parts of any length, up to 19 digits in all.
 #[inline(never)]
-fn long_integer(text: &[u8], at: usize, negative: bool) -> Option<Digits> {
-    let (magnitude, length, end) = digits(text, at, 0, 0)?;
-    (length > 0 && text.get(end).copied().is_some_and(ends)).then_some(Digits { negative, magnitude, end })
-}
-
-/// [`decimal`] for parts of any length.
-#[inline(never)]
-fn long_decimal(text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize)> {
+fn long(text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize)> {
     let (mut magnitude, whole, mut end) = digits(text, at, 0, 0)?;
     let mut fraction = 0;
     if whole > 0 && text.get(end) == Some(&b'.') {
@@ -148,6 +98,32 @@ fn long_decimal(text: &[u8], at: usize, negative: bool) -> Option<(Digits, usize
         }
     }
     (whole > 0 && text.get(end).copied().is_some_and(ends)).then_some((Digits { negative, magnitude, end }, fraction))
+}
+
+/// The decimal at `at` as sign and significand, and how many of its digits are behind the point. `None` if it has an exponent,
+/// no digits or more than 19, or is not followed at once by a comma or a brace, or lies near the end of `text`.
+#[inline(always)]
+fn decimal<T: Text>(how: T, text: &[u8], at: usize) -> Option<(Digits, usize)> {
+    // A sign is looked for only after digits: the column that has none does without the branch.
+    if let Some(found) = short(how, text, at, false) {
+        return Some(found);
+    }
+    if *text.get(at)? != b'-' {
+        return long(text, at, false);
+    }
+    match short(how, text, at + 1, true) {
+        None => long(text, at + 1, true),
+        found => found,
+    }
+}
+
+/// The integer at `at`. `None` in the cases of [`decimal`], and if it has a fraction.
+#[inline(always)]
+pub(super) fn integer<T: Text>(how: T, text: &[u8], at: usize) -> Option<Digits> {
+    match decimal(how, text, at)? {
+        (digits, 0) => Some(digits),
+        _ => None,
+    }
 }
 
 /// The `f64` at `at` and its end; `None` where the exact path does not apply.

@@ -160,14 +160,17 @@ impl Accumulators {
     /// Empties the first `groups` groups, the only ones in use.
     pub fn clear(&mut self, groups: usize) {
         for column in &mut self.columns {
-            let used = groups.min(column.cells.len());
-            column.cells[..used].fill(Cell::EMPTY);
-            let used = groups.min(column.moments.len());
-            column.moments[..used].fill(Moments::EMPTY);
+            clear(&mut column.cells, Cell::EMPTY, groups);
+            clear(&mut column.moments, Moments::EMPTY, groups);
         }
-        let used = groups.min(self.counts.len());
-        self.counts[..used].fill(0);
+        clear(&mut self.counts, 0, groups);
     }
+}
+
+/// Empties the first `groups` values, or all if there are fewer.
+fn clear<T: Copy>(values: &mut [T], empty: T, groups: usize) {
+    let used = groups.min(values.len());
+    values[..used].fill(empty);
 }
 
 /// Makes room for `groups` groups.

@@ -320,6 +320,9 @@ impl Operator for Window {
         let explain = |column| Placed::new(&self.devices, column).explain(EXPLAINED_GROUPS);
         let mut kernels: Vec<String> = self.aggregates.columns.iter().map(explain).collect();
         kernels.dedup();
+        if self.aggregates.columns.iter().any(|column| column.moments) {
+            kernels.push(format!("moments on {}", cpu_only()));
+        }
         // Rows are counted where they are: to send their slots anywhere costs more.
         Some(if kernels.is_empty() { cpu_only() } else { kernels.join("; ") })
     }
