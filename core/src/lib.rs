@@ -71,7 +71,10 @@ pub use error::{Error, Kind, Result};
 pub use expr::{Expression, col, lit};
 pub use format::Format;
 pub use metrics::Metrics;
-pub use operator::aggregate::{Aggregate, count, count_of, max, mean, min, std, sum, var, zscore};
+pub use operator::aggregate::{
+    Aggregate, approx_distinct, arg_max, arg_min, collect, corr, count, count_distinct, count_of, covar, delta, first, histogram, last,
+    max, mean, median, min, quantile, rate, rate_of, std, sum, top_k, var, zscore,
+};
 pub use operator::detect::{Detection, ewma};
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{Pipeline, Running};

@@ -49,6 +49,11 @@ pub(crate) struct KeyColumn {
 }
 
 impl KeyColumn {
+    /// How many rows.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
     /// The keys of `rows`, in that order.
     pub fn take(&self, rows: &UInt32Array) -> Result<KeyColumn> {
         let column = self.column.as_ref().map(|column| take(column, rows, None)).transpose()?;

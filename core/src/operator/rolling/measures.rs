@@ -5,19 +5,18 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array, PrimitiveArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
 use thalweg_kernels::{
     Bits, Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns, Value,
     rolling_moments, rolling_order, rolling_sums,
 };
 
 use crate::error::{Error, Result};
-use crate::operator::aggregate::{Aggregate, Function, Lane, ValueColumn, Values};
-use crate::operator::keys::column_index;
+use crate::operator::aggregate::{Aggregate, Function, Inputs, Lane, Values};
 
 /// The aggregates of one operator with the state of their windows.
 pub(super) struct Measures {
-    columns: Vec<ValueColumn>,
+    inputs: Inputs,
     groups: Vec<Group>,
     fields: Vec<Field>,
 }
@@ -51,7 +50,7 @@ enum Kind {
 }
 
 impl Kind {
-    fn of(function: Function, lane: Lane) -> Kind {
+    fn of(function: &Function, lane: Lane) -> Kind {
         match (function, lane) {
             (Function::Min | Function::Max, _) => Kind::Order,
             (Function::Sum, Lane::Int) => Kind::Sums,
@@ -72,23 +71,32 @@ impl Kind {
 impl Measures {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or its type does not fit the function.
-    pub fn new(aggregates: &[Aggregate], schema: &Schema, extent: Extent) -> Result<Measures> {
-        let mut measures = Measures { columns: Vec::new(), groups: Vec::new(), fields: Vec::new() };
+    pub fn new(aggregates: &[Aggregate], schema: &SchemaRef, extent: Extent) -> Result<Measures> {
+        let mut measures = Measures { inputs: Inputs::new(schema), groups: Vec::new(), fields: Vec::new() };
         let mut kinds: Vec<(Option<usize>, Kind)> = Vec::new();
         for aggregate in aggregates {
-            let function = aggregate.function;
-            let column =
-                aggregate.column.as_ref().map(|name| measures.column(aggregate, column_index(schema, name)?, schema)).transpose()?;
-            let value = column.map(|column| &measures.columns[column]);
-            let lane = value.map_or(Lane::Int, |value| value.lane);
-            let data_type = match (function, value) {
+            let function = &aggregate.function;
+            if !is_rolling(function) {
+                return Err(Error::config(format!(
+                    "{aggregate}: rolling windows know count, sum, mean, min, max, var, std and zscore; use windows of time for others"
+                )));
+            }
+            let (column, lane) = match (&aggregate.column, &aggregate.condition) {
+                (Some(name), _) => {
+                    let (input, lane) = measures.inputs.numbers(aggregate, name)?;
+                    (Some(input), lane)
+                }
+                (None, Some(_)) => (Some(measures.inputs.marks(aggregate)?), Lane::Int),
+                (None, None) => (None, Lane::Int),
+            };
+            let data_type = match (function, &aggregate.column) {
                 (Function::Count, _) | (_, None) => DataType::Int64,
                 (Function::Sum, Some(_)) if lane == Lane::Int => DataType::Int64,
-                (Function::Min | Function::Max, Some(value)) => value.data_type.clone(),
+                (Function::Min | Function::Max, Some(name)) => measures.inputs.data_type(name)?,
                 _ => DataType::Float64,
             };
-            let measure = Measure { function, place: measures.fields.len() };
-            measures.fields.push(Field::new(aggregate.name(), data_type, function != Function::Count));
+            let measure = Measure { function: function.clone(), place: measures.fields.len() };
+            measures.fields.push(Field::new(aggregate.name(), data_type, *function != Function::Count));
             let kind = (column, Kind::of(function, lane));
             match kinds.iter().position(|known| *known == kind) {
                 Some(group) => measures.groups[group].results.push(measure),
@@ -99,15 +107,6 @@ impl Measures {
             }
         }
         Ok(measures)
-    }
-
-    /// The value column for schema column `index`, made on first use.
-    fn column(&mut self, aggregate: &Aggregate, index: usize, schema: &Schema) -> Result<usize> {
-        let column = ValueColumn::new(aggregate, index, schema.field(index).data_type())?;
-        Ok(self.columns.iter().position(|column| column.index == index).unwrap_or_else(|| {
-            self.columns.push(column);
-            self.columns.len() - 1
-        }))
     }
 
     /// The fields of the results, in order.
@@ -133,7 +132,7 @@ impl Measures {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if an unsigned value or a sum of integers does not fit `int64`.
     pub fn answer(&mut self, records: &RecordBatch, slots: &[u32], keys: usize, times: &[i64]) -> Result<Vec<ArrayRef>> {
-        let values = self.columns.iter().map(|column| column.values(records)).collect::<Result<Vec<_>>>()?;
+        let values = self.inputs.values(records, &ScalarBuffer::from(Vec::new()))?;
         let mut answers: Vec<Option<ArrayRef>> = vec![None; self.fields.len()];
         for group in &mut self.groups {
             group.windows.reserve_slots(keys);
@@ -151,6 +150,12 @@ impl Measures {
         };
         answers.into_iter().flatten().zip(&self.fields).map(typed).collect()
     }
+}
+
+/// Whether the kernels of rolling windows answer a function.
+fn is_rolling(function: &Function) -> bool {
+    use Function::{Count, Max, Mean, Min, Std, Sum, Var, Zscore};
+    matches!(function, Count | Sum | Mean | Min | Max | Var | Std | Zscore)
 }
 
 /// What a kernel is given.
@@ -216,8 +221,8 @@ impl Windows {
                 Ok(order::<Int64Type>(windows, &rows.with(array.values(), array.nulls()), results))
             }
             (Windows::Sums(windows), Some(Values::Int(array))) => sums(windows, &rows.with(array.values(), array.nulls()), results),
-            (Windows::Order(_) | Windows::Sums(_), _) => {
-                unreachable!("rows alone have moments only, and sums that are not moments are of integers")
+            _ => {
+                unreachable!("values are numbers, rows alone have moments only, and sums that are not moments are of integers")
             }
         }
     }
@@ -250,7 +255,7 @@ fn moments(windows: &mut RollingMoments, rows: &RollingRows<'_>, results: &[Meas
         Function::Var => column(&variances, at_least(2, &counts)),
         Function::Std => column(&deviations, at_least(2, &counts)),
         Function::Zscore => column(&scores, scored.clone()),
-        Function::Count | Function::Min | Function::Max => Arc::new(counts.iter().map(|&count| i64::from(count)).collect::<Int64Array>()),
+        _ => Arc::new(counts.iter().map(|&count| i64::from(count)).collect::<Int64Array>()),
     };
     results.iter().map(answer).collect()
 }

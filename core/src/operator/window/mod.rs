@@ -4,24 +4,21 @@
 //! panes are combined and its groups put out, in the order in which their keys first came. A key is forgotten
 //! when it leaves the last open pane.
 
-mod accumulators;
 mod pane;
-mod placed;
 mod sliding;
 mod stacks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, PrimitiveArray, RecordBatch, UInt32Array};
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Field, Schema, SchemaRef};
-use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
-use crate::operator::aggregate::{Aggregate, Aggregates};
+use crate::operator::aggregate::{Accumulators, Aggregate, Aggregates, Placed, Spans};
 use crate::operator::devices::{Devices, cpu_only};
 use crate::operator::event_time::timed;
 use crate::operator::keys::{KeyColumns, Keys, Slots};
@@ -29,9 +26,7 @@ use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
-use accumulators::Accumulators;
 use pane::{Pane, Rows, Sorter};
-use placed::Placed;
 use sliding::Sliding;
 
 /// Tumbling and hopping windows, see the [module documentation](self).
@@ -57,6 +52,8 @@ pub struct Window {
     devices: Devices,
     sorter: Sorter,
     slots: Vec<u32>,
+    /// Rows that came so far: their numbers in order of arrival.
+    sequence: u64,
 }
 
 /// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
@@ -102,6 +99,7 @@ impl Window {
             devices: devices.clone(),
             sorter: Sorter::default(),
             slots: Vec::new(),
+            sequence: 0,
             keys,
             aggregates,
         })
@@ -117,10 +115,10 @@ impl Window {
         self.panes.length
     }
 
-    /// Takes out the rows that are late and those that only some of their windows can still count.
-    fn admit(&mut self, batch: Batch, time: &EventTime, out: &mut Output) -> Result<Option<Batch>> {
+    /// Takes rows in, except those that are late.
+    fn admit(&mut self, batch: Batch, time: &EventTime, out: &mut Output) -> Result<()> {
         if time.watermarks.is_none() && time.earliest > self.watermark {
-            return Ok(Some(batch));
+            return self.add(&batch.records, time, None);
         }
         let (mut keep, mut late) = (vec![true; batch.rows()], vec![false; batch.rows()]);
         let mut amendments: BTreeMap<i64, Vec<u32>> = BTreeMap::new();
@@ -138,16 +136,17 @@ impl Window {
                 }
             }
         }
-        for (window, rows) in amendments {
-            self.amend(window, &batch, time, rows)?;
-        }
         if late.contains(&true) {
             out.late.push(batch.clone().filter(&BooleanArray::from(late))?);
         }
-        let mut kept = batch.filter(&BooleanArray::from(keep))?;
+        let kept = batch.clone().filter(&BooleanArray::from(keep))?;
         // The bounds may be those of rows that are gone; panes of theirs must not be opened again.
-        kept.time = kept.time.map(|time| timed(time.times));
-        Ok((kept.rows() > 0).then_some(kept))
+        if let Some(time) = kept.time.map(|time| timed(time.times)) {
+            self.add(&kept.records, &time, None)?;
+        }
+        // Of rows of one time in one partition, those that fewer windows can count came later: so all are taken in the order in
+        // which they came.
+        amendments.into_iter().try_for_each(|(window, rows)| self.amend(window, &batch, time, rows))
     }
 
     fn first_open_window(&self, event_time: i64, watermark: i64) -> Admission {
@@ -178,7 +177,7 @@ impl Window {
         if time.times.is_empty() {
             return Ok(());
         }
-        let rows = Rows::new(records, &mut self.keys, &self.aggregates)?;
+        let rows = Rows::new(records, time, &mut self.keys, &self.aggregates)?;
         let (mut sorter, panes) = (std::mem::take(&mut self.sorter), self.panes);
         let bounds = (time.earliest, time.latest);
         let added = sorter.by_pane(&panes, &time.times, bounds, &rows, |pane, rows| self.add_to_pane(pane, rows, amends));
@@ -199,7 +198,9 @@ impl Window {
             None => self.open.entry(pane).or_insert_with(new),
             Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
         };
-        pane.add(rows, &mut self.slots)
+        let sequence = self.sequence;
+        self.sequence += rows.len() as u64;
+        pane.add(rows, sequence, &mut self.slots)
     }
 
     fn over_bound(&self, bytes: usize) -> Error {
@@ -263,18 +264,18 @@ impl Window {
 
     /// Puts out the results of the groups in `slots` of one window.
     fn emit(&self, window: i64, keys: &Keys, groups: &Accumulators, slots: &Slots<'_>, out: &mut Output) -> Result<()> {
-        let (start, end) = self.panes.bounds(window);
+        let bounds = self.panes.bounds(window);
         for first in (0..slots.len()).step_by(RESULT_ROWS) {
             let slots = slots.part(first..slots.len().min(first + RESULT_ROWS));
             let rows = slots.len();
+            let spans = Spans::same(bounds, rows, self.unit);
             let mut columns = self.keys.decode(keys, &slots)?;
-            columns.push(timestamps(start, rows, self.unit));
-            columns.push(timestamps(end, rows, self.unit));
-            let rows_of = slots.map(|slot| groups.count(slot) as i64);
-            columns.extend(self.aggregates.finish(&groups.cells(&slots), &groups.moments(&slots), rows_of)?);
+            let results = self.aggregates.finish(groups, &slots, &spans)?;
+            columns.extend(spans.columns());
+            columns.extend(results);
             let records = RecordBatch::try_new(self.schema(), columns)?;
             // The event time of a result is the last instant of its window, as in Flink.
-            let time = end.saturating_sub(1);
+            let time = bounds.1.saturating_sub(1);
             let time = EventTime { times: vec![time; rows].into(), watermarks: None, earliest: time, latest: time };
             out.batches.push(Batch { time: Some(time), ..Batch::new(records, 0, 0) });
         }
@@ -294,9 +295,7 @@ impl Operator for Window {
         let Some(time) = batch.time.clone() else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
-        let Some(batch) = self.admit(batch, &time, out)? else { return Ok(()) };
-        let time = batch.time.as_ref().unwrap_or(&time);
-        self.add(&batch.records, time, None)
+        self.admit(batch, &time, out)
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
@@ -320,8 +319,9 @@ impl Operator for Window {
         let explain = |column| Placed::new(&self.devices, column).explain(EXPLAINED_GROUPS);
         let mut kernels: Vec<String> = self.aggregates.columns.iter().map(explain).collect();
         kernels.dedup();
-        if self.aggregates.columns.iter().any(|column| column.moments) {
-            kernels.push(format!("moments on {}", cpu_only()));
+        let tables = self.aggregates.tables_in_words();
+        if !tables.is_empty() {
+            kernels.push(format!("{} on {}", tables.join(", "), cpu_only()));
         }
         // Rows are counted where they are: to send their slots anywhere costs more.
         Some(if kernels.is_empty() { cpu_only() } else { kernels.join("; ") })
@@ -342,15 +342,4 @@ fn output_schema(keys: &KeyColumns, aggregates: &Aggregates, unit: Unit) -> Resu
         }
     }
     Ok(Arc::new(Schema::new(fields)))
-}
-
-fn timestamps(value: i64, rows: usize, unit: Unit) -> ArrayRef {
-    fn repeat<T: ArrowPrimitiveType<Native = i64>>(value: i64, rows: usize) -> ArrayRef {
-        Arc::new(PrimitiveArray::<T>::from_value(value, rows))
-    }
-    match unit {
-        Unit::Millisecond => repeat::<TimestampMillisecondType>(value, rows),
-        Unit::Microsecond => repeat::<TimestampMicrosecondType>(value, rows),
-        Unit::Nanosecond => repeat::<TimestampNanosecondType>(value, rows),
-    }
 }

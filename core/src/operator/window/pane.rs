@@ -9,10 +9,9 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use thalweg_kernels::{assign_panes, order_by_part};
 
-use super::accumulators::Accumulators;
-use super::placed::Placed;
+use crate::batch::EventTime;
 use crate::error::Result;
-use crate::operator::aggregate::{Aggregates, Values};
+use crate::operator::aggregate::{Accumulators, Aggregates, Placed, Values};
 use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, KeyColumns, Keys};
 use crate::window::Panes;
@@ -27,15 +26,14 @@ pub(super) struct Pane {
 impl Pane {
     pub fn new(keys: &KeyColumns, aggregates: &Aggregates, devices: &Devices) -> Pane {
         let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
-        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(&aggregates.columns), placed }
+        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed }
     }
 
-    /// Takes rows in; `slots` is room for the slots of theirs.
-    pub fn add(&mut self, rows: &Rows, slots: &mut Vec<u32>) -> Result<()> {
+    /// Takes rows in, the first of which is number `sequence` in order of arrival; `slots` is room for the slots of theirs.
+    pub fn add(&mut self, rows: &Rows, sequence: u64, slots: &mut Vec<u32>) -> Result<()> {
         self.keys.assign(&rows.keys, slots)?;
         self.accumulators.reserve(self.keys.slots());
-        self.accumulators.accumulate(slots, &rows.values, &mut self.placed);
-        Ok(())
+        self.accumulators.accumulate(slots, &rows.values, sequence, &mut self.placed)
     }
 
     /// Completes the accumulators: rows may be on their way over the GPU until then.
@@ -62,9 +60,13 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub fn new(records: &RecordBatch, keys: &mut KeyColumns, aggregates: &Aggregates) -> Result<Rows> {
-        let values = aggregates.columns.iter().map(|column| column.values(records)).collect::<Result<Vec<_>>>()?;
-        Ok(Rows { keys: keys.encode(records)?, values })
+    pub fn new(records: &RecordBatch, time: &EventTime, keys: &mut KeyColumns, aggregates: &Aggregates) -> Result<Rows> {
+        Ok(Rows { keys: keys.encode(records)?, values: aggregates.values(records, &time.times)? })
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.keys.len()
     }
 
     /// The rows that `selection` leaves out, and those that it selects.

@@ -1,9 +1,9 @@
 //! Windows of several panes: complete panes brought to one set of slots and combined.
 
-use super::accumulators::Accumulators;
 use super::pane::Pane;
 use super::stacks::Stacks;
 use crate::error::Result;
+use crate::operator::aggregate::Accumulators;
 use crate::operator::keys::Keys;
 
 /// Accumulators that are kept: a stream's time may jump, and then as many panes go as a window has.

@@ -6,7 +6,7 @@
 //! Source: Tangwongsan, Hirzel, Schneider, "Low-Latency Sliding-Window Aggregation in Worst-Case Constant
 //! Time", DEBS 2017, which calls it Two-Stacks.
 
-use super::accumulators::Accumulators;
+use crate::operator::aggregate::Accumulators;
 
 /// The panes of the current window, whose groups have the same slots in all of them.
 pub(super) struct Stacks {

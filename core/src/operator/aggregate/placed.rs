@@ -3,16 +3,17 @@
 use thalweg_kernels::Cell;
 use thalweg_kernels::placement::{Accumulator, Devices};
 
-use crate::operator::aggregate::{Lane, ValueColumn, Values};
+use super::resolve::CellColumn;
+use super::{Lane, Values};
 
 /// What takes the rows of one value column into the cells of a pane.
-pub(super) enum Placed {
+pub(crate) enum Placed {
     Float(Accumulator<f64>),
     Int(Accumulator<i64>),
 }
 
 impl Placed {
-    pub fn new(devices: &Devices, column: &ValueColumn) -> Placed {
+    pub fn new(devices: &Devices, column: &CellColumn) -> Placed {
         match column.lane {
             Lane::Float => Placed::Float(Accumulator::new(devices, column.want)),
             Lane::Int => Placed::Int(Accumulator::new(devices, column.want)),

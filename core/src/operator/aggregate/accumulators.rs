@@ -1,0 +1,255 @@
+//! The accumulators of some groups: a column of cells for each input that is counted, summed or ordered, and the tables of all
+//! other states.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
+use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
+use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, resize_table};
+
+use super::resolve::CellColumn;
+use super::table::Table;
+use super::{Aggregates, Lane, Placed, Values};
+use crate::error::Result;
+use crate::operator::keys::Slots;
+use crate::time::Unit;
+
+/// See the [module documentation](self). Groups beyond those that rows have reached are empty.
+pub(crate) struct Accumulators {
+    columns: Vec<Column>,
+    tables: Vec<Box<dyn Table>>,
+    /// Rows that no column has counted: all of them if there is no column, else those where the first column's input is null.
+    /// Empty until there is one.
+    counts: Vec<u64>,
+}
+
+struct Column {
+    spec: CellColumn,
+    cells: Vec<Cell>,
+}
+
+impl Column {
+    fn new(spec: &CellColumn) -> Column {
+        Column { spec: spec.clone(), cells: Vec::new() }
+    }
+
+    fn combine(&mut self, from: &[Cell]) {
+        grow(&mut self.cells, from.len(), Cell::EMPTY);
+        self.combine_at(0, from);
+    }
+
+    fn combine_at(&mut self, start: usize, from: &[Cell]) {
+        let cells = &mut self.cells[start..start + from.len()];
+        match self.spec.lane {
+            Lane::Float => combine::<f64>(cells, from),
+            Lane::Int => combine::<i64>(cells, from),
+        }
+    }
+}
+
+impl Accumulators {
+    pub fn new(aggregates: &Aggregates) -> Accumulators {
+        Accumulators {
+            columns: aggregates.columns.iter().map(Column::new).collect(),
+            tables: aggregates.tables.iter().map(|table| table.empty()).collect(),
+            counts: Vec::new(),
+        }
+    }
+
+    /// Accumulators of the same columns, without groups.
+    pub fn empty(&self) -> Accumulators {
+        Accumulators {
+            columns: self.columns.iter().map(|column| Column::new(&column.spec)).collect(),
+            tables: self.tables.iter().map(|table| table.empty()).collect(),
+            counts: Vec::new(),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let cells: usize = self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum();
+        let tables: usize = self.tables.iter().map(|table| table.bytes()).sum();
+        cells + tables + self.counts.capacity() * size_of::<u64>()
+    }
+
+    /// Makes room for `groups` groups.
+    pub fn reserve(&mut self, groups: usize) {
+        self.columns.iter_mut().for_each(|column| grow(&mut column.cells, groups, Cell::EMPTY));
+        self.tables.iter_mut().for_each(|table| table.reserve(groups));
+        if self.columns.is_empty() || !self.counts.is_empty() {
+            grow(&mut self.counts, groups, 0);
+        }
+    }
+
+    /// Takes rows into the groups `slots`, for which there must be room. `values` are all inputs of the rows, cells get theirs by
+    /// way of `placed`; `sequence` is the number of the first row in order of arrival. Counts and sums are complete once
+    /// [`Accumulators::settle`] was called.
+    ///
+    /// # Errors
+    /// If Arrow cannot convert a column, which would be a defect.
+    pub fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64, placed: &mut [Placed]) -> Result<()> {
+        for (column, placed) in self.columns.iter_mut().zip(placed) {
+            placed.accumulate(&mut column.cells, slots, &values[column.spec.input]);
+        }
+        for table in &mut self.tables {
+            table.accumulate(slots, values, sequence)?;
+        }
+        match self.columns.first().map(|column| (values[column.spec.input].nulls(), column.cells.len())) {
+            None => accumulate_count(&mut self.counts, slots),
+            Some((None, _)) => {}
+            Some((Some(nulls), groups)) => {
+                grow(&mut self.counts, groups, 0);
+                let null_slots: Vec<u32> = slots.iter().zip(nulls.iter()).filter(|(_, valid)| !valid).map(|(slot, _)| *slot).collect();
+                accumulate_count(&mut self.counts, &null_slots);
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes the cells whose rows went by way of `placed`.
+    pub fn settle(&mut self, placed: &mut [Placed]) {
+        self.columns.iter_mut().zip(placed).for_each(|(column, placed)| placed.settle(&mut column.cells));
+    }
+
+    /// Adds the groups of `from` to those in the same slots here.
+    pub fn combine(&mut self, from: &Accumulators) {
+        self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.combine(&from.cells));
+        self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.combine(from.as_ref()));
+        if !from.counts.is_empty() {
+            grow(&mut self.counts, from.counts.len(), 0);
+            combine_count(&mut self.counts[..from.counts.len()], &from.counts);
+        }
+    }
+
+    /// Becomes the groups of `from` in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
+    pub fn place(&mut self, from: &Accumulators, slots: &[u32], groups: usize) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            place(&mut into.cells, &from.cells, Cell::EMPTY, slots, groups);
+        }
+        self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.place(from.as_ref(), slots, groups));
+        place(&mut self.counts, &from.counts, 0, slots, if from.counts.is_empty() { 0 } else { groups });
+    }
+
+    /// Becomes a copy of `from`, in the memory that is here.
+    pub fn copy(&mut self, from: &Accumulators) {
+        self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.cells.clone_from(&from.cells));
+        self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.copy(from.as_ref()));
+        self.counts.clone_from(&from.counts);
+    }
+
+    /// The cells of each column in `slots`.
+    pub(super) fn cells(&self, slots: &Slots<'_>) -> Vec<Cow<'_, [Cell]>> {
+        self.columns.iter().map(|column| slots.of(&column.cells)).collect()
+    }
+
+    /// The table of that number.
+    pub(super) fn table(&self, table: usize) -> &dyn Table {
+        self.tables[table].as_ref()
+    }
+
+    /// Rows counted in group `slot`.
+    pub fn count(&self, slot: u32) -> u64 {
+        let counted = self.columns.first().and_then(|column| column.cells.get(slot as usize)).map_or(0, |cell| cell.count);
+        counted + self.counts.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// The groups that have rows.
+    pub fn live(&self, live: &mut Vec<u32>) {
+        live.clear();
+        let groups = self.columns.first().map_or(self.counts.len(), |column| column.cells.len());
+        live.extend((0..groups as u32).filter(|&slot| self.count(slot) > 0));
+    }
+
+    /// Empties the first `groups` groups, the only ones in use.
+    pub fn clear(&mut self, groups: usize) {
+        self.columns.iter_mut().for_each(|column| clear(&mut column.cells, Cell::EMPTY, groups));
+        self.tables.iter_mut().for_each(|table| table.clear(&Slots::Range(0..groups)));
+        clear(&mut self.counts, 0, groups);
+    }
+
+    /// Adds group `from` to group `into` and empties it.
+    pub fn merge(&mut self, into: u32, from: u32) {
+        let (to, at) = (into as usize, from as usize);
+        for column in &mut self.columns {
+            let cell = std::mem::take(&mut column.cells[at]);
+            column.combine_at(to, &[cell]);
+        }
+        self.tables.iter_mut().for_each(|table| table.merge(into, from));
+        if !self.counts.is_empty() {
+            self.counts[to] += std::mem::take(&mut self.counts[at]);
+        }
+    }
+
+    /// Empties the groups in `slots`.
+    pub fn forget(&mut self, slots: &[u32]) {
+        for column in &mut self.columns {
+            slots.iter().for_each(|&slot| column.cells[slot as usize] = Cell::EMPTY);
+        }
+        self.tables.iter_mut().for_each(|table| table.clear(&Slots::List(slots)));
+        if !self.counts.is_empty() {
+            slots.iter().for_each(|&slot| self.counts[slot as usize] = 0);
+        }
+    }
+}
+
+/// Start and end of the windows that results are of, one of each per result.
+pub(crate) struct Spans {
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+    unit: Unit,
+}
+
+impl Spans {
+    /// Windows that differ. There are as many starts as ends.
+    pub fn new(starts: Vec<i64>, ends: Vec<i64>, unit: Unit) -> Spans {
+        Spans { starts, ends, unit }
+    }
+
+    /// So many times the same window.
+    pub fn same((start, end): (i64, i64), rows: usize, unit: Unit) -> Spans {
+        Spans { starts: vec![start; rows], ends: vec![end; rows], unit }
+    }
+
+    /// The lengths of the windows.
+    pub(super) fn seconds(&self) -> impl Iterator<Item = f64> + '_ {
+        let per_second = self.unit.per_second() as f64;
+        self.starts.iter().zip(&self.ends).map(move |(start, end)| end.saturating_sub(*start) as f64 / per_second)
+    }
+
+    /// The columns `window_start` and `window_end`.
+    pub fn columns(self) -> [ArrayRef; 2] {
+        fn column<T: ArrowPrimitiveType<Native = i64>>(values: Vec<i64>) -> ArrayRef {
+            Arc::new(PrimitiveArray::<T>::new(values.into(), None))
+        }
+        let typed = match self.unit {
+            Unit::Millisecond => column::<TimestampMillisecondType>,
+            Unit::Microsecond => column::<TimestampMicrosecondType>,
+            Unit::Nanosecond => column::<TimestampNanosecondType>,
+        };
+        [typed(self.starts), typed(self.ends)]
+    }
+}
+
+/// Empties the first `groups` values, or all if there are fewer.
+fn clear<T: Copy>(values: &mut [T], empty: T, groups: usize) {
+    let used = groups.min(values.len());
+    values[..used].fill(empty);
+}
+
+/// Makes room for `groups` groups.
+fn grow<T: Copy>(values: &mut Vec<T>, groups: usize, empty: T) {
+    if values.len() < groups {
+        resize_table(values, groups, empty);
+    }
+}
+
+/// Fills `into` with `groups` values: those of `from` in `slots`, each in one of its own, and `empty` in all others.
+fn place<T: Copy>(into: &mut Vec<T>, from: &[T], empty: T, slots: &[u32], groups: usize) {
+    into.truncate(groups);
+    if slots.len().min(from.len()) < groups {
+        into.fill(empty);
+    }
+    resize_table(into, groups, empty);
+    slots.iter().zip(from).for_each(|(&slot, value)| into[slot as usize] = *value);
+}

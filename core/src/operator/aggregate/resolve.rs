@@ -1,0 +1,345 @@
+//! The aggregates of one operator, resolved against a schema: which inputs they need, which states, how results are made.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array, PrimitiveArray, RecordBatch};
+use arrow::buffer::{NullBuffer, ScalarBuffer};
+use arrow::compute::cast;
+use arrow::compute::kernels::numeric::sub;
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
+use thalweg_kernels::{Cell, DdLayout, Want};
+
+use super::accumulators::{Accumulators, Spans};
+use super::table::{Cells, Table};
+use super::tables::{
+    Distinct, EarliestRow, GreatestRow, HistogramCells, Keeper, LatestRow, LeastRow, Lists, MomentCells, PairCells, Quantiles, Rows,
+    Sketched, ValueCounts, top_k_type,
+};
+use super::values::lane;
+use super::{Aggregate, Function, Inputs, Lane, Values, unexpected};
+use crate::error::{Error, Result};
+use crate::operator::keys::Slots;
+
+/// Buckets of a quantile's sketch for each sign: they span a factor of 6·10⁸ at an error of 1%.
+const QUANTILE_BUCKETS: usize = 1_024;
+
+/// Cells of one input: count, sum and order.
+#[derive(Debug, Clone)]
+pub(crate) struct CellColumn {
+    pub input: usize,
+    pub lane: Lane,
+    pub want: Want,
+}
+
+/// The aggregates of one window operator, resolved against a schema.
+pub(crate) struct Aggregates {
+    inputs: Inputs,
+    pub columns: Vec<CellColumn>,
+    /// Without groups; those of windows are made from them.
+    pub tables: Vec<Box<dyn Table>>,
+    /// What each table is, so that aggregates that can share one do.
+    kinds: Vec<TableKind>,
+    results: Vec<ResultColumn>,
+}
+
+/// What a table keeps, of which inputs.
+#[derive(Debug, Clone, PartialEq)]
+enum TableKind {
+    Moments(usize),
+    Pairs([usize; 2]),
+    First(usize),
+    Last(usize),
+    Least(usize, usize),
+    Greatest(usize, usize),
+    Counts(usize),
+    Distinct(usize),
+    Quantiles(usize, f64),
+    Histogram(usize, Arc<[f64]>),
+    List(usize, usize),
+}
+
+/// One result.
+struct ResultColumn {
+    function: Function,
+    state: State,
+    field: Field,
+}
+
+/// What a result is made of.
+enum State {
+    /// The number of rows.
+    Rows,
+    /// Cells of a column.
+    Cells(usize),
+    Table(usize),
+    /// The last and the first value.
+    Ends(usize, usize),
+}
+
+impl Aggregates {
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or its type does not fit the function;
+    /// [`Kind::Config`](crate::error::Kind::Config) if a parameter of a function is out of its range.
+    pub fn new(aggregates: &[Aggregate], schema: &SchemaRef) -> Result<Aggregates> {
+        let mut resolved =
+            Aggregates { inputs: Inputs::new(schema), columns: Vec::new(), tables: Vec::new(), kinds: Vec::new(), results: Vec::new() };
+        for aggregate in aggregates {
+            check(aggregate)?;
+            let state = resolved.state(aggregate)?;
+            let data_type = resolved.data_type(aggregate)?;
+            let never_null = matches!(
+                aggregate.function,
+                Function::Count
+                    | Function::CountDistinct
+                    | Function::ApproxDistinct
+                    | Function::TopK(_)
+                    | Function::Collect(_)
+                    | Function::Histogram(_)
+            );
+            let field = Field::new(aggregate.name(), data_type, !never_null);
+            resolved.results.push(ResultColumn { function: aggregate.function.clone(), state, field });
+        }
+        Ok(resolved)
+    }
+
+    /// What `aggregate` is answered from, made on first use.
+    fn state(&mut self, aggregate: &Aggregate) -> Result<State> {
+        let Some(name) = aggregate.column.as_deref() else {
+            return match &aggregate.condition {
+                None => Ok(State::Rows),
+                Some(_) => {
+                    let input = self.inputs.marks(aggregate)?;
+                    Ok(State::Cells(self.cells(input, Lane::Int, &aggregate.function)))
+                }
+            };
+        };
+        let other = aggregate.other.as_deref().unwrap_or(name);
+        let kind = match &aggregate.function {
+            Function::Var | Function::Std => TableKind::Moments(self.inputs.numbers(aggregate, name)?.0),
+            Function::Covar | Function::Corr => {
+                TableKind::Pairs([self.inputs.numbers(aggregate, name)?.0, self.inputs.numbers(aggregate, other)?.0])
+            }
+            Function::First => TableKind::First(self.inputs.whole(aggregate, name)?),
+            Function::Last => TableKind::Last(self.inputs.whole(aggregate, name)?),
+            Function::ArgMin => TableKind::Least(self.inputs.whole(aggregate, name)?, self.inputs.numbers(aggregate, other)?.0),
+            Function::ArgMax => TableKind::Greatest(self.inputs.whole(aggregate, name)?, self.inputs.numbers(aggregate, other)?.0),
+            Function::CountDistinct | Function::TopK(_) => TableKind::Counts(self.inputs.whole(aggregate, name)?),
+            Function::ApproxDistinct => TableKind::Distinct(self.inputs.hashes(aggregate, name)?),
+            Function::Quantile { error, .. } => TableKind::Quantiles(self.inputs.floats(aggregate, name)?, *error),
+            Function::Histogram(edges) => TableKind::Histogram(self.inputs.floats(aggregate, name)?, Arc::clone(edges)),
+            Function::Collect(limit) => TableKind::List(self.inputs.whole(aggregate, name)?, *limit),
+            Function::Delta => {
+                self.inputs.numbers(aggregate, name)?;
+                let input = self.inputs.whole(aggregate, name)?;
+                return Ok(State::Ends(self.table(TableKind::Last(input), name)?, self.table(TableKind::First(input), name)?));
+            }
+            _ => {
+                let (input, lane) = self.inputs.numbers(aggregate, name)?;
+                return Ok(State::Cells(self.cells(input, lane, &aggregate.function)));
+            }
+        };
+        Ok(State::Table(self.table(kind, name)?))
+    }
+
+    /// The cells of an input, with what `function` wants of them.
+    fn cells(&mut self, input: usize, lane: Lane, function: &Function) -> usize {
+        let position = self.columns.iter().position(|column| column.input == input).unwrap_or_else(|| {
+            self.columns.push(CellColumn { input, lane, want: Want { sum: false, order: false } });
+            self.columns.len() - 1
+        });
+        let want = &mut self.columns[position].want;
+        want.sum |= matches!(function, Function::Sum | Function::Mean | Function::Rate);
+        want.order |= matches!(function, Function::Min | Function::Max);
+        position
+    }
+
+    /// The table of that kind over the column `name`.
+    fn table(&mut self, kind: TableKind, name: &str) -> Result<usize> {
+        if let Some(known) = self.kinds.iter().position(|known| *known == kind) {
+            return Ok(known);
+        }
+        let data_type = self.inputs.data_type(name)?;
+        let keeper = || Keeper::new(&data_type);
+        let table = match &kind {
+            TableKind::Moments(input) => Cells::boxed(MomentCells { input: *input }),
+            TableKind::Pairs(inputs) => Cells::boxed(PairCells { inputs: *inputs }),
+            TableKind::First(value) => Rows::<EarliestRow>::boxed(*value, self.inputs.times(), keeper()?),
+            TableKind::Last(value) => Rows::<LatestRow>::boxed(*value, self.inputs.times(), keeper()?),
+            TableKind::Least(value, order) => Rows::<LeastRow>::boxed(*value, *order, keeper()?),
+            TableKind::Greatest(value, order) => Rows::<GreatestRow>::boxed(*value, *order, keeper()?),
+            TableKind::Counts(input) => Cells::boxed(ValueCounts { input: *input, keeper: keeper()? }),
+            TableKind::Distinct(input) => Cells::boxed(Sketched { input: *input, sketch: Distinct }),
+            TableKind::Quantiles(input, error) => {
+                let layout = DdLayout::new(*error, QUANTILE_BUCKETS);
+                Cells::boxed(Sketched { input: *input, sketch: Quantiles { layout } })
+            }
+            TableKind::Histogram(input, edges) => Cells::boxed(HistogramCells { input: *input, edges: Arc::clone(edges) }),
+            TableKind::List(input, limit) => {
+                let (keeper, times) = (keeper()?, self.inputs.times());
+                Cells::boxed(Lists { input: *input, times, limit: *limit, keeper })
+            }
+        };
+        self.tables.push(table);
+        self.kinds.push(kind);
+        Ok(self.tables.len() - 1)
+    }
+
+    /// The type of a result.
+    fn data_type(&self, aggregate: &Aggregate) -> Result<DataType> {
+        let of_column = || aggregate.column.as_deref().map_or(Ok(DataType::Int64), |name| self.inputs.data_type(name));
+        Ok(match &aggregate.function {
+            Function::Count | Function::CountDistinct | Function::ApproxDistinct => DataType::Int64,
+            Function::Sum | Function::Delta if lane(&of_column()?) == Some(Lane::Int) => DataType::Int64,
+            Function::Min | Function::Max | Function::First | Function::Last | Function::ArgMin | Function::ArgMax => of_column()?,
+            Function::TopK(_) => top_k_type(&of_column()?),
+            Function::Collect(_) => DataType::List(Arc::new(Field::new("item", of_column()?, false))),
+            Function::Histogram(_) => DataType::List(Arc::new(Field::new("item", DataType::Int64, false))),
+            _ => DataType::Float64,
+        })
+    }
+
+    /// The fields of the results, in order.
+    pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
+        self.results.iter().map(|result| result.field.clone())
+    }
+
+    /// In words, what is kept besides counts, sums and extremes, each once.
+    pub fn tables_in_words(&self) -> Vec<&'static str> {
+        let word = |kind: &TableKind| match kind {
+            TableKind::Moments(_) => "moments",
+            TableKind::Pairs(_) => "co-moments",
+            TableKind::First(_) | TableKind::Last(_) => "first and last rows",
+            TableKind::Least(..) | TableKind::Greatest(..) => "extreme rows",
+            TableKind::Counts(_) => "counts of values",
+            TableKind::Distinct(_) => "distinct values",
+            TableKind::Quantiles(..) => "quantiles",
+            TableKind::Histogram(..) => "histograms",
+            TableKind::List(..) => "lists",
+        };
+        let mut words: Vec<_> = self.kinds.iter().map(word).collect();
+        words.sort_unstable();
+        words.dedup();
+        words
+    }
+
+    /// The inputs of the rows of `records`, whose event times are `times`.
+    ///
+    /// # Errors
+    /// As [`Inputs::values`].
+    pub fn values(&self, records: &RecordBatch, times: &ScalarBuffer<i64>) -> Result<Vec<Values>> {
+        self.inputs.values(records, times)
+    }
+
+    /// The results of the groups in `slots`, one row each. `spans` are their windows.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a sum of integers does not fit `int64`.
+    pub fn finish(&self, groups: &Accumulators, slots: &Slots<'_>, spans: &Spans) -> Result<Vec<ArrayRef>> {
+        let rows = || slots.map(|slot| groups.count(slot) as i64);
+        let cells = groups.cells(slots);
+        let nulls: Vec<_> = cells.iter().map(|cells| nulls(cells)).collect();
+        let finish = |result: &ResultColumn| -> Result<ArrayRef> {
+            let array: ArrayRef = match &result.state {
+                State::Rows if result.function == Function::Rate => Arc::new(Float64Array::from_iter_values(
+                    rows().into_iter().zip(spans.seconds()).map(|(rows, seconds)| rows as f64 / seconds),
+                )),
+                State::Rows => Arc::new(Int64Array::from(rows())),
+                State::Cells(column) => {
+                    let counted = self.inputs.is_marks(self.columns[*column].input);
+                    let groups = Groups { cells: &cells[*column], nulls: &nulls[*column], spans, counted };
+                    result.of_cells(&groups, self.columns[*column].lane)?
+                }
+                State::Table(table) => groups.table(*table).finish(&result.function, result.field.data_type(), slots)?,
+                State::Ends(last, first) => {
+                    let end = |table: &usize| {
+                        let values = groups.table(*table).finish(&result.function, result.field.data_type(), slots)?;
+                        Ok::<_, Error>(cast(&values, result.field.data_type())?)
+                    };
+                    sub(&end(last)?, &end(first)?).map_err(|error| {
+                        Error::schema(format!("`{}` does not fit int64; cast the column to float64", result.field.name()))
+                            .with_source(error)
+                    })?
+                }
+            };
+            Ok(if array.data_type() == result.field.data_type() { array } else { cast(&array, result.field.data_type())? })
+        };
+        self.results.iter().map(finish).collect()
+    }
+}
+
+/// Refuses parameters out of range.
+fn check(aggregate: &Aggregate) -> Result<()> {
+    let wrong = |why: String| Err(Error::config(format!("{aggregate}: {why}")));
+    match &aggregate.function {
+        Function::Zscore => wrong("zscore is an aggregate of rolling windows; use `rolling_rows(n)` or `rolling_range(length)`".to_owned()),
+        Function::Quantile { q, .. } if !(0.0..=1.0).contains(q) => wrong(format!("a quantile is from 0 to 1, not {q}")),
+        Function::Quantile { error, .. } if !(0.00001..=0.5).contains(error) => {
+            wrong(format!("the relative error of a quantile is from 0.00001 to 0.5, not {error}"))
+        }
+        Function::Histogram(edges) if edges.len() < 2 || !edges.is_sorted_by(|a, b| a < b) => {
+            wrong(format!("a histogram takes two or more edges, each greater than the one before, not {edges:?}"))
+        }
+        Function::TopK(0) => wrong("`k` is 0; ask for at least one value".to_owned()),
+        Function::Collect(0) => wrong("`limit` is 0; ask for at least one value".to_owned()),
+        _ => Ok(()),
+    }
+}
+
+/// The groups of a result with their accumulators of one column.
+struct Groups<'a> {
+    cells: &'a [Cell],
+    nulls: &'a Option<NullBuffer>,
+    spans: &'a Spans,
+    /// Whether rows are counted rather than values.
+    counted: bool,
+}
+
+impl Groups<'_> {
+    /// The values of the groups; null where a group has none.
+    fn collect<T: ArrowPrimitiveType>(&self, value: impl Fn(&Cell) -> T::Native) -> ArrayRef {
+        let values: Vec<T::Native> = self.cells.iter().map(value).collect();
+        Arc::new(PrimitiveArray::<T>::new(values.into(), self.nulls.clone()))
+    }
+
+    /// The amounts of the groups by second.
+    fn rates(&self, amount: impl Fn(&Cell) -> f64) -> ArrayRef {
+        let rates = self.cells.iter().zip(self.spans.seconds()).map(|(cell, seconds)| amount(cell) / seconds);
+        let nulls = if self.counted { None } else { self.nulls.clone() };
+        Arc::new(Float64Array::new(rates.collect(), nulls))
+    }
+}
+
+/// Which groups have values, unless all have.
+fn nulls(cells: &[Cell]) -> Option<NullBuffer> {
+    let filled = |cell: &Cell| cell.count > 0;
+    (!cells.iter().all(filled)).then(|| cells.iter().map(filled).collect())
+}
+
+impl ResultColumn {
+    fn of_cells(&self, groups: &Groups<'_>, lane: Lane) -> Result<ArrayRef> {
+        Ok(match (&self.function, lane) {
+            (Function::Count, _) => Arc::new(Int64Array::from_iter_values(groups.cells.iter().map(|cell| cell.count as i64))),
+            (Function::Rate, _) if groups.counted => groups.rates(|cell| cell.count as f64),
+            (Function::Rate, Lane::Float) => groups.rates(Cell::float_sum),
+            (Function::Rate, Lane::Int) => groups.rates(|cell| cell.int_sum() as f64),
+            (Function::Sum, Lane::Float) => groups.collect::<Float64Type>(Cell::float_sum),
+            (Function::Sum, Lane::Int) => self.integer_sums(groups)?,
+            (Function::Mean, Lane::Float) => groups.collect::<Float64Type>(|cell| cell.float_sum() / cell.count as f64),
+            (Function::Mean, Lane::Int) => groups.collect::<Float64Type>(|cell| cell.int_sum() as f64 / cell.count as f64),
+            (Function::Min, Lane::Float) => groups.collect::<Float64Type>(Cell::float_min),
+            (Function::Max, Lane::Float) => groups.collect::<Float64Type>(Cell::float_max),
+            (Function::Min, Lane::Int) => groups.collect::<Int64Type>(Cell::int_min),
+            (Function::Max, Lane::Int) => groups.collect::<Int64Type>(Cell::int_max),
+            (other, _) => unexpected(other),
+        })
+    }
+
+    fn integer_sums(&self, groups: &Groups<'_>) -> Result<ArrayRef> {
+        match groups.cells.iter().map(Cell::int_sum).find(|&sum| i64::try_from(sum).is_err()) {
+            None => Ok(groups.collect::<Int64Type>(|cell| cell.int_sum() as i64)),
+            Some(sum) => {
+                Err(Error::schema(format!("`{}` is {sum}, which does not fit int64; sum the column as float64 instead", self.field.name())))
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! State of groups in columns: what every aggregate beside the plain ones keeps for each slot.
+
+use std::any::Any;
+
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
+
+use super::{Function, Values};
+use crate::error::Result;
+use crate::operator::keys::Slots;
+
+/// The state of some aggregates, by slot. Groups beyond those that room was made for are empty.
+///
+/// Tables that meet have been made from one another by [`Table::empty`].
+pub(crate) trait Table: Any + Send {
+    /// A table of the same kind, without groups.
+    fn empty(&self) -> Box<dyn Table>;
+
+    /// Makes room for `groups` groups.
+    fn reserve(&mut self, groups: usize);
+
+    /// Takes rows into the groups `slots`. `values` are all inputs of the rows; `sequence` is the number of the first in order of
+    /// arrival, those of the others follow.
+    ///
+    /// # Errors
+    /// If Arrow cannot convert a column, which would be a defect.
+    fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64) -> Result<()>;
+
+    /// Adds the groups of `from` to those in the same slots here.
+    fn combine(&mut self, from: &dyn Table);
+
+    /// Becomes the groups of `from` in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
+    fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize);
+
+    /// Becomes a copy of `from`, in the memory that is here.
+    fn copy(&mut self, from: &dyn Table);
+
+    /// Adds group `from` to group `into`.
+    fn merge(&mut self, into: u32, from: u32);
+
+    /// Empties the groups of `slots`, keeping their memory for others.
+    fn clear(&mut self, slots: &Slots<'_>);
+
+    /// The results of `function`, of type `data_type`, for the groups in `slots`.
+    ///
+    /// # Errors
+    /// As [`Table::accumulate`].
+    fn finish(&self, function: &Function, data_type: &DataType, slots: &Slots<'_>) -> Result<ArrayRef>;
+
+    /// Bytes held.
+    fn bytes(&self) -> usize;
+}
+
+/// A table as the kind that it is known to be.
+pub(super) fn known<T: Table>(table: &dyn Table) -> &T {
+    let table: &dyn Any = table;
+    table.downcast_ref().unwrap_or_else(|| unreachable!("tables that meet are of one kind"))
+}
+
+/// How cells are filled, combined and read: all that differs between tables of one cell per group.
+pub(crate) trait CellKind: Clone + Send + 'static {
+    /// The state of one group.
+    type Cell: Clone + Send;
+
+    /// The identity of combine.
+    fn empty(&self) -> Self::Cell;
+
+    /// As [`Table::accumulate`].
+    fn accumulate(&self, cells: &mut [Self::Cell], slots: &[u32], values: &[Values], sequence: u64) -> Result<()>;
+
+    /// Adds cells element by element.
+    fn combine(&self, into: &mut [Self::Cell], from: &[Self::Cell]);
+
+    /// Empties a cell, keeping its memory for others.
+    fn clear(&self, cell: &mut Self::Cell) {
+        *cell = self.empty();
+    }
+
+    /// As [`Table::finish`].
+    fn finish(&self, function: &Function, data_type: &DataType, cells: &[&Self::Cell]) -> Result<ArrayRef>;
+
+    /// Bytes that a cell holds elsewhere.
+    fn bytes(&self, cell: &Self::Cell) -> usize {
+        let _ = cell;
+        0
+    }
+}
+
+/// A table of one cell per group.
+pub(crate) struct Cells<K: CellKind> {
+    kind: K,
+    cells: Vec<K::Cell>,
+}
+
+impl<K: CellKind> Cells<K> {
+    pub fn boxed(kind: K) -> Box<dyn Table> {
+        Box::new(Cells { kind, cells: Vec::new() })
+    }
+}
+
+impl<K: CellKind> Table for Cells<K> {
+    fn empty(&self) -> Box<dyn Table> {
+        Cells::boxed(self.kind.clone())
+    }
+
+    fn reserve(&mut self, groups: usize) {
+        if self.cells.len() < groups {
+            self.cells.resize(groups, self.kind.empty());
+        }
+    }
+
+    fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64) -> Result<()> {
+        self.kind.accumulate(&mut self.cells, slots, values, sequence)
+    }
+
+    fn combine(&mut self, from: &dyn Table) {
+        let from = known::<Cells<K>>(from);
+        self.reserve(from.cells.len());
+        self.kind.combine(&mut self.cells[..from.cells.len()], &from.cells);
+    }
+
+    fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize) {
+        let from = known::<Cells<K>>(from);
+        self.cells.truncate(groups);
+        self.cells.iter_mut().for_each(|cell| self.kind.clear(cell));
+        self.reserve(groups);
+        slots.iter().zip(&from.cells).for_each(|(&slot, cell)| self.cells[slot as usize].clone_from(cell));
+    }
+
+    fn copy(&mut self, from: &dyn Table) {
+        self.cells.clone_from(&known::<Cells<K>>(from).cells);
+    }
+
+    fn merge(&mut self, into: u32, from: u32) {
+        let other = std::mem::replace(&mut self.cells[from as usize], self.kind.empty());
+        self.kind.combine(&mut self.cells[into as usize..=into as usize], std::slice::from_ref(&other));
+        self.cells[from as usize] = other;
+        self.kind.clear(&mut self.cells[from as usize]);
+    }
+
+    fn clear(&mut self, slots: &Slots<'_>) {
+        let groups = self.cells.len();
+        match slots {
+            Slots::Range(range) => {
+                let range = range.start.min(groups)..range.end.min(groups);
+                self.cells[range].iter_mut().for_each(|cell| self.kind.clear(cell));
+            }
+            Slots::List(list) => list.iter().for_each(|&slot| self.kind.clear(&mut self.cells[slot as usize])),
+        }
+    }
+
+    fn finish(&self, function: &Function, data_type: &DataType, slots: &Slots<'_>) -> Result<ArrayRef> {
+        let cells = slots.map(|slot| &self.cells[slot as usize]);
+        self.kind.finish(function, data_type, &cells)
+    }
+
+    fn bytes(&self) -> usize {
+        let elsewhere: usize = self.cells.iter().map(|cell| self.kind.bytes(cell)).sum();
+        self.cells.capacity() * size_of::<K::Cell>() + elsewhere
+    }
+}

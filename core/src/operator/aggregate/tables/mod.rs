@@ -1,0 +1,17 @@
+//! The tables, a file for each kind of state.
+
+mod counts;
+mod histogram;
+mod kept;
+mod list;
+mod moments;
+mod rows;
+mod sketches;
+
+pub(super) use counts::{ValueCounts, top_k_type};
+pub(super) use histogram::HistogramCells;
+pub(super) use kept::Keeper;
+pub(super) use list::Lists;
+pub(super) use moments::{MomentCells, PairCells};
+pub(super) use rows::{EarliestRow, GreatestRow, LatestRow, LeastRow, Rows};
+pub(super) use sketches::{Distinct, Quantiles, Sketched};
