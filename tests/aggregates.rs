@@ -13,7 +13,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBat
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::{
-    Aggregate, Config, Kind, Stream, Table, approx_distinct, arg_max, arg_min, collect, corr, count, count_distinct, count_of, covar,
+    Aggregate, Config, Kind, Stream, Table, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar,
     delta, event_time, first, histogram, hopping, last, max, median, millis, quantile, rate, rate_of, secs, sum, top_k, tumbling,
 };
 use trace::{Row, key_of, records, traces, windows_of, word};
@@ -35,7 +35,7 @@ fn aggregates() -> Vec<Aggregate> {
         covar("value", "whole").alias("covar"),
         corr("value", "whole").alias("corr"),
         top_k("text", 2).alias("top_k"),
-        collect("whole", LIMIT).alias("collect"),
+        collect_list("whole", LIMIT).alias("collect"),
         rate().alias("rate"),
         rate_of("whole").alias("rate_of"),
         delta("whole").alias("delta"),
@@ -256,7 +256,7 @@ fn parameters_out_of_range_and_wrong_types_are_refused_with_the_reason() {
     let (_, why) = refused(count().filter("value"));
     assert!(why.contains("must be true or false"), "{why}");
     assert!(refused(top_k("text", 0)).1.contains("at least one"));
-    assert!(refused(collect("text", 0)).1.contains("at least one"));
+    assert!(refused(collect_list("text", 0)).1.contains("at least one"));
     let rolling = stream.window(thalweg::rolling_rows(5)).agg([median("value")]).schema().unwrap_err().to_string();
     assert!(rolling.contains("rolling windows know count"), "{rolling}");
 }

@@ -31,7 +31,8 @@
 //!
 //! * **Event time** comes from a column; a [watermark] per connection or file decides what is late, row by
 //!   row, so that batch size changes nothing. Late rows are counted and routed.
-//! * **Windows** are [`tumbling`] or [`hopping`]; rows are accumulated once, in panes, and windows combine panes.
+//! * **Windows** are [`tumbling`] or [`hopping`]; rows are accumulated once, in panes, and windows combine panes. A [`session`]
+//!   holds the rows of a key that follow each other closely.
 //!   [`rolling_rows`] and [`rolling_range`] give every row a window of its own, of the rows of its key before it.
 //! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
@@ -72,8 +73,8 @@ pub use expr::{Expression, col, lit};
 pub use format::Format;
 pub use metrics::Metrics;
 pub use operator::aggregate::{
-    Aggregate, approx_distinct, arg_max, arg_min, collect, corr, count, count_distinct, count_of, covar, delta, first, histogram, last,
-    max, mean, median, min, quantile, rate, rate_of, std, sum, top_k, var, zscore,
+    Aggregate, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar, delta, first, histogram,
+    last, max, mean, median, min, quantile, rate, rate_of, std, sum, top_k, var, zscore,
 };
 pub use operator::detect::{Detection, ewma};
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
@@ -81,4 +82,4 @@ pub use runtime::{Pipeline, Running};
 pub use sink::Sink;
 pub use source::Listen;
 pub use time::{hours, millis, mins, secs};
-pub use window::{hopping, rolling_range, rolling_rows, tumbling};
+pub use window::{hopping, rolling_range, rolling_rows, session, tumbling};

@@ -5,6 +5,7 @@
 //! their pane; a window combines its panes.
 
 mod rolling;
+mod session;
 
 use std::fmt;
 use std::time::Duration;
@@ -12,6 +13,8 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::time::Unit;
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
+pub(crate) use session::Sessions;
+pub use session::{SessionSpec, session};
 
 /// What windows a stream is cut into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,8 @@ impl fmt::Display for WindowSpec {
 pub enum Windowing {
     /// Windows that stand still: one row per window and group.
     Panes(WindowSpec),
+    /// Windows that a key's rows make themselves: one row per session.
+    Sessions(SessionSpec),
     /// A window that ends with each row: one row per row.
     Rolling(RollingSpec),
 }
@@ -73,6 +78,12 @@ pub enum Windowing {
 impl From<WindowSpec> for Windowing {
     fn from(spec: WindowSpec) -> Windowing {
         Windowing::Panes(spec)
+    }
+}
+
+impl From<SessionSpec> for Windowing {
+    fn from(spec: SessionSpec) -> Windowing {
+        Windowing::Sessions(spec)
     }
 }
 
@@ -86,6 +97,7 @@ impl fmt::Display for Windowing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Windowing::Panes(spec) => spec.fmt(f),
+            Windowing::Sessions(spec) => spec.fmt(f),
             Windowing::Rolling(spec) => spec.fmt(f),
         }
     }

@@ -3,6 +3,7 @@
 
 use pyo3::prelude::*;
 
+mod aggregate;
 mod arrow;
 mod config;
 mod error;
@@ -12,6 +13,7 @@ mod sink;
 mod source;
 mod stream;
 mod table;
+mod window;
 
 /// The engine of `thalweg`.
 #[pymodule]
@@ -22,8 +24,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<stream::PyStream>()?;
     module.add_class::<stream::PyWindowed>()?;
-    module.add_class::<stream::PyWindow>()?;
-    module.add_class::<stream::PyAggregate>()?;
+    module.add_class::<window::PyWindow>()?;
+    module.add_class::<aggregate::PyAggregate>()?;
     module.add_class::<stream::PyDetector>()?;
     module.add_class::<query::PyBatches>()?;
     module.add_class::<query::PyQuery>()?;
@@ -39,17 +41,33 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::listen_tcp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_udp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::tumbling, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::hopping, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::rolling, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::count, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::sum, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::mean, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::min, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::max, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::var, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::deviation, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::zscore, module)?)?;
+    module.add_function(wrap_pyfunction!(window::tumbling, module)?)?;
+    module.add_function(wrap_pyfunction!(window::hopping, module)?)?;
+    module.add_function(wrap_pyfunction!(window::session, module)?)?;
+    module.add_function(wrap_pyfunction!(window::rolling, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::count, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::sum, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::mean, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::min, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::max, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::var, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::deviation, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::zscore, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::first, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::last, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::arg_min, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::arg_max, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::count_distinct, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::approx_distinct, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::quantile, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::median, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::histogram, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::covar, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::corr, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::top_k, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::collect_list, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::rate, module)?)?;
+    module.add_function(wrap_pyfunction!(aggregate::delta, module)?)?;
     module.add_function(wrap_pyfunction!(stream::ewma, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;

@@ -9,14 +9,15 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 use thalweg::operator::detect::Ewma;
 use thalweg::plan::Windowed;
-use thalweg::window::Windowing;
-use thalweg::{Aggregate, Detection, Error, Stream};
+use thalweg::{Detection, Error, Stream};
 
+use crate::aggregate::PyAggregate;
 use crate::arrow::PyColumns;
 use crate::config::{Interval, PyConfig};
 use crate::error::{detached, raise};
 use crate::query::{Branch, PyBatches, PyQuery, collect};
 use crate::table::{PyTable, escape};
+use crate::window::PyWindow;
 
 /// How long a partition may be silent before it stops holding the watermark back, unless told otherwise.
 const IDLE_TIMEOUT: Option<Interval> = Some(Interval(thalweg::config::PARTITION_IDLE));
@@ -137,7 +138,8 @@ impl PyStream {
     /// Cuts the stream into windows; go on with `agg`.
     ///
     /// Args:
-    ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
+    ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.session(gap)`, `tw.rolling(rows=n)` or
+    ///         `tw.rolling(range=length)`.
     ///     by: The column or columns whose equal values make a group.
     ///
     /// Example:
@@ -288,143 +290,6 @@ impl PyWindowed {
     fn __repr__(&self) -> String {
         format!("{:?}", self.windowed)
     }
-}
-
-/// What windows a stream is cut into. Made by `tumbling`, `hopping` and `rolling`.
-#[pyclass(name = "Window", module = "thalweg", frozen)]
-pub struct PyWindow(Windowing);
-
-#[pymethods]
-impl PyWindow {
-    fn __repr__(&self) -> String {
-        self.0.to_string()
-    }
-}
-
-/// Windows that follow each other without gap or overlap, aligned to the Unix epoch.
-///
-/// Example:
-///     >>> tw.tumbling("1s")
-#[pyfunction]
-pub fn tumbling(size: Interval) -> PyWindow {
-    PyWindow(thalweg::tumbling(size.0).into())
-}
-
-/// Windows of `size` that begin every `slide`; a row lies in size / slide of them.
-///
-/// Example:
-///     >>> tw.hopping("1min", "10s")
-#[pyfunction]
-pub fn hopping(size: Interval, slide: Interval) -> PyWindow {
-    PyWindow(thalweg::hopping(size.0, slide.0).into())
-}
-
-/// A window for each row, of the rows of its key up to it; every row comes out with its answers.
-///
-/// With an event time rows are taken in order of time, once the watermark has passed them, and late ones are put aside;
-/// without one they are taken as they come.
-///
-/// Args:
-///     rows: The last so many rows of the key, the row itself being one.
-///     range: The row and those of its key before it that are earlier by at most this; needs an event time.
-///
-/// Example:
-///     >>> s.window(tw.rolling(rows=100), by="card").agg(m=tw.mean("amount"), s=tw.std("amount"))
-#[pyfunction]
-#[pyo3(signature = (*, rows=None, range=None))]
-pub fn rolling(rows: Option<u32>, range: Option<Interval>) -> PyResult<PyWindow> {
-    match (rows, range) {
-        (Some(rows), None) => Ok(PyWindow(thalweg::rolling_rows(rows).into())),
-        (None, Some(length)) => Ok(PyWindow(thalweg::rolling_range(length.0).into())),
-        _ => Err(raise(Error::config("a rolling window is of `rows` or of a `range` of time: give one of the two"))),
-    }
-}
-
-/// An aggregate of a window. Made by `count`, `sum`, `mean`, `min`, `max`, `var`, `std` and `zscore`.
-#[pyclass(name = "Aggregate", module = "thalweg", frozen)]
-pub struct PyAggregate(Aggregate);
-
-#[pymethods]
-impl PyAggregate {
-    fn __repr__(&self) -> String {
-        self.0.to_string()
-    }
-}
-
-/// How many rows, or in how many of them `column` is not null.
-///
-/// Example:
-///     >>> windowed.agg(n=tw.count(), known=tw.count("amount"))
-#[pyfunction]
-#[pyo3(signature = (column=None))]
-pub fn count(column: Option<&str>) -> PyAggregate {
-    PyAggregate(column.map_or_else(thalweg::count, thalweg::count_of))
-}
-
-/// The sum of a column: float64 for floats, int64 for integers. Null if there are no values.
-///
-/// Example:
-///     >>> windowed.agg(total=tw.sum("amount"))
-#[pyfunction]
-pub fn sum(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::sum(column))
-}
-
-/// The mean of a column, as float64. Null if there are no values.
-///
-/// Example:
-///     >>> windowed.agg(avg=tw.mean("amount"))
-#[pyfunction]
-pub fn mean(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::mean(column))
-}
-
-/// The least value of a column, in its own type. Null if there are no values.
-///
-/// Example:
-///     >>> windowed.agg(lo=tw.min("amount"))
-#[pyfunction]
-pub fn min(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::min(column))
-}
-
-/// The greatest value of a column, in its own type. Null if there are no values.
-///
-/// Example:
-///     >>> windowed.agg(hi=tw.max("amount"))
-#[pyfunction]
-pub fn max(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::max(column))
-}
-
-/// The variance of a column as a sample (divided by one less than the count), as float64. Null of fewer than two values.
-///
-/// Example:
-///     >>> windowed.agg(spread=tw.var("amount"))
-#[pyfunction]
-pub fn var(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::var(column))
-}
-
-/// The standard deviation of a column as a sample, as float64. Null of fewer than two values.
-///
-/// Example:
-///     >>> windowed.agg(s=tw.std("amount"))
-#[pyfunction]
-#[pyo3(name = "std")]
-pub fn deviation(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::std(column))
-}
-
-/// How many standard deviations a row's value lies above the mean of the rows before it, below it if negative; of rolling
-/// windows only. The row itself does not count, or it would hide behind the deviation that it makes. Null if fewer than two
-/// rows before it have a value, or if it or one of them has none that is finite.
-///
-/// Example:
-///     >>> s.window(tw.rolling(rows=100), by="card").agg(z=tw.zscore("amount")).filter("z > 4")
-#[pyfunction]
-pub fn zscore(column: &str) -> PyAggregate {
-    PyAggregate(thalweg::zscore(column))
 }
 
 /// An anomaly detector and its parameters. Made by the functions of `thalweg.anomaly`.

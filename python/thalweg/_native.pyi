@@ -306,32 +306,80 @@ def tumbling(size: _Duration) -> Window:
 def hopping(size: _Duration, slide: _Duration) -> Window:
     """Windows of `size` that begin every `slide`."""
 
+def session(gap: _Duration) -> Window:
+    """Sessions: the rows of a key of which each is at most `gap` after the one before."""
+
 def rolling(*, rows: int | None = None, range: _Duration | None = None) -> Window:
     """A window for each row, of the rows of its key up to it: the last `rows`, or those of a `range` of time."""
 
-def count(column: str | None = None) -> Aggregate:
+def count(column: str | None = None, *, where: str | None = None) -> Aggregate:
     """How many rows, or in how many of them `column` is not null."""
 
-def sum(column: str) -> Aggregate:
+def sum(column: str, *, where: str | None = None) -> Aggregate:
     """The sum of a column."""
 
-def mean(column: str) -> Aggregate:
-    """The mean of a column."""
+def mean(column: str, *, where: str | None = None) -> Aggregate:
+    """The mean of a column, as float64."""
 
-def min(column: str) -> Aggregate:
-    """The least value of a column."""
+def min(column: str, *, where: str | None = None) -> Aggregate:
+    """The least value of a column, in its own type."""
 
-def max(column: str) -> Aggregate:
-    """The greatest value of a column."""
+def max(column: str, *, where: str | None = None) -> Aggregate:
+    """The greatest value of a column, in its own type."""
 
-def var(column: str) -> Aggregate:
-    """The variance of a column as a sample."""
+def var(column: str, *, where: str | None = None) -> Aggregate:
+    """The variance of a column as a sample (divided by one less than the count), as float64."""
 
-def std(column: str) -> Aggregate:
-    """The standard deviation of a column as a sample."""
+def std(column: str, *, where: str | None = None) -> Aggregate:
+    """The standard deviation of a column as a sample, as float64."""
 
-def zscore(column: str) -> Aggregate:
-    """A row's value against the rows before it, in their standard deviations; of rolling windows only."""
+def zscore(column: str, *, where: str | None = None) -> Aggregate:
+    """How many standard deviations a row's value lies above the mean of the rows before it, below it if negative."""
+
+def first(column: str, *, where: str | None = None) -> Aggregate:
+    """The value of a column in the row that is earliest in event time, of those where it is not null."""
+
+def last(column: str, *, where: str | None = None) -> Aggregate:
+    """The value of a column in the row that is latest in event time, of those where it is not null."""
+
+def arg_min(column: str, by: str, *, where: str | None = None) -> Aggregate:
+    """The value of a column, of any type, in the row where `by` is least."""
+
+def arg_max(column: str, by: str, *, where: str | None = None) -> Aggregate:
+    """The value of a column, of any type, in the row where `by` is greatest."""
+
+def count_distinct(column: str, *, where: str | None = None) -> Aggregate:
+    """How many different values a column has, exactly."""
+
+def approx_distinct(column: str, *, where: str | None = None) -> Aggregate:
+    """How many different values a column has."""
+
+def quantile(column: str, q: float, *, error: float = 0.01, where: str | None = None) -> Aggregate:
+    """The value at the part `q`, from 0 to 1, of the values of a column in order, as float64."""
+
+def median(column: str, *, error: float = 0.01, where: str | None = None) -> Aggregate:
+    """The median of a column."""
+
+def histogram(column: str, edges: Sequence[float], *, where: str | None = None) -> Aggregate:
+    """How many values of a column lie in each bin, as a list."""
+
+def covar(x: str, y: str, *, where: str | None = None) -> Aggregate:
+    """The covariance of two columns as a sample, over the rows where both have a value."""
+
+def corr(x: str, y: str, *, where: str | None = None) -> Aggregate:
+    """Pearson's correlation of two columns, over the rows where both have a value."""
+
+def top_k(column: str, k: int, *, where: str | None = None) -> Aggregate:
+    """The `k` most frequent values of a column with their exact counts, the most frequent first."""
+
+def collect_list(column: str, limit: int, *, where: str | None = None) -> Aggregate:
+    """The values of a column in its first `limit` rows where it is not null, in order of event time, as a list."""
+
+def rate(column: str | None = None, *, where: str | None = None) -> Aggregate:
+    """How many rows there are, or how much the column adds up to, a second of the window, as float64."""
+
+def delta(column: str, *, where: str | None = None) -> Aggregate:
+    """The value of a column in the latest row less that in the earliest."""
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""

@@ -14,7 +14,7 @@ use crate::operator::devices::{self, Devices};
 use crate::operator::event_time::TimeColumn;
 use crate::operator::filter::Filter;
 use crate::operator::rolling::Rolling;
-use crate::operator::window::Window;
+use crate::operator::window::{SessionWindow, Window};
 use crate::plan::{EventTime, Node, Step, Stream};
 use crate::runtime::{Graph, Target, TimeStage};
 use crate::source::OpenSource;
@@ -80,6 +80,12 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             let unit = unit.ok_or_else(no_event_time)?;
             let window = Window::new(*spec, by, aggregates, input, unit, config, devices)?;
             let (schema, pane) = (window.schema(), Some(window.pane_length()));
+            Built { operator: Box::new(window), schema, pane }
+        }
+        Step::Window { spec: Windowing::Sessions(spec), by, aggregates } => {
+            let unit = unit.ok_or_else(no_event_time)?;
+            let window = SessionWindow::new(*spec, by, aggregates, input, unit, config)?;
+            let (schema, pane) = (window.schema(), Some(window.gap()));
             Built { operator: Box::new(window), schema, pane }
         }
         Step::Detect(detection) => {

@@ -103,7 +103,7 @@ impl Function {
             Function::Covar => "covar",
             Function::Corr => "corr",
             Function::TopK(k) => return Cow::Owned(format!("top_{k}")),
-            Function::Collect(_) => "collect",
+            Function::Collect(_) => "collect_list",
             Function::Rate => "rate",
             Function::Delta => "delta",
         })
@@ -241,7 +241,7 @@ pub fn top_k(column: impl Into<String>, k: usize) -> Aggregate {
 }
 
 /// The values of `column` in the first `limit` rows where it is not null, in order of event time, as a list.
-pub fn collect(column: impl Into<String>, limit: usize) -> Aggregate {
+pub fn collect_list(column: impl Into<String>, limit: usize) -> Aggregate {
     Aggregate::over(Function::Collect(limit), column)
 }
 

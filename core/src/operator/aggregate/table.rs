@@ -90,11 +90,20 @@ pub(crate) trait CellKind: Clone + Send + 'static {
 pub(crate) struct Cells<K: CellKind> {
     kind: K,
     cells: Vec<K::Cell>,
+    /// Bytes that cells hold elsewhere, when last measured.
+    elsewhere: usize,
+    /// Rows since then.
+    rows: usize,
 }
 
 impl<K: CellKind> Cells<K> {
     pub fn boxed(kind: K) -> Box<dyn Table> {
-        Box::new(Cells { kind, cells: Vec::new() })
+        Box::new(Cells { kind, cells: Vec::new(), elsewhere: 0, rows: 0 })
+    }
+
+    fn measure(&mut self) {
+        self.elsewhere = self.cells.iter().map(|cell| self.kind.bytes(cell)).sum();
+        self.rows = 0;
     }
 }
 
@@ -110,13 +119,20 @@ impl<K: CellKind> Table for Cells<K> {
     }
 
     fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64) -> Result<()> {
-        self.kind.accumulate(&mut self.cells, slots, values, sequence)
+        self.kind.accumulate(&mut self.cells, slots, values, sequence)?;
+        self.rows += slots.len();
+        // Once in as many rows as there are cells, so that a row's share of it is constant.
+        if self.rows >= self.cells.len() {
+            self.measure();
+        }
+        Ok(())
     }
 
     fn combine(&mut self, from: &dyn Table) {
         let from = known::<Cells<K>>(from);
         self.reserve(from.cells.len());
         self.kind.combine(&mut self.cells[..from.cells.len()], &from.cells);
+        self.measure();
     }
 
     fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize) {
@@ -125,10 +141,12 @@ impl<K: CellKind> Table for Cells<K> {
         self.cells.iter_mut().for_each(|cell| self.kind.clear(cell));
         self.reserve(groups);
         slots.iter().zip(&from.cells).for_each(|(&slot, cell)| self.cells[slot as usize].clone_from(cell));
+        self.measure();
     }
 
     fn copy(&mut self, from: &dyn Table) {
         self.cells.clone_from(&known::<Cells<K>>(from).cells);
+        self.measure();
     }
 
     fn merge(&mut self, into: u32, from: u32) {
@@ -155,7 +173,6 @@ impl<K: CellKind> Table for Cells<K> {
     }
 
     fn bytes(&self) -> usize {
-        let elsewhere: usize = self.cells.iter().map(|cell| self.kind.bytes(cell)).sum();
-        self.cells.capacity() * size_of::<K::Cell>() + elsewhere
+        self.cells.capacity() * size_of::<K::Cell>() + self.elsewhere
     }
 }

@@ -5,6 +5,7 @@
 //! when it leaves the last open pane.
 
 mod pane;
+mod session;
 mod sliding;
 mod stacks;
 
@@ -27,6 +28,7 @@ use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
 use pane::{Pane, Rows, Sorter};
+pub use session::SessionWindow;
 use sliding::Sliding;
 
 /// Tumbling and hopping windows, see the [module documentation](self).
