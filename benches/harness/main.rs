@@ -9,6 +9,7 @@ mod ab;
 mod answer;
 mod contest;
 mod devices;
+mod distribution;
 mod events;
 mod kernels;
 mod latency;
@@ -21,6 +22,7 @@ mod reference;
 mod report;
 mod rolling;
 mod sender;
+mod sessions;
 mod transport;
 
 use std::path::PathBuf;

@@ -12,7 +12,7 @@ use crate::contest::{Contender, Contest, Run, Work};
 use crate::events::{Events, KEYS, MAX_DELAY, wide};
 use crate::peer::{Peer, Question};
 use crate::report::Report;
-use crate::{Common, Result, reference, rolling};
+use crate::{Common, Result, distribution, reference, rolling, sessions};
 
 /// What a value must exceed in the filter query: one in seven does.
 const LIMIT: f64 = 57.0;
@@ -85,6 +85,12 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     if let Some(contest) = bench.hopping()? {
         report.add(contest.goal("Thalweg, hopping", "Thalweg, tumbling", 0.5));
     }
+    if let Some(contest) = sessions::contest(&bench)? {
+        report.add(contest.goal("Thalweg", "DuckDB", 3.0).goal("Thalweg", "Polars", 3.0));
+    }
+    if let Some(contest) = distribution::contest(&bench)? {
+        report.add(contest.goal("Thalweg, sketches", "Thalweg, count", 0.5));
+    }
     if let Some(contest) = bench.filter()? {
         report.add(contest);
     }
@@ -112,7 +118,7 @@ impl Bench<'_> {
     }
 
     /// A contender that aggregates by `key`.
-    fn aggregate(&self, name: &str, key: &str, spec: WindowSpec, expected: Answer) -> Result<Contender<'_>> {
+    pub fn aggregate(&self, name: &str, key: &str, spec: WindowSpec, expected: Answer) -> Result<Contender<'_>> {
         let aggregates = [
             count().alias("n"),
             sum("value").alias("sum"),

@@ -21,6 +21,16 @@ SELECT count(*), sum(n)::BIGINT, sum(s), sum(lo), sum(hi), sum(s / n) FROM (
     GROUP BY ALL)
 """
 
+# A RANGE frame: rows of one time are of one session.
+SESSION = """
+SELECT count(*), sum(n)::BIGINT, sum(s), sum(lo), sum(hi), sum(m) FROM (
+    SELECT {key}, session, count(*) AS n, sum(value) AS s, min(value) AS lo, max(value) AS hi, avg(value) AS m FROM (
+        SELECT {key}, value, sum(begins) OVER (PARTITION BY {key} ORDER BY ts RANGE UNBOUNDED PRECEDING) AS session FROM (
+            SELECT {key}, ts, value, CASE WHEN ts - lag(ts) OVER (PARTITION BY {key} ORDER BY ts) <= {size} THEN 0 ELSE 1 END AS begins
+            FROM events))
+    GROUP BY ALL)
+"""
+
 # Rows of one time in the order in which they came, as a stream takes them.
 ROLLING = """
 SELECT count(*), 0::BIGINT, 0::DOUBLE, 0::DOUBLE, 0::DOUBLE, sum(m), sum(s) FROM (
@@ -52,6 +62,8 @@ def main() -> None:
     def answer(question: dict[str, Any]) -> tuple[Any, ...]:
         if question["query"] == "filter":
             text = FILTER
+        elif question["query"] == "session":
+            return connection.execute(SESSION.format(**question)).fetchone()
         elif question["query"] == "rolling":
             return connection.execute(ROLLING.format(order=order(question), **question)).fetchone()
         else:

@@ -39,6 +39,14 @@ def main() -> None:
             mean=value.rolling_mean(size, min_samples=1).over(key), std=value.rolling_std(size, min_samples=2).over(key)
         ).select(pl.len(), n=0, sum=0.0, min=0.0, max=0.0, mean=pl.col("mean").sum(), std=pl.col("std").sum())
 
+    def session(question: dict[str, Any]) -> Any:
+        key = pl.col(question["key"])
+        begins = (pl.col("ts").diff() > question["size"]) | (key != key.shift())
+        sessions = events.sort(key, "ts").with_columns(session=begins.fill_null(True).cum_sum())
+        return sessions.group_by("session").agg(
+            n=pl.len().cast(pl.Int64), sum=value.sum(), min=value.min(), max=value.max(), mean=value.mean()
+        )
+
     def answer(question: dict[str, Any]) -> tuple[Any, ...]:
         if question["query"] == "rolling":
             return rolling(question).collect(engine="streaming").row(0)
@@ -46,7 +54,8 @@ def main() -> None:
             kept = events.filter(value > question["limit"])
             counts = kept.group_by(pl.col("ts") // question["size"]).agg(n=pl.len().cast(pl.Int64))
             return counts.select(pl.len(), pl.col("n").sum()).collect(engine="streaming").row(0)
-        return windows(question).select(pl.len(), *sums).collect(engine="streaming").row(0)
+        grouped = session(question) if question["query"] == "session" else windows(question)
+        return grouped.select(pl.len(), *sums).collect(engine="streaming").row(0)
 
     protocol.serve(f"Polars {pl.__version__}", answer)
 

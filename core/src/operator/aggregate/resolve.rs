@@ -10,7 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
 use thalweg_kernels::{Cell, DdLayout, Want};
 
 use super::accumulators::{Accumulators, Spans};
-use super::table::{Cells, Table};
+use super::table::{Cells, Table, Wanted};
 use super::tables::{
     Distinct, EarliestRow, GreatestRow, HistogramCells, Keeper, LatestRow, LeastRow, Lists, MomentCells, PairCells, Quantiles, Rows,
     Sketched, ValueCounts, top_k_type,
@@ -168,10 +168,10 @@ impl Aggregates {
             TableKind::Least(value, order) => Rows::<LeastRow>::boxed(*value, *order, keeper()?),
             TableKind::Greatest(value, order) => Rows::<GreatestRow>::boxed(*value, *order, keeper()?),
             TableKind::Counts(input) => Cells::boxed(ValueCounts { input: *input, keeper: keeper()? }),
-            TableKind::Distinct(input) => Cells::boxed(Sketched { input: *input, sketch: Distinct }),
+            TableKind::Distinct(input) => Sketched::boxed(*input, Distinct::default()),
             TableKind::Quantiles(input, error) => {
                 let layout = DdLayout::new(*error, QUANTILE_BUCKETS);
-                Cells::boxed(Sketched { input: *input, sketch: Quantiles { layout } })
+                Sketched::boxed(*input, Quantiles::new(layout))
             }
             TableKind::Histogram(input, edges) => Cells::boxed(HistogramCells { input: *input, edges: Arc::clone(edges) }),
             TableKind::List(input, limit) => {
@@ -238,32 +238,39 @@ impl Aggregates {
         let rows = || slots.map(|slot| groups.count(slot) as i64);
         let cells = groups.cells(slots);
         let nulls: Vec<_> = cells.iter().map(|cells| nulls(cells)).collect();
-        let finish = |result: &ResultColumn| -> Result<ArrayRef> {
+        let mut tables = self.finish_tables(groups, slots)?.into_iter();
+        let mut of_table = || tables.next().unwrap_or_else(|| unreachable!("every result of a table has its column"));
+        let mut finish = |result: &ResultColumn| -> Result<ArrayRef> {
             let array: ArrayRef = match &result.state {
-                State::Rows if result.function == Function::Rate => Arc::new(Float64Array::from_iter_values(
-                    rows().into_iter().zip(spans.seconds()).map(|(rows, seconds)| rows as f64 / seconds),
-                )),
+                State::Rows if result.function == Function::Rate => {
+                    let rates = rows().into_iter().zip(spans.seconds()).map(|(rows, seconds)| rows as f64 / seconds);
+                    Arc::new(Float64Array::from_iter_values(rates))
+                }
                 State::Rows => Arc::new(Int64Array::from(rows())),
                 State::Cells(column) => {
                     let counted = self.inputs.is_marks(self.columns[*column].input);
                     let groups = Groups { cells: &cells[*column], nulls: &nulls[*column], spans, counted };
                     result.of_cells(&groups, self.columns[*column].lane)?
                 }
-                State::Table(table) => groups.table(*table).finish(&result.function, result.field.data_type(), slots)?,
-                State::Ends(last, first) => {
-                    let end = |table: &usize| {
-                        let values = groups.table(*table).finish(&result.function, result.field.data_type(), slots)?;
-                        Ok::<_, Error>(cast(&values, result.field.data_type())?)
-                    };
-                    sub(&end(last)?, &end(first)?).map_err(|error| {
-                        Error::schema(format!("`{}` does not fit int64; cast the column to float64", result.field.name()))
-                            .with_source(error)
-                    })?
-                }
+                State::Table(_) => of_table(),
+                State::Ends(..) => result.difference(&of_table(), &of_table())?,
             };
             Ok(if array.data_type() == result.field.data_type() { array } else { cast(&array, result.field.data_type())? })
         };
-        self.results.iter().map(finish).collect()
+        self.results.iter().map(&mut finish).collect()
+    }
+
+    /// The columns of the results that come from tables, in the order of the results. Each table is asked once.
+    fn finish_tables(&self, groups: &Accumulators, slots: &Slots<'_>) -> Result<Vec<ArrayRef>> {
+        let asked: Vec<(usize, Wanted<'_>)> = self.results.iter().flat_map(ResultColumn::asks).collect();
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; asked.len()];
+        for table in 0..self.tables.len() {
+            let own = || asked.iter().enumerate().filter(|(_, (asked, _))| *asked == table);
+            let wanted: Vec<Wanted<'_>> = own().map(|(_, (_, wanted))| *wanted).collect();
+            let answers = groups.table(table).finish(&wanted, slots)?;
+            own().zip(answers).for_each(|((place, _), answer)| columns[place] = Some(answer));
+        }
+        Ok(columns.into_iter().flatten().collect())
     }
 }
 
@@ -316,6 +323,24 @@ fn nulls(cells: &[Cell]) -> Option<NullBuffer> {
 }
 
 impl ResultColumn {
+    /// The tables that it needs columns of, in order.
+    fn asks(&self) -> impl Iterator<Item = (usize, Wanted<'_>)> {
+        let tables = match self.state {
+            State::Rows | State::Cells(_) => [None, None],
+            State::Table(table) => [Some(table), None],
+            State::Ends(last, first) => [Some(last), Some(first)],
+        };
+        tables.into_iter().flatten().map(|table| (table, (&self.function, self.field.data_type())))
+    }
+
+    /// The last values less the first.
+    fn difference(&self, last: &ArrayRef, first: &ArrayRef) -> Result<ArrayRef> {
+        let [last, first] = [cast(last, self.field.data_type())?, cast(first, self.field.data_type())?];
+        sub(&last, &first).map_err(|error| {
+            Error::schema(format!("`{}` does not fit int64; cast the column to float64", self.field.name())).with_source(error)
+        })
+    }
+
     fn of_cells(&self, groups: &Groups<'_>, lane: Lane) -> Result<ArrayRef> {
         Ok(match (&self.function, lane) {
             (Function::Count, _) => Arc::new(Int64Array::from_iter_values(groups.cells.iter().map(|cell| cell.count as i64))),

@@ -9,6 +9,9 @@ use super::{Function, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
 
+/// A function and the type of its result.
+pub(crate) type Wanted<'a> = (&'a Function, &'a DataType);
+
 /// The state of some aggregates, by slot. Groups beyond those that room was made for are empty.
 ///
 /// Tables that meet have been made from one another by [`Table::empty`].
@@ -41,11 +44,11 @@ pub(crate) trait Table: Any + Send {
     /// Empties the groups of `slots`, keeping their memory for others.
     fn clear(&mut self, slots: &Slots<'_>);
 
-    /// The results of `function`, of type `data_type`, for the groups in `slots`.
+    /// A column of results for the groups in `slots` for each that is wanted.
     ///
     /// # Errors
     /// As [`Table::accumulate`].
-    fn finish(&self, function: &Function, data_type: &DataType, slots: &Slots<'_>) -> Result<ArrayRef>;
+    fn finish(&self, wanted: &[Wanted<'_>], slots: &Slots<'_>) -> Result<Vec<ArrayRef>>;
 
     /// Bytes held.
     fn bytes(&self) -> usize;
@@ -76,7 +79,10 @@ pub(crate) trait CellKind: Clone + Send + 'static {
         *cell = self.empty();
     }
 
-    /// As [`Table::finish`].
+    /// The results of one function, of type `data_type`.
+    ///
+    /// # Errors
+    /// As [`Table::accumulate`].
     fn finish(&self, function: &Function, data_type: &DataType, cells: &[&Self::Cell]) -> Result<ArrayRef>;
 
     /// Bytes that a cell holds elsewhere.
@@ -167,9 +173,9 @@ impl<K: CellKind> Table for Cells<K> {
         }
     }
 
-    fn finish(&self, function: &Function, data_type: &DataType, slots: &Slots<'_>) -> Result<ArrayRef> {
+    fn finish(&self, wanted: &[Wanted<'_>], slots: &Slots<'_>) -> Result<Vec<ArrayRef>> {
         let cells = slots.map(|slot| &self.cells[slot as usize]);
-        self.kind.finish(function, data_type, &cells)
+        wanted.iter().map(|(function, data_type)| self.kind.finish(function, data_type, &cells)).collect()
     }
 
     fn bytes(&self) -> usize {

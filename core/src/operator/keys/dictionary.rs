@@ -141,9 +141,9 @@ impl Keys {
         Ok(())
     }
 
-    /// Forgets the keys of `slots`, which are ascending; the slots may be given to other keys.
+    /// Forgets the keys of `slots`, each of which comes once; the slots may be given to other keys.
     pub fn remove_all(&mut self, slots: &[u32]) {
-        let null = self.null_slot.and_then(|null| slots.binary_search(&null).ok());
+        let null = self.null_slot.and_then(|null| slots.iter().position(|&slot| slot == null));
         let (before, after) = null.map_or((slots, &[][..]), |at| (&slots[..at], &slots[at + 1..]));
         for slots in [before, after] {
             match &mut self.table {

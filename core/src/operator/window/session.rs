@@ -198,7 +198,6 @@ impl Operator for SessionWindow {
         self.groups.forget(&ended);
         let mut keys = Vec::new();
         self.sessions.remove(&ended, &mut keys);
-        keys.sort_unstable();
         self.keys.remove_all(&keys);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The tables, a file for each kind of state.
 
 mod counts;
+mod few;
 mod histogram;
 mod kept;
 mod list;

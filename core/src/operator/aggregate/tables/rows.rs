@@ -2,11 +2,9 @@
 
 use arrow::array::ArrayRef;
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::DataType;
 use thalweg_kernels::{Arg, Bits, FirstLast, Timed, accumulate_arg, accumulate_first_last, combine_arg, combine_first_last};
 
-use super::super::Function;
-use super::super::table::{Table, known};
+use super::super::table::{Table, Wanted, known};
 use super::super::values::{Values, bits};
 use super::kept::{Keeper, Kept};
 use crate::error::Result;
@@ -177,9 +175,10 @@ impl<C: Chosen> Table for Rows<C> {
         });
     }
 
-    fn finish(&self, _: &Function, _: &DataType, slots: &Slots<'_>) -> Result<ArrayRef> {
+    fn finish(&self, wanted: &[Wanted<'_>], slots: &Slots<'_>) -> Result<Vec<ArrayRef>> {
         let kept = slots.map(|slot| C::row(&self.cells[slot as usize]).map(|_| &self.values[slot as usize]));
-        self.keeper.column(kept.iter().copied())
+        let column = self.keeper.column(kept.iter().copied())?;
+        Ok(wanted.iter().map(|_| ArrayRef::clone(&column)).collect())
     }
 
     fn bytes(&self) -> usize {

@@ -7,145 +7,220 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array};
-use arrow::datatypes::DataType;
-use thalweg_kernels::{DdHead, DdLayout, ddsketch_fold, ddsketch_merge, hll_estimate, hll_fold, hll_merge};
+use thalweg_kernels::{DdHead, DdLayout, ddsketch_merge, ddsketch_update, hll_estimate, hll_merge, hll_update};
 
-use super::super::groups::by_group;
-use super::super::table::CellKind;
+use super::super::table::{Table, Wanted, known};
 use super::super::values::Values;
 use super::super::{Function, unexpected};
+use super::few::Few;
 use crate::error::Result;
+use crate::operator::keys::Slots;
 
-/// A sketch of the values of one group.
-pub(crate) trait Sketch: Clone + Send + 'static {
+/// Sketches of groups of many values, by number.
+pub(crate) trait Sketches: Clone + Send + 'static {
     /// A value, or what stands for it.
-    type Item: Copy + Send;
-    /// The sketch of many values.
-    type Many: Clone + Send;
+    type Item: Copy + Default + PartialEq + Send;
 
     /// Most values that a group keeps as they are.
     const FEW: usize;
 
+    /// Whether a group keeps equal values once.
+    const DISTINCT: bool;
+
+    /// No sketches, of the same kind.
+    fn none(&self) -> Self;
     /// The input as items.
     fn items(values: &Values) -> &[Self::Item];
-    /// Adds an item to those that are kept, if it makes a difference.
-    fn keep(few: &mut Vec<Self::Item>, item: Self::Item);
-    /// No values.
-    fn many(&self) -> Self::Many;
-    /// Takes values into a sketch.
-    fn fold(&self, many: &mut Self::Many, items: &[Self::Item]);
-    /// Merges two sketches.
-    fn merge(&self, into: &mut Self::Many, from: &Self::Many);
+    /// How many sketches there are.
+    fn len(&self) -> usize;
+    /// Adds an empty one.
+    fn push(&mut self);
+    /// Takes items into the sketches `numbers`.
+    fn update(&mut self, numbers: &[u32], items: &[Self::Item]);
+    /// Merges sketch `other` of `from` into sketch `number`.
+    fn merge(&mut self, number: u32, from: &Self, other: u32);
+    /// A sketch by itself.
+    fn clone_one(&self, number: u32) -> Self;
     /// Empties a sketch.
-    fn clear(&self, many: &mut Self::Many);
-    /// Bytes of a sketch.
+    fn clear(&mut self, number: u32);
+    /// Bytes held.
     fn bytes(&self) -> usize;
-    /// Results of groups.
-    fn finish(&self, function: &Function, groups: &[&Group<Self>]) -> ArrayRef;
+
+    /// The answers of a group of few values, which may be reordered, one after the other.
+    fn exact(few: &mut [Self::Item], functions: &[&Function], answer: impl FnMut(Option<f64>));
+    /// The same of a sketch.
+    fn estimate(&self, number: u32, functions: &[&Function], answer: impl FnMut(Option<f64>));
+    /// Answers as a column.
+    fn column(answers: Vec<Option<f64>>) -> ArrayRef;
 }
 
-/// The values of one group.
-pub(crate) struct Group<S: Sketch> {
-    few: Vec<S::Item>,
-    /// Holds all values once it is in use, and is kept for reuse when it is not.
-    many: Option<Box<S::Many>>,
-    in_use: bool,
+/// A table of groups of one input.
+pub(crate) struct Sketched<S: Sketches> {
+    input: usize,
+    few: Few<S::Item>,
+    many: S,
+    free: Vec<u32>,
+    /// Rows of a batch that go into sketches.
+    numbers: Vec<u32>,
+    items: Vec<S::Item>,
 }
 
-impl<S: Sketch> Clone for Group<S> {
-    fn clone(&self) -> Self {
-        let many = self.many.as_ref().filter(|_| self.in_use).cloned();
-        Group { few: self.few.clone(), many, in_use: self.in_use }
+impl<S: Sketches> Sketched<S> {
+    /// `many` is without sketches.
+    pub fn boxed(input: usize, many: S) -> Box<dyn Table> {
+        Box::new(Sketched { input, few: Few::new(), many, free: Vec::new(), numbers: Vec::new(), items: Vec::new() })
     }
 
-    fn clone_from(&mut self, from: &Self) {
-        self.few.clone_from(&from.few);
-        self.in_use = from.in_use;
-        match (&mut self.many, from.many.as_ref().filter(|_| from.in_use)) {
-            (Some(into), Some(from)) => (**into).clone_from(from),
-            (into, Some(from)) => *into = Some(from.clone()),
-            (_, None) => self.in_use = false,
-        }
-        if !self.in_use {
-            self.many = None;
+    #[inline]
+    fn add(&mut self, slot: u32, item: S::Item) {
+        if let Some(number) = self.few.replacement(slot) {
+            (self.numbers.push(number), self.items.push(item));
+        } else if !(S::DISTINCT && self.few.contains(slot, item)) && self.few.push(slot, item) > S::FEW {
+            self.promote(slot);
         }
     }
-}
 
-/// A table of sketches of one input.
-#[derive(Clone)]
-pub(crate) struct Sketched<S> {
-    pub input: usize,
-    pub sketch: S,
-}
+    /// The sketch of a group, which it becomes if it is none.
+    fn promote(&mut self, slot: u32) -> u32 {
+        if let Some(number) = self.few.replacement(slot) {
+            return number;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.many.push();
+            (self.many.len() - 1) as u32
+        });
+        self.few.append_to(slot, &mut self.items);
+        self.numbers.resize(self.items.len(), number);
+        self.few.replace(slot, number);
+        number
+    }
 
-impl<S: Sketch> Sketched<S> {
-    fn add(&self, group: &mut Group<S>, items: &[S::Item]) {
-        let mut rest = items;
-        while let (false, Some((&item, others))) = (group.in_use, rest.split_first()) {
-            S::keep(&mut group.few, item);
-            rest = others;
-            if group.few.len() > S::FEW {
-                self.promote(group);
+    /// Takes the rows into sketches that wait for it.
+    fn flush(&mut self) {
+        self.many.update(&self.numbers, &self.items);
+        (self.numbers.clear(), self.items.clear());
+    }
+
+    /// Adds group `from` of another table to group `into`.
+    fn take(&mut self, into: u32, other: &Sketched<S>, from: u32, values: &mut Vec<S::Item>) {
+        if let Some(sketch) = other.few.replacement(from) {
+            let number = self.promote(into);
+            self.many.merge(number, &other.many, sketch);
+            return;
+        }
+        values.clear();
+        other.few.append_to(from, values);
+        values.iter().for_each(|&item| self.add(into, item));
+    }
+
+    fn clear_one(&mut self, slot: u32) {
+        if let Some(number) = self.few.replacement(slot) {
+            self.many.clear(number);
+            self.free.push(number);
+        }
+        self.few.clear(slot);
+    }
+
+    fn clear_all(&mut self) {
+        for slot in 0..self.few.groups() as u32 {
+            if let Some(number) = self.few.replacement(slot) {
+                self.many.clear(number);
+                self.free.push(number);
             }
         }
-        if let (Some(many), false) = (&mut group.many, rest.is_empty()) {
-            self.sketch.fold(many, rest);
-        }
-    }
-
-    fn promote(&self, group: &mut Group<S>) {
-        group.in_use = true;
-        let many = group.many.get_or_insert_with(|| Box::new(self.sketch.many()));
-        self.sketch.fold(many, &group.few);
-        group.few.clear();
+        self.few.clear_all();
     }
 }
 
-impl<S: Sketch> CellKind for Sketched<S> {
-    type Cell = Group<S>;
-
-    fn empty(&self) -> Group<S> {
-        Group { few: Vec::new(), many: None, in_use: false }
+impl<S: Sketches> Table for Sketched<S> {
+    fn empty(&self) -> Box<dyn Table> {
+        Sketched::boxed(self.input, self.many.none())
     }
 
-    fn accumulate(&self, cells: &mut [Group<S>], slots: &[u32], values: &[Values], _: u64) -> Result<()> {
+    fn reserve(&mut self, groups: usize) {
+        self.few.reserve(groups);
+    }
+
+    fn accumulate(&mut self, slots: &[u32], values: &[Values], _: u64) -> Result<()> {
         let input = &values[self.input];
-        by_group(slots, S::items(input), input.nulls().as_ref(), cells.len(), |slot, items| self.add(&mut cells[slot], items));
+        let rows = slots.iter().zip(S::items(input));
+        match input.nulls() {
+            None => rows.for_each(|(&slot, &item)| self.add(slot, item)),
+            Some(nulls) => rows.zip(nulls.iter()).filter(|(_, valid)| *valid).for_each(|((&slot, &item), _)| self.add(slot, item)),
+        }
+        self.flush();
         Ok(())
     }
 
-    fn combine(&self, into: &mut [Group<S>], from: &[Group<S>]) {
-        for (into, from) in into.iter_mut().zip(from) {
-            match &from.many {
-                Some(many) if from.in_use => {
-                    if !into.in_use {
-                        self.promote(into);
-                    }
-                    if let Some(into) = &mut into.many {
-                        self.sketch.merge(into, many);
-                    }
+    fn combine(&mut self, from: &dyn Table) {
+        let from = known::<Sketched<S>>(from);
+        self.reserve(from.few.groups());
+        let mut values = Vec::new();
+        (0..from.few.groups() as u32).for_each(|slot| self.take(slot, from, slot, &mut values));
+        self.flush();
+    }
+
+    fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize) {
+        let from = known::<Sketched<S>>(from);
+        self.clear_all();
+        self.reserve(groups);
+        let mut values = Vec::new();
+        (0..from.few.groups() as u32).zip(slots).for_each(|(slot, &into)| self.take(into, from, slot, &mut values));
+        self.flush();
+    }
+
+    fn copy(&mut self, from: &dyn Table) {
+        let from = known::<Sketched<S>>(from);
+        self.few.clone_from(&from.few);
+        self.many.clone_from(&from.many);
+        self.free.clone_from(&from.free);
+    }
+
+    fn merge(&mut self, into: u32, from: u32) {
+        if let Some(sketch) = self.few.replacement(from) {
+            let number = self.promote(into);
+            self.flush();
+            let other = self.many.clone_one(sketch);
+            self.many.merge(number, &other, 0);
+        } else {
+            let mut values = Vec::new();
+            self.few.append_to(from, &mut values);
+            values.into_iter().for_each(|item| self.add(into, item));
+            self.flush();
+        }
+        self.clear_one(from);
+    }
+
+    fn clear(&mut self, slots: &Slots<'_>) {
+        match slots {
+            // A range from the start is that of all groups in use.
+            Slots::Range(range) if range.start == 0 => self.clear_all(),
+            slots => slots.map(|slot| slot).into_iter().for_each(|slot| self.clear_one(slot)),
+        }
+    }
+
+    fn finish(&self, wanted: &[Wanted<'_>], slots: &Slots<'_>) -> Result<Vec<ArrayRef>> {
+        let functions: Vec<&Function> = wanted.iter().map(|(function, _)| *function).collect();
+        let mut answers = vec![Vec::with_capacity(slots.len()); functions.len()];
+        let mut values = Vec::new();
+        slots.map(|slot| {
+            let mut answers = answers.iter_mut();
+            let answer = |value| answers.next().map_or((), |column| column.push(value));
+            match self.few.replacement(slot) {
+                Some(number) => self.many.estimate(number, &functions, answer),
+                None => {
+                    values.clear();
+                    self.few.append_to(slot, &mut values);
+                    S::exact(&mut values, &functions, answer);
                 }
-                _ => self.add(into, &from.few),
             }
-        }
+        });
+        Ok(answers.into_iter().map(S::column).collect())
     }
 
-    fn clear(&self, group: &mut Group<S>) {
-        group.few.clear();
-        if let (true, Some(many)) = (group.in_use, &mut group.many) {
-            self.sketch.clear(many);
-        }
-        group.in_use = false;
-    }
-
-    fn finish(&self, function: &Function, _: &DataType, cells: &[&Group<S>]) -> Result<ArrayRef> {
-        Ok(self.sketch.finish(function, cells))
-    }
-
-    fn bytes(&self, group: &Group<S>) -> usize {
-        let many = if group.many.is_some() { self.sketch.bytes() } else { 0 };
-        group.few.capacity() * size_of::<S::Item>() + many
+    fn bytes(&self) -> usize {
+        let waiting = self.items.capacity() * size_of::<S::Item>() + self.numbers.capacity() * size_of::<u32>();
+        self.few.bytes() + self.many.bytes() + waiting
     }
 }
 
@@ -153,14 +228,30 @@ impl<S: Sketch> CellKind for Sketched<S> {
 const LG_REGISTERS: u32 = 12;
 
 /// HyperLogLog: see [`thalweg_kernels::sketch::hll`].
-#[derive(Clone)]
-pub(crate) struct Distinct;
+#[derive(Clone, Default)]
+pub(crate) struct Distinct {
+    registers: Vec<u8>,
+}
 
-impl Sketch for Distinct {
+impl Distinct {
+    fn registers(&self, number: u32) -> &[u8] {
+        &self.registers[(number as usize) << LG_REGISTERS..][..1 << LG_REGISTERS]
+    }
+
+    fn registers_mut(&mut self, number: u32) -> &mut [u8] {
+        &mut self.registers[(number as usize) << LG_REGISTERS..][..1 << LG_REGISTERS]
+    }
+}
+
+impl Sketches for Distinct {
     /// A hash.
     type Item = u64;
-    type Many = Vec<u8>;
     const FEW: usize = 64;
+    const DISTINCT: bool = true;
+
+    fn none(&self) -> Distinct {
+        Distinct::default()
+    }
 
     fn items(values: &Values) -> &[u64] {
         match values {
@@ -169,54 +260,80 @@ impl Sketch for Distinct {
         }
     }
 
-    fn keep(few: &mut Vec<u64>, hash: u64) {
-        if !few.contains(&hash) {
-            few.push(hash);
-        }
+    fn len(&self) -> usize {
+        self.registers.len() >> LG_REGISTERS
     }
 
-    fn many(&self) -> Vec<u8> {
-        vec![0; 1 << LG_REGISTERS]
+    fn push(&mut self) {
+        self.registers.resize(self.registers.len() + (1 << LG_REGISTERS), 0);
     }
 
-    fn fold(&self, registers: &mut Vec<u8>, hashes: &[u64]) {
-        hll_fold(registers, hashes, None);
+    fn update(&mut self, numbers: &[u32], hashes: &[u64]) {
+        hll_update(&mut self.registers, LG_REGISTERS, numbers, hashes, None);
     }
 
-    fn merge(&self, into: &mut Vec<u8>, from: &Vec<u8>) {
-        hll_merge(into, from);
+    fn merge(&mut self, number: u32, from: &Distinct, other: u32) {
+        hll_merge(self.registers_mut(number), from.registers(other));
     }
 
-    fn clear(&self, registers: &mut Vec<u8>) {
-        registers.fill(0);
+    fn clone_one(&self, number: u32) -> Distinct {
+        Distinct { registers: self.registers(number).to_vec() }
+    }
+
+    fn clear(&mut self, number: u32) {
+        self.registers_mut(number).fill(0);
     }
 
     fn bytes(&self) -> usize {
-        1 << LG_REGISTERS
+        self.registers.capacity()
     }
 
-    fn finish(&self, _: &Function, groups: &[&Group<Distinct>]) -> ArrayRef {
-        let count = |group: &&Group<Distinct>| match &group.many {
-            Some(registers) if group.in_use => hll_estimate(registers).round() as i64,
-            _ => group.few.len() as i64,
-        };
-        Arc::new(Int64Array::from_iter_values(groups.iter().map(count)))
+    fn exact(few: &mut [u64], functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
+        functions.iter().for_each(|_| answer(Some(few.len() as f64)));
+    }
+
+    fn estimate(&self, number: u32, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
+        let estimate = hll_estimate(self.registers(number)).round();
+        functions.iter().for_each(|_| answer(Some(estimate)));
+    }
+
+    fn column(answers: Vec<Option<f64>>) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(answers.into_iter().map(|answer| answer.unwrap_or(0.0) as i64)))
     }
 }
 
 /// DDSketch: see [`thalweg_kernels::sketch::ddsketch`].
 #[derive(Clone)]
 pub(crate) struct Quantiles {
-    pub layout: DdLayout,
+    layout: DdLayout,
+    heads: Vec<DdHead>,
+    counts: Vec<u64>,
 }
 
-/// A group of many values.
-type Buckets = (DdHead, Vec<u64>);
+impl Quantiles {
+    pub fn new(layout: DdLayout) -> Quantiles {
+        Quantiles { layout, heads: Vec::new(), counts: Vec::new() }
+    }
 
-impl Sketch for Quantiles {
+    fn counts(&self, number: u32) -> &[u64] {
+        let width = self.layout.counts_per_group();
+        &self.counts[number as usize * width..][..width]
+    }
+
+    fn counts_mut(&mut self, number: u32) -> &mut [u64] {
+        let width = self.layout.counts_per_group();
+        &mut self.counts[number as usize * width..][..width]
+    }
+}
+
+impl Sketches for Quantiles {
     type Item = f64;
-    type Many = Buckets;
     const FEW: usize = 256;
+    const DISTINCT: bool = false;
+
+    fn none(&self) -> Quantiles {
+        Quantiles::new(self.layout)
+    }
 
     fn items(values: &Values) -> &[f64] {
         match values {
@@ -225,48 +342,57 @@ impl Sketch for Quantiles {
         }
     }
 
-    fn keep(few: &mut Vec<f64>, value: f64) {
-        few.push(value);
+    fn len(&self) -> usize {
+        self.heads.len()
     }
 
-    fn many(&self) -> Buckets {
-        (DdHead::EMPTY, vec![0; self.layout.counts_per_group()])
+    fn push(&mut self) {
+        self.heads.push(DdHead::EMPTY);
+        self.counts.resize(self.counts.len() + self.layout.counts_per_group(), 0);
     }
 
-    fn fold(&self, (head, counts): &mut Buckets, values: &[f64]) {
-        ddsketch_fold(&self.layout, head, counts, values, None);
+    fn update(&mut self, numbers: &[u32], values: &[f64]) {
+        ddsketch_update(&self.layout, &mut self.heads, &mut self.counts, numbers, values, None);
     }
 
-    fn merge(&self, into: &mut Buckets, from: &Buckets) {
-        ddsketch_merge(&self.layout, std::slice::from_mut(&mut into.0), &mut into.1, std::slice::from_ref(&from.0), &from.1);
+    fn merge(&mut self, number: u32, from: &Quantiles, other: u32) {
+        let (layout, at, width) = (self.layout, number as usize, self.layout.counts_per_group());
+        let counts = &mut self.counts[at * width..][..width];
+        ddsketch_merge(&layout, &mut self.heads[at..=at], counts, std::slice::from_ref(&from.heads[other as usize]), from.counts(other));
     }
 
-    fn clear(&self, (head, counts): &mut Buckets) {
-        *head = DdHead::EMPTY;
-        counts.fill(0);
+    fn clone_one(&self, number: u32) -> Quantiles {
+        Quantiles { layout: self.layout, heads: vec![self.heads[number as usize]], counts: self.counts(number).to_vec() }
+    }
+
+    fn clear(&mut self, number: u32) {
+        self.heads[number as usize] = DdHead::EMPTY;
+        self.counts_mut(number).fill(0);
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Buckets>() + self.layout.counts_per_group() * size_of::<u64>()
+        self.heads.capacity() * size_of::<DdHead>() + self.counts.capacity() * size_of::<u64>()
     }
 
-    fn finish(&self, function: &Function, groups: &[&Group<Quantiles>]) -> ArrayRef {
-        let Function::Quantile { q, .. } = function else { unexpected(function) };
-        let mut values = Vec::new();
-        let mut quantile = |group: &&Group<Quantiles>| match &group.many {
-            Some(many) if group.in_use => self.layout.quantile(&many.0, &many.1, *q),
-            _ => {
-                values.clone_from(&group.few);
-                exact_quantile(&mut values, *q)
-            }
-        };
-        Arc::new(Float64Array::from_iter(groups.iter().map(&mut quantile)))
+    fn exact(few: &mut [f64], functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
+        few.sort_unstable_by(|a, b| a.is_nan().cmp(&b.is_nan()).then_with(|| a.total_cmp(b)));
+        // The value of rank ⌊q (n − 1)⌋.
+        functions.iter().for_each(|function| answer(few.len().checked_sub(1).map(|last| few[(part(function) * last as f64) as usize])));
+    }
+
+    fn estimate(&self, number: u32, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
+        let (head, counts) = (&self.heads[number as usize], self.counts(number));
+        functions.iter().for_each(|function| answer(self.layout.quantile(head, counts, part(function))));
+    }
+
+    fn column(answers: Vec<Option<f64>>) -> ArrayRef {
+        Arc::new(Float64Array::from(answers))
     }
 }
 
-/// The value of rank ⌊q (n − 1)⌋ of `n` values, NaN being the greatest.
-fn exact_quantile(values: &mut [f64], q: f64) -> Option<f64> {
-    let rank = (q * values.len().checked_sub(1)? as f64) as usize;
-    let order = |a: &f64, b: &f64| a.is_nan().cmp(&b.is_nan()).then_with(|| a.total_cmp(b));
-    Some(*values.select_nth_unstable_by(rank, order).1)
+fn part(function: &Function) -> f64 {
+    match function {
+        Function::Quantile { q, .. } => *q,
+        other => unexpected(other),
+    }
 }
