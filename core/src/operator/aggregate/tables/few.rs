@@ -27,7 +27,7 @@ struct Group<T> {
     chunk: u32,
 }
 
-impl<T: Copy + Default + PartialEq> Few<T> {
+impl<T: Copy + Default> Few<T> {
     pub fn new() -> Few<T> {
         Few { groups: Vec::new(), chunks: Vec::new(), before: Vec::new(), free: Vec::new() }
     }
@@ -109,12 +109,6 @@ impl<T: Copy + Default + PartialEq> Few<T> {
     /// Appends the values of a list to `values`, in no order.
     pub fn append_to(&self, slot: u32, values: &mut Vec<T>) {
         self.parts(slot).for_each(|part| values.extend_from_slice(part));
-    }
-
-    /// Whether a list has a value.
-    #[inline]
-    pub fn contains(&self, slot: u32, value: T) -> bool {
-        self.parts(slot).any(|part| part.contains(&value))
     }
 
     /// Empties a list, or makes it one again.

@@ -24,8 +24,8 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     /// Most values that a group keeps as they are.
     const FEW: usize;
 
-    /// Whether a group keeps equal values once.
-    const DISTINCT: bool;
+    /// Length of a list that is made shorter, or a sketch: more than there are values where some may be left out.
+    const LIST: usize;
 
     /// No sketches, of the same kind.
     fn none(&self) -> Self;
@@ -46,8 +46,12 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     /// Bytes held.
     fn bytes(&self) -> usize;
 
+    /// Leaves out of a list what makes no difference.
+    fn thin(values: &mut Vec<Self::Item>) {
+        let _ = values;
+    }
     /// The answers of a group of few values, which may be reordered, one after the other.
-    fn exact(few: &mut [Self::Item], functions: &[&Function], answer: impl FnMut(Option<f64>));
+    fn exact(few: &mut Vec<Self::Item>, functions: &[&Function], answer: impl FnMut(Option<f64>));
     /// The same of a sketch.
     fn estimate(&self, number: u32, functions: &[&Function], answer: impl FnMut(Option<f64>));
     /// Answers as a column.
@@ -63,21 +67,41 @@ pub(crate) struct Sketched<S: Sketches> {
     /// Rows of a batch that go into sketches.
     numbers: Vec<u32>,
     items: Vec<S::Item>,
+    /// The values of one group.
+    thinned: Vec<S::Item>,
 }
 
 impl<S: Sketches> Sketched<S> {
     /// `many` is without sketches.
     pub fn boxed(input: usize, many: S) -> Box<dyn Table> {
-        Box::new(Sketched { input, few: Few::new(), many, free: Vec::new(), numbers: Vec::new(), items: Vec::new() })
+        Box::new(Sketched { input, few: Few::new(), many, free: Vec::new(), numbers: Vec::new(), items: Vec::new(), thinned: Vec::new() })
     }
 
     #[inline]
     fn add(&mut self, slot: u32, item: S::Item) {
         if let Some(number) = self.few.replacement(slot) {
             (self.numbers.push(number), self.items.push(item));
-        } else if !(S::DISTINCT && self.few.contains(slot, item)) && self.few.push(slot, item) > S::FEW {
-            self.promote(slot);
+        } else if self.few.push(slot, item) > S::LIST {
+            self.overflow(slot);
         }
+    }
+
+    /// Makes a list that is full shorter, or its group a sketch.
+    #[cold]
+    fn overflow(&mut self, slot: u32) {
+        let mut values = std::mem::take(&mut self.thinned);
+        values.clear();
+        self.few.append_to(slot, &mut values);
+        S::thin(&mut values);
+        if values.len() > S::FEW {
+            self.promote(slot);
+        } else {
+            self.few.clear(slot);
+            values.iter().for_each(|&item| {
+                self.few.push(slot, item);
+            });
+        }
+        self.thinned = values;
     }
 
     /// The sketch of a group, which it becomes if it is none.
@@ -211,7 +235,16 @@ impl<S: Sketches> Table for Sketched<S> {
                 None => {
                     values.clear();
                     self.few.append_to(slot, &mut values);
-                    S::exact(&mut values, &functions, answer);
+                    S::thin(&mut values);
+                    match values.len() > S::FEW {
+                        true => {
+                            let mut many = self.many.none();
+                            many.push();
+                            many.update(&vec![0; values.len()], &values);
+                            many.estimate(0, &functions, answer);
+                        }
+                        false => S::exact(&mut values, &functions, answer),
+                    }
                 }
             }
         });
@@ -247,7 +280,7 @@ impl Sketches for Distinct {
     /// A hash.
     type Item = u64;
     const FEW: usize = 64;
-    const DISTINCT: bool = true;
+    const LIST: usize = 2 * Self::FEW;
 
     fn none(&self) -> Distinct {
         Distinct::default()
@@ -288,7 +321,12 @@ impl Sketches for Distinct {
         self.registers.capacity()
     }
 
-    fn exact(few: &mut [u64], functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
+    fn thin(hashes: &mut Vec<u64>) {
+        hashes.sort_unstable();
+        hashes.dedup();
+    }
+
+    fn exact(few: &mut Vec<u64>, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
         functions.iter().for_each(|_| answer(Some(few.len() as f64)));
     }
 
@@ -329,7 +367,7 @@ impl Quantiles {
 impl Sketches for Quantiles {
     type Item = f64;
     const FEW: usize = 256;
-    const DISTINCT: bool = false;
+    const LIST: usize = Self::FEW;
 
     fn none(&self) -> Quantiles {
         Quantiles::new(self.layout)
@@ -374,8 +412,8 @@ impl Sketches for Quantiles {
         self.heads.capacity() * size_of::<DdHead>() + self.counts.capacity() * size_of::<u64>()
     }
 
-    fn exact(few: &mut [f64], functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
-        few.sort_unstable_by(|a, b| a.is_nan().cmp(&b.is_nan()).then_with(|| a.total_cmp(b)));
+    fn exact(few: &mut Vec<f64>, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
+        few.sort_unstable_by(|a, b| a.total_cmp(b));
         // The value of rank ⌊q (n − 1)⌋.
         functions.iter().for_each(|function| answer(few.len().checked_sub(1).map(|last| few[(part(function) * last as f64) as usize])));
     }
