@@ -1,7 +1,8 @@
 //! Watermarks: how far event time has come, per source partition and overall.
 //!
 //! The watermark of a partition is its greatest event time − the allowed delay − 1: no row at or before it is
-//! expected any more. The overall watermark is the minimum over the partitions that are neither idle nor
+//! expected any more. Where a column punctuates the stream, what that column says stands in for the greatest event
+//! time, and there is no delay. The overall watermark is the minimum over the partitions that are neither idle nor
 //! ended; it never goes back. When no such partition is left it is the greatest watermark of any partition, so
 //! that a quiet stream does not withhold what it has already seen the end of (Flink's rule).
 //!
@@ -27,7 +28,7 @@ pub struct Watermarks {
 
 #[derive(Debug)]
 struct Partition {
-    /// The greatest event time so far.
+    /// The greatest event time so far, or the greatest that punctuation has said no row will be earlier than.
     greatest: i64,
     /// The clock's reading, in nanoseconds, when rows last came.
     seen: u64,
@@ -58,12 +59,12 @@ impl Watermarks {
         self.delay
     }
 
-    /// The greatest event time of partition `id` so far; [`NONE`] before its first row.
+    /// The greatest event time (or punctuation) of partition `id` so far; [`NONE`] before the first.
     pub fn greatest(&self, id: u32) -> i64 {
         self.partitions.get(&id).map_or(NONE, |partition| partition.greatest)
     }
 
-    /// Rows of partition `id` have come; the greatest event time so far is `greatest`.
+    /// Rows of partition `id` have come; the greatest event time (or punctuation) so far is `greatest`.
     pub fn observe(&mut self, id: u32, greatest: i64, now: u64) {
         let partition = self.partitions.entry(id).or_insert(Partition::new(now));
         (partition.greatest, partition.seen, partition.idle) = (partition.greatest.max(greatest), now, false);

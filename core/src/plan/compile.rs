@@ -11,12 +11,12 @@ use crate::operator::Operator;
 use crate::operator::derive::{Derive, Select};
 use crate::operator::detect::Detect;
 use crate::operator::devices::{self, Devices};
-use crate::operator::event_time::TimeColumn;
+use crate::operator::event_time::{Punctuation, TimeColumn};
 use crate::operator::filter::Filter;
 use crate::operator::rolling::Rolling;
 use crate::operator::window::Window;
 use crate::plan::{EventTime, Node, Step, Stream};
-use crate::runtime::{Graph, Target, TimeStage};
+use crate::runtime::{Graph, Origin, Target, TimeStage};
 use crate::source::OpenSource;
 use crate::time::{SystemClock, Unit};
 use crate::watermark::Watermarks;
@@ -98,7 +98,13 @@ fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
     let column = TimeColumn::new(input, &time.column, time.unit)?;
     let delay = column.unit.count(time.max_delay)?;
     let idle = time.idle_timeout.map(|timeout| timeout.as_nanos() as u64);
-    Ok(TimeStage { column, watermarks: Watermarks::new(delay, idle), pane: None })
+    let punctuation = time.punctuated_by.as_ref().map(|name| Punctuation::new(input, name, &column)).transpose()?;
+    if let (Some(name), 1..) = (&time.punctuated_by, delay) {
+        return Err(Error::config(format!(
+            "`max_delay` has no say where `{name}` punctuates the stream: the watermark is what `{name}` says; leave out one of the two"
+        )));
+    }
+    Ok(TimeStage::new(Origin::Column { time: column, punctuation }, Watermarks::new(delay, idle)))
 }
 
 /// The columns of `stream`.
@@ -227,7 +233,7 @@ impl<'a> Compiler<'a> {
         let (node, schema) = match known {
             Some(known) => known,
             None => {
-                let unit = self.time.as_ref().map(|time| time.column.unit);
+                let unit = self.time.as_ref().map(TimeStage::unit);
                 let built = build(step, &input, unit, self.config, &self.devices).map_err(|error| error.context(step))?;
                 let node = self.graph.add(step.to_string(), built.operator);
                 self.graph.connect(end.node, Target::Node(node));

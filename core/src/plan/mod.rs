@@ -55,11 +55,13 @@ pub struct EventTime {
     unit: Option<TimeUnit>,
     max_delay: Duration,
     idle_timeout: Option<Duration>,
+    punctuated_by: Option<String>,
 }
 
-/// Event time from `column`, without delay and with an idle timeout of five seconds. Integers count milliseconds.
+/// Event time from `column`, without delay (as if the rows of a partition came in order of time) and with an idle timeout
+/// of five seconds. Integers count milliseconds.
 pub fn event_time(column: impl Into<String>) -> EventTime {
-    EventTime { column: column.into(), unit: None, max_delay: Duration::ZERO, idle_timeout: Some(PARTITION_IDLE) }
+    EventTime { column: column.into(), unit: None, max_delay: Duration::ZERO, idle_timeout: Some(PARTITION_IDLE), punctuated_by: None }
 }
 
 impl EventTime {
@@ -69,7 +71,8 @@ impl EventTime {
         self
     }
 
-    /// How much later than the greatest event time before it a row may come and still be on time.
+    /// How much later than the greatest event time before it in its partition a row may come and still be on time. Zero,
+    /// the default, suits partitions whose times only grow.
     pub fn max_delay(mut self, delay: Duration) -> EventTime {
         self.max_delay = delay;
         self
@@ -78,6 +81,19 @@ impl EventTime {
     /// After how long without rows a partition (a connection, a file) stops holding the others back; `None` for never.
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> EventTime {
         self.idle_timeout = timeout;
+        self
+    }
+
+    /// Lets a column of the stream, and nothing else, say how far the event time of a row's partition has come:
+    ///
+    /// * a boolean: true says that no row earlier than this one will come in this partition;
+    /// * a time, in the unit of the event time: no row at or before it will come; null says nothing.
+    ///
+    /// The row itself is judged by what was said before it. It needs an event time as any other row. Until a partition has
+    /// said something it holds the watermark back; without rows it is idle as any other. [`max_delay`](EventTime::max_delay)
+    /// is refused beside it.
+    pub fn punctuated_by(mut self, column: impl Into<String>) -> EventTime {
+        self.punctuated_by = Some(column.into());
         self
     }
 }
@@ -90,7 +106,10 @@ impl From<&str> for EventTime {
 
 impl fmt::Display for EventTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, max_delay {:?}", self.column, self.max_delay)?;
+        match &self.punctuated_by {
+            Some(column) => write!(f, "{}, punctuated by {column}", self.column)?,
+            None => write!(f, "{}, max_delay {:?}", self.column, self.max_delay)?,
+        }
         match self.idle_timeout {
             Some(timeout) => write!(f, ", idle after {timeout:?}"),
             None => f.write_str(", never idle"),
