@@ -74,7 +74,7 @@ pub use metrics::Metrics;
 pub use operator::aggregate::{Aggregate, count, count_of, max, mean, min, std, sum, var, zscore};
 pub use operator::detect::{Detection, ewma};
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
-pub use runtime::{Pipeline, Running};
+pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
 pub use source::Listen;
 pub use time::{hours, millis, mins, secs};

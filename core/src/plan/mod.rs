@@ -41,6 +41,7 @@ enum Node {
 
 enum Step {
     EventTime(EventTime),
+    ArrivalTime(String),
     Filter(Expression),
     WithColumns(Vec<(String, Expression)>),
     Select(Vec<Expression>),
@@ -56,12 +57,20 @@ pub struct EventTime {
     max_delay: Duration,
     idle_timeout: Option<Duration>,
     punctuated_by: Option<String>,
+    advance_after: Option<Duration>,
 }
 
 /// Event time from `column`, without delay (as if the rows of a partition came in order of time) and with an idle timeout
 /// of five seconds. Integers count milliseconds.
 pub fn event_time(column: impl Into<String>) -> EventTime {
-    EventTime { column: column.into(), unit: None, max_delay: Duration::ZERO, idle_timeout: Some(PARTITION_IDLE), punctuated_by: None }
+    EventTime {
+        column: column.into(),
+        unit: None,
+        max_delay: Duration::ZERO,
+        idle_timeout: Some(PARTITION_IDLE),
+        punctuated_by: None,
+        advance_after: None,
+    }
 }
 
 impl EventTime {
@@ -96,6 +105,14 @@ impl EventTime {
         self.punctuated_by = Some(column.into());
         self
     }
+
+    /// Lets event time go on with the clock when no row has come in any partition for this long: the watermark is then as
+    /// much further as the clock has gone since the last rows, so that a stream that falls quiet closes its windows. Rows
+    /// that come after that with times from before it are late. Off by default.
+    pub fn advance_after(mut self, quiet: Duration) -> EventTime {
+        self.advance_after = Some(quiet);
+        self
+    }
 }
 
 impl From<&str> for EventTime {
@@ -111,9 +128,10 @@ impl fmt::Display for EventTime {
             None => write!(f, "{}, max_delay {:?}", self.column, self.max_delay)?,
         }
         match self.idle_timeout {
-            Some(timeout) => write!(f, ", idle after {timeout:?}"),
-            None => f.write_str(", never idle"),
+            Some(timeout) => write!(f, ", idle after {timeout:?}")?,
+            None => f.write_str(", never idle")?,
         }
+        self.advance_after.map_or(Ok(()), |quiet| write!(f, ", goes on with the clock after {quiet:?}"))
     }
 }
 
@@ -160,6 +178,14 @@ impl Stream {
     /// Takes the event time from a column: `"ts"`, or [`event_time`]`("ts").max_delay(..)`.
     pub fn event_time(&self, time: impl Into<EventTime>) -> Stream {
         self.then(Step::EventTime(time.into()))
+    }
+
+    /// Takes the clock for the event time: adds a column `column` of timestamps in milliseconds, without nulls, that says when
+    /// the pipeline took each row in (one time for a batch), and lets the watermark follow the clock. So a window fires when
+    /// the clock passes its end, also when no row comes, and no row is late. A clock that is set back stands still until it
+    /// has caught up.
+    pub fn arrival_time(&self, column: impl Into<String>) -> Stream {
+        self.then(Step::ArrivalTime(column.into()))
     }
 
     /// Keeps the rows for which `predicate`, a SQL or typed expression, is true.
@@ -245,6 +271,7 @@ impl fmt::Display for Step {
         let list = |items: Vec<String>| items.join(", ");
         match self {
             Step::EventTime(time) => write!(f, "event_time({time})"),
+            Step::ArrivalTime(column) => write!(f, "arrival_time({column})"),
             Step::Filter(predicate) => write!(f, "filter({predicate})"),
             Step::WithColumns(columns) => {
                 write!(f, "with_columns({})", list(columns.iter().map(|(name, expression)| format!("{name} = {expression}")).collect()))

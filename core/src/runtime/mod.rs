@@ -2,6 +2,7 @@
 
 mod feed;
 mod graph;
+mod held_back;
 mod outlet;
 mod running;
 mod time_stage;
@@ -22,6 +23,8 @@ use crate::time::SharedClock;
 use crate::watermark::END;
 use feed::Feed;
 pub(crate) use graph::{Graph, Target};
+use held_back::Watch;
+pub use held_back::{HeldBack, SlowPartition};
 pub(crate) use outlet::Outlet;
 pub use running::Running;
 pub(crate) use time_stage::{Origin, TimeStage};
@@ -57,6 +60,7 @@ pub struct Pipeline {
     stop: Arc<AtomicBool>,
     state: State,
     last_commit: u64,
+    watch: Watch,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +80,7 @@ impl Pipeline {
             graph: parts.graph,
             quarantine: parts.quarantine,
             last_commit: parts.clock.monotonic(),
+            watch: Watch::new(parts.config.held_back_warning),
             clock: parts.clock,
             devices: parts.devices,
             config: parts.config,
@@ -158,6 +163,7 @@ impl Pipeline {
         let now = self.clock.monotonic();
         self.counters.bytes_in.fetch_add(delivery.bytes, Relaxed);
         if let Some(time) = &mut self.time {
+            time.tick(self.clock.as_ref());
             time.open(&delivery, now);
         }
         let mut rejected = delivery.rejected;
@@ -172,6 +178,7 @@ impl Pipeline {
             time.close(&delivery.ended);
         }
         self.progress(now)?;
+        self.watch_time(now);
         self.watch_devices();
         if delivery.end {
             return self.finish();
@@ -222,6 +229,23 @@ impl Pipeline {
         self.graph.advance(watermark, &self.counters)
     }
 
+    /// Why the earliest window that waits has not fired: who holds the watermark back. `None` if no window waits.
+    pub fn why_not_firing(&self) -> Option<HeldBack> {
+        let stage = self.time.as_ref().filter(|_| self.state != State::Ended)?;
+        Some(stage.held_back(self.graph.waits_for()?, self.clock.monotonic()))
+    }
+
+    /// Now and then, looks why windows do not fire, and says so if that goes on for long.
+    fn watch_time(&mut self, now: u64) {
+        if self.time.is_none() || !self.watch.is_due(now) {
+            return;
+        }
+        let held = self.why_not_firing();
+        if let (Some(waited), Some(held)) = (self.watch.look(held.as_ref(), now), held) {
+            tracing::warn!("the watermark has stood still for {waited:.0?}: {held}");
+        }
+    }
+
     /// Counts what each device took, and says once what became of a GPU.
     fn watch_devices(&self) {
         let usage = self.devices.usage();
@@ -249,6 +273,7 @@ impl Pipeline {
         self.watch_devices();
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         self.state = State::Ended;
+        self.watch.look(None, self.last_commit);
         self.warn_of_dropped_rows();
         Ok(())
     }

@@ -134,7 +134,7 @@ impl FileSource {
     fn begin(&mut self, now: u64) -> Result<()> {
         if !self.begun {
             for (at, input) in self.inputs.iter().enumerate() {
-                self.gather.open(PartitionId(at as u32), now);
+                self.gather.open(PartitionId(at as u32), Some(input.path.display().to_string()), now);
                 if let Kind::Stream(fd) = &input.kind {
                     self.io.submit(Token(at as u64), Op::Stream(Arc::clone(fd)))?;
                 }

@@ -38,6 +38,8 @@ pub struct Delivery {
     pub rejected: Vec<Rejected>,
     /// Partitions that have begun; they hold the watermark back until their first row or until idle.
     pub opened: Vec<PartitionId>,
+    /// What users call partitions in `opened`: a file's path, a client's address. The others go by their numbers.
+    pub names: Vec<(PartitionId, String)>,
     /// Partitions that have ended after the rows of this delivery.
     pub ended: Vec<PartitionId>,
     /// Nothing will come any more.

@@ -124,6 +124,7 @@ impl Source for ReaderSource {
         if !self.started {
             self.started = true;
             delivery.opened = self.turns.iter().map(|turn| turn.partition).collect();
+            delivery.names = self.turns.iter().map(|turn| (turn.partition, turn.name.clone())).collect();
         }
         let Some(mut turn) = self.turns.pop_front() else {
             delivery.end = true;

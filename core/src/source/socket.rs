@@ -124,7 +124,7 @@ impl SocketSource {
     fn begin(&mut self, now: u64) -> Result<()> {
         if !self.begun {
             if self.listener.has_datagrams() {
-                self.gather.open(DATAGRAMS, now);
+                self.gather.open(DATAGRAMS, Some(self.listener.endpoint().to_string()), now);
             }
             self.listen()?;
             self.begun = true;
@@ -180,7 +180,7 @@ impl SocketSource {
         self.io.submit(Token(u64::from(partition.0)), Op::Recv(Arc::new(client)))?;
         self.clients.insert(partition.0, Client { peer, heard: now, position: 0 });
         self.idle_check = self.idle_check.min(now.saturating_add(self.idle));
-        self.gather.open(partition, now);
+        self.gather.open(partition, peer.map(|peer| peer.to_string()), now);
         Ok(())
     }
 
