@@ -394,3 +394,50 @@ fn a_client_that_holds_a_background_query_back_is_named() {
     running.wait().unwrap();
     assert_eq!(running.why_not_firing(), None);
 }
+
+/// How far the times of two files come apart, one of short lines and one of long ones, and how many rows come.
+fn spread(directory: &std::path::Path, skew: Option<Duration>, source_thread: bool) -> (i64, i64) {
+    let time = event_time("ts").idle_timeout(None);
+    let time = skew.map_or(time.clone(), |skew| time.max_skew(skew));
+    let schema = Schema::new(vec![Field::new("ts", DataType::Int64, false), Field::new("file", DataType::Int64, false)]);
+    let stream = Stream::read_ndjson(&format!("{}/*.ndjson", directory.display()), Some(Arc::new(schema))).unwrap().event_time(time);
+    let (latest, widest, counted) = (Mutex::new([0, 0]), Arc::new(Mutex::new(0)), Arc::new(Mutex::new(0)));
+    let (apart, counts) = (Arc::clone(&widest), Arc::clone(&counted));
+    let watch = Callback::new(move |batch: &RecordBatch| {
+        let column = |at: usize| batch.column(at).as_primitive::<Int64Type>().values();
+        let mut latest = latest.lock().unwrap();
+        column(0).iter().zip(column(1)).for_each(|(&time, &file)| latest[file as usize] = time);
+        let mut apart = apart.lock().unwrap();
+        *apart = (latest[0] - latest[1]).max(*apart);
+        Ok(())
+    });
+    let count = Callback::new(move |batch: &RecordBatch| {
+        *counts.lock().unwrap() += batch.column(2).as_primitive::<Int64Type>().values().iter().sum::<i64>();
+        Ok(())
+    });
+    let mut config = Config::default();
+    config.source_thread = source_thread;
+    let metrics = Query::new().config(config).sink(&stream, watch).sink(&windows(&stream), count).run().unwrap();
+    assert_eq!(metrics.late_rows, 0);
+    let (widest, counted) = (*widest.lock().unwrap(), *counted.lock().unwrap());
+    (widest, counted)
+}
+
+#[test]
+fn files_that_run_ahead_wait_for_the_slowest() {
+    const ROWS: i64 = 400_000;
+    let directory = tempfile::tempdir().unwrap();
+    for (file, pad) in [(0, 0), (1, 60)] {
+        let line = |time| format!("{{\"ts\":{time},\"file\":{file},\"pad\":\"{:pad$}\"}}\n", "");
+        std::fs::write(directory.path().join(format!("{file}.ndjson")), (0..ROWS).map(line).collect::<String>()).unwrap();
+    }
+    let (free, rows) = spread(directory.path(), None, false);
+    assert_eq!(rows, 2 * ROWS);
+    assert!(free > ROWS / 2, "short lines are far ahead: {free}");
+    for source_thread in [false, true] {
+        let (aligned, rows) = spread(directory.path(), Some(secs(20)), source_thread);
+        assert_eq!(rows, 2 * ROWS);
+        // What was under way when the file was paused: four reads, and what the ring holds.
+        assert!(aligned < 100_000 + 80_000 * i64::from(source_thread), "{aligned}");
+    }
+}

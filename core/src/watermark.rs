@@ -10,7 +10,7 @@
 //!
 //! Pure: event times and the clock's reading come in as numbers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The watermark before anything was seen.
 pub const NONE: i64 = i64::MIN;
@@ -27,6 +27,7 @@ pub struct Watermarks {
     ended: i64,
     overall: i64,
     advance: Option<Advance>,
+    max_skew: Option<i64>,
     /// The clock's reading when rows of any partition last came.
     seen: Option<u64>,
 }
@@ -63,18 +64,25 @@ struct Partition {
     seen: u64,
     rows: bool,
     idle: bool,
+    /// Not read on, because it is far ahead.
+    paused: bool,
 }
 
 impl Watermarks {
     /// Watermarks `delay` units behind the greatest event time; a partition without rows for `idle_after`
     /// nanoseconds does not hold the others back.
     pub fn new(delay: i64, idle_after: Option<u64>) -> Watermarks {
-        Watermarks { delay, idle_after, partitions: BTreeMap::new(), ended: NONE, overall: NONE, advance: None, seen: None }
+        Watermarks { delay, idle_after, partitions: BTreeMap::new(), ended: NONE, overall: NONE, advance: None, max_skew: None, seen: None }
     }
 
     /// Lets event time, whose unit is `unit` nanoseconds, go on with the clock once no rows have come for `after` nanoseconds.
     pub fn advance_after(&mut self, after: u64, unit: u64) {
         self.advance = Some(Advance { after, unit });
+    }
+
+    /// Lets [`align`](Watermarks::align) pause the partitions that are more than `skew` units ahead of the slowest.
+    pub fn max_skew(&mut self, skew: i64) {
+        self.max_skew = Some(skew);
     }
 
     /// Partition `id` has begun. It holds the overall watermark back until its first row or until it is idle.
@@ -111,7 +119,8 @@ impl Watermarks {
     pub fn progress(&mut self, now: u64) -> Option<i64> {
         if let Some(limit) = self.idle_after {
             for partition in self.partitions.values_mut() {
-                partition.idle = partition.idle || now.saturating_sub(partition.seen) >= limit;
+                // It is not its own fault that a paused partition has no rows.
+                partition.idle = partition.idle || !partition.paused && now.saturating_sub(partition.seen) >= limit;
             }
         }
         let active = self.partitions.values().filter(|partition| !partition.idle).map(|partition| partition.watermark(self.delay)).min();
@@ -148,6 +157,27 @@ impl Watermarks {
         active.or_else(|| self.partitions.iter().map(holder).max_by_key(|holder| holder.watermark))
     }
 
+    /// The partitions not to be read on for now: those that are ahead, by more than is allowed, of the slowest that is not
+    /// idle. `None` if they are the same as before.
+    pub fn align(&mut self, now: u64) -> Option<BTreeSet<u32>> {
+        let skew = self.max_skew?;
+        let active = self.partitions.values().filter(|partition| !partition.idle);
+        let slowest = active.map(|partition| partition.watermark(self.delay)).min();
+        // One that has just begun starts where the others have come together.
+        let limit = slowest.map_or(END, |slowest| slowest.max(self.overall).saturating_add(skew));
+        let mut changed = false;
+        for partition in self.partitions.values_mut() {
+            let paused = partition.watermark(self.delay) > limit;
+            if partition.paused && !paused {
+                partition.seen = now;
+            }
+            changed |= partition.paused != paused;
+            partition.paused = paused;
+        }
+        let paused = || self.partitions.iter().filter(|(_, partition)| partition.paused).map(|(&id, _)| id).collect();
+        changed.then(paused)
+    }
+
     /// The overall watermark.
     pub fn overall(&self) -> i64 {
         self.overall
@@ -156,7 +186,7 @@ impl Watermarks {
 
 impl Partition {
     fn new(now: u64) -> Partition {
-        Partition { greatest: NONE, seen: now, rows: false, idle: false }
+        Partition { greatest: NONE, seen: now, rows: false, idle: false, paused: false }
     }
 
     fn watermark(&self, delay: i64) -> i64 {
@@ -216,6 +246,29 @@ mod tests {
         assert_eq!(marks.progress(104_600), Some(389));
         marks.open(1, 104_700);
         assert_eq!(marks.progress(110_000), None, "one that has not begun and is never idle holds back");
+    }
+
+    #[test]
+    fn who_is_far_ahead_pauses_until_the_slowest_has_come() {
+        let mut marks = Watermarks::new(0, Some(50));
+        marks.max_skew(100);
+        marks.open(0, 0);
+        marks.open(1, 0);
+        marks.observe(0, 1_000, 0);
+        assert_eq!(marks.align(0), Some(BTreeSet::from([0])), "the other has not begun");
+        marks.observe(1, 899, 10);
+        assert_eq!(marks.align(10), None, "101 behind");
+        marks.observe(1, 900, 40);
+        marks.progress(60);
+        assert_eq!(marks.align(60), Some(BTreeSet::new()));
+        assert_eq!(marks.progress(60), None, "it was paused, not idle");
+        marks.observe(1, 2_000, 61);
+        assert_eq!(marks.progress(61), Some(999), "and is waited for");
+        assert_eq!(marks.align(61), Some(BTreeSet::from([1])));
+        marks.progress(111);
+        assert_eq!(marks.align(111), Some(BTreeSet::new()), "the slowest is idle");
+        marks.open(2, 112);
+        assert_eq!(marks.align(112), None, "it starts where the others are");
     }
 
     #[test]

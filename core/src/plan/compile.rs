@@ -117,6 +117,9 @@ fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
         }
         watermarks.advance_after(quiet.as_nanos() as u64, 1_000_000_000 / column.unit.per_second() as u64);
     }
+    if let Some(skew) = time.max_skew {
+        watermarks.max_skew(column.unit.count(skew)?);
+    }
     Ok(TimeStage::new(Origin::Column { time: column, punctuation }, watermarks))
 }
 

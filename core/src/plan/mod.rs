@@ -58,6 +58,7 @@ pub struct EventTime {
     idle_timeout: Option<Duration>,
     punctuated_by: Option<String>,
     advance_after: Option<Duration>,
+    max_skew: Option<Duration>,
 }
 
 /// Event time from `column`, without delay (as if the rows of a partition came in order of time) and with an idle timeout
@@ -70,6 +71,7 @@ pub fn event_time(column: impl Into<String>) -> EventTime {
         idle_timeout: Some(PARTITION_IDLE),
         punctuated_by: None,
         advance_after: None,
+        max_skew: None,
     }
 }
 
@@ -113,6 +115,15 @@ impl EventTime {
         self.advance_after = Some(quiet);
         self
     }
+
+    /// Reads a partition whose watermark is further than this ahead of the slowest that is not idle no further until the
+    /// others have caught up, so that windows need not hold what the fast ones bring. What has been read of it already still
+    /// comes. Heeded by files (each is a partition) and by TCP and Unix connections; pipes, standard input, datagrams, rows in memory and events of this
+    /// program are read on. A partition without rows counts as slowest until it is idle. Off by default.
+    pub fn max_skew(mut self, skew: Duration) -> EventTime {
+        self.max_skew = Some(skew);
+        self
+    }
 }
 
 impl From<&str> for EventTime {
@@ -131,7 +142,10 @@ impl fmt::Display for EventTime {
             Some(timeout) => write!(f, ", idle after {timeout:?}")?,
             None => f.write_str(", never idle")?,
         }
-        self.advance_after.map_or(Ok(()), |quiet| write!(f, ", goes on with the clock after {quiet:?}"))
+        if let Some(quiet) = self.advance_after {
+            write!(f, ", goes on with the clock after {quiet:?}")?;
+        }
+        self.max_skew.map_or(Ok(()), |skew| write!(f, ", max_skew {skew:?}"))
     }
 }
 

@@ -178,6 +178,9 @@ impl Pipeline {
             time.close(&delivery.ended);
         }
         self.progress(now)?;
+        if let Some(paused) = self.time.as_mut().and_then(|stage| stage.align(now)) {
+            self.feed.pause(paused)?;
+        }
         self.watch_time(now);
         self.watch_devices();
         if delivery.end {

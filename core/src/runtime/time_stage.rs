@@ -1,6 +1,6 @@
 //! The stage that gives rows their event time and says how far it has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -91,6 +91,11 @@ impl TimeStage {
             Origin::Column { .. } => self.watermarks.progress(now),
             Origin::Arrival(arrival) => self.watermarks.reach(arrival.watermark()),
         }
+    }
+
+    /// The partitions that the source shall read no further for now, if they are others than before.
+    pub fn align(&mut self, now: u64) -> Option<BTreeSet<PartitionId>> {
+        self.watermarks.align(now).map(|paused| paused.into_iter().map(PartitionId).collect())
     }
 
     /// Why the window that ends at `window_end` has not fired.

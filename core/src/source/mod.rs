@@ -13,6 +13,7 @@ pub mod socket;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -58,6 +59,16 @@ pub trait Source: Send {
     /// # Errors
     /// If the source as a whole has failed. The failure of one of several clients is logged, not returned.
     fn poll(&mut self, wait: Duration) -> Result<Delivery>;
+
+    /// Reads these partitions, and only these, no further until told otherwise: they are far ahead of the rest. What has
+    /// been read of them may still come. Does nothing where a source cannot read one partition without another.
+    ///
+    /// # Errors
+    /// As [`Source::poll`].
+    fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
+        let _ = partitions;
+        Ok(())
+    }
 }
 
 /// Something that a [`Source`] can be opened from: what a stream holds until it runs.
