@@ -6,6 +6,7 @@ use pyo3::prelude::*;
 mod arrow;
 mod config;
 mod error;
+mod held_back;
 mod log;
 mod query;
 mod sink;
@@ -27,6 +28,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::PyDetector>()?;
     module.add_class::<query::PyBatches>()?;
     module.add_class::<query::PyQuery>()?;
+    module.add_class::<held_back::PyHeldBack>()?;
     module.add_class::<table::PyTable>()?;
     module.add_class::<arrow::PyColumns>()?;
     module.add_class::<config::PyConfig>()?;
