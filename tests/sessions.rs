@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
-use thalweg::{Config, Stream, Table, collect_list, count, count_distinct, event_time, millis, secs, session, sum};
+use thalweg::{Config, Stream, Table, collect_list, count, count_distinct, event_time, millis, secs, session, sum, tumbling};
 use trace::{Row, key_of, records, traces};
 
 /// One session: the sum of `whole`, how many different values it has, and its values in event time.
@@ -149,6 +149,21 @@ fn without_a_key_all_rows_make_sessions_together() {
     let table = stream.window(session(millis(50))).agg([count().alias("n")]).collect().unwrap();
     let counts: Vec<i64> = table.batches().iter().flat_map(|batch| batch.column(2).as_primitive::<Int64Type>().values().to_vec()).collect();
     assert_eq!(counts, [3, 1]);
+}
+
+#[test]
+fn windows_of_sessions_miss_none() {
+    let at = |time, key| Row { time, key: Some(key), value: None, whole: Some(1) };
+    let rows: Vec<Row> = (0..500).map(|row| at(row * 7, row % 11)).collect();
+    for batch_rows in [1, 5, 1_000] {
+        let mut config = Config::default();
+        config.batch_rows = batch_rows;
+        let sessions = Stream::from_arrow([records(&rows, false)]).event_time("ts").window(session(millis(50))).by(["key"]);
+        let seconds = sessions.agg([count().alias("rows")]).window(tumbling(millis(100))).agg([count(), sum("rows")]);
+        let table = seconds.batches(config).unwrap().into_table().unwrap();
+        let total: i64 = table.batches().iter().flat_map(|batch| batch.column(3).as_primitive::<Int64Type>().values().to_vec()).sum();
+        assert_eq!((total, table.metrics().late_rows), (500, 0));
+    }
 }
 
 #[test]

@@ -33,6 +33,9 @@ pub const CONNECTION_IDLE: Duration = Duration::from_secs(300);
 /// A source partition without rows for this long does not hold the watermark back.
 pub const PARTITION_IDLE: Duration = Duration::from_secs(5);
 
+/// A watermark that windows have waited for this long without its moving is warned of.
+pub const HELD_BACK_WARNING: Duration = Duration::from_secs(60);
+
 /// Bytes of the longest datagram: the length field of UDP holds 65,535, eight of which are the header's own. Over IPv4
 /// another twenty are lost to its header.
 pub const MAX_DATAGRAM_BYTES: usize = 65_527;
@@ -166,6 +169,8 @@ pub struct Config {
     pub commit_every: Duration,
     /// Opens files with `O_DIRECT`, past the page cache: for files larger than memory on fast disks.
     pub direct_io: bool,
+    /// Once windows have waited this long for a watermark that does not move, a warning says which partition holds it back.
+    pub held_back_warning: Duration,
 }
 
 impl Default for Config {
@@ -186,6 +191,7 @@ impl Default for Config {
             max_state_bytes: MAX_STATE_BYTES,
             commit_every: COMMIT_EVERY,
             direct_io: false,
+            held_back_warning: HELD_BACK_WARNING,
         }
     }
 }

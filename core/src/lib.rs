@@ -29,8 +29,9 @@
 //! steps. Nothing happens until it is collected ([`Stream::collect`]), iterated ([`Stream::batches`]) or run in the
 //! background with its results going to a [sink]; a [`Query`] runs several streams of one source at once.
 //!
-//! * **Event time** comes from a column; a [watermark] per connection or file decides what is late, row by
-//!   row, so that batch size changes nothing. Late rows are counted and routed.
+//! * **Event time** comes from a column, or is the clock's ([`Stream::arrival_time`]); a [watermark] per connection or
+//!   file decides what is late, row by row, so that batch size changes nothing. Late rows are counted and routed. What
+//!   windows wait for can be asked at any time ([`Running::why_not_firing`]).
 //! * **Windows** are [`tumbling`] or [`hopping`]; rows are accumulated once, in panes, and windows combine panes. A [`session`]
 //!   holds the rows of a key that follow each other closely.
 //!   [`rolling_rows`] and [`rolling_range`] give every row a window of its own, of the rows of its key before it.
@@ -78,7 +79,7 @@ pub use operator::aggregate::{
 };
 pub use operator::detect::{Detection, ewma};
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
-pub use runtime::{Pipeline, Running};
+pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
 pub use source::Listen;
 pub use time::{hours, millis, mins, secs};

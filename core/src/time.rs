@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arrow::datatypes::TimeUnit;
+use arrow::temporal_conversions::{timestamp_ms_to_datetime, timestamp_ns_to_datetime, timestamp_us_to_datetime};
 
 use crate::error::{Error, Result};
 
@@ -40,6 +41,16 @@ impl Unit {
             Unit::Microsecond => TimeUnit::Microsecond,
             Unit::Nanosecond => TimeUnit::Nanosecond,
         }
+    }
+
+    /// A moment for the reader: date and time in UTC, or the number where no calendar reaches.
+    pub fn date(self, time: i64) -> String {
+        let date = match self {
+            Unit::Millisecond => timestamp_ms_to_datetime(time),
+            Unit::Microsecond => timestamp_us_to_datetime(time),
+            Unit::Nanosecond => timestamp_ns_to_datetime(time),
+        };
+        date.map_or_else(|| time.to_string(), |date| date.to_string())
     }
 
     /// A duration in this unit.
@@ -181,6 +192,13 @@ mod tests {
         for text in ["", "5", "ms", "-1s", "1.2.3s", "1 fortnight", "99999999999999999d"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn moments_are_told_as_dates() {
+        assert_eq!(Unit::Millisecond.date(-1), "1969-12-31 23:59:59.999");
+        assert_eq!(Unit::Nanosecond.date(1_000_000_000), "1970-01-01 00:00:01");
+        assert_eq!(Unit::Millisecond.date(i64::MAX), i64::MAX.to_string());
     }
 
     #[test]

@@ -62,6 +62,8 @@ impl FromPyObject<'_, '_> for Interval {
 ///     max_state_bytes: Bytes of accumulators that one window operator may hold.
 ///     commit_every: How often sinks publish what was written.
 ///     direct_io: Opens files past the page cache.
+///     held_back_warning: Once windows have waited this long for a watermark that does not move, a warning says which
+///         partition holds it back.
 ///
 /// Example:
 ///     >>> w.collect(config=tw.Config(batch_rows=4096, linger="5ms"))
@@ -105,7 +107,7 @@ fn wait_strategy(name: &str) -> thalweg::Result<WaitStrategy> {
 #[pymethods]
 impl PyConfig {
     #[new]
-    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None))]
+    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None, held_back_warning=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         io: Option<&str>,
@@ -123,6 +125,7 @@ impl PyConfig {
         max_state_bytes: Option<usize>,
         commit_every: Option<Interval>,
         direct_io: Option<bool>,
+        held_back_warning: Option<Interval>,
     ) -> PyResult<PyConfig> {
         let mut config = Config::from_env().map_err(raise)?;
         set(&mut config.io, io.map(io_backend).transpose().map_err(raise)?);
@@ -140,6 +143,7 @@ impl PyConfig {
         set(&mut config.max_state_bytes, max_state_bytes);
         set(&mut config.commit_every, commit_every.map(|interval| interval.0));
         set(&mut config.direct_io, direct_io);
+        set(&mut config.held_back_warning, held_back_warning.map(|interval| interval.0));
         config.validate().map_err(raise)?;
         Ok(PyConfig(config))
     }

@@ -7,6 +7,7 @@ mod aggregate;
 mod arrow;
 mod config;
 mod error;
+mod held_back;
 mod log;
 mod query;
 mod sink;
@@ -29,6 +30,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::PyDetector>()?;
     module.add_class::<query::PyBatches>()?;
     module.add_class::<query::PyQuery>()?;
+    module.add_class::<held_back::PyHeldBack>()?;
     module.add_class::<table::PyTable>()?;
     module.add_class::<arrow::PyColumns>()?;
     module.add_class::<config::PyConfig>()?;

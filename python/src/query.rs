@@ -16,6 +16,7 @@ use thalweg::{Batches, Config, Error, Metrics, Pulled, Query, Running, Stream, T
 
 use crate::config::PyConfig;
 use crate::error::{Untaken, detached, exception_of, raise, warn_of_dropped_rows};
+use crate::held_back::PyHeldBack;
 use crate::sink::{BoxedSink, sink_of};
 use crate::stream::PyStream;
 use crate::table::{PyTable, metrics_dict};
@@ -169,6 +170,18 @@ impl PyBatches {
             Run::Ended(table) => Some(table.metrics().clone()),
         });
         metrics.map_or_else(|| Ok(PyDict::new(py)), |metrics| metrics_dict(py, &metrics))
+    }
+
+    /// Why the earliest window that waits has not fired: which partition holds the watermark back. None if no window waits.
+    ///
+    /// Example:
+    ///     >>> print(batches.why_not_firing())
+    fn why_not_firing(&self, py: Python<'_>) -> Option<PyHeldBack> {
+        let held = py.detach(|| match &*locked(&self.run) {
+            Run::Going(Unlocked(batches)) => batches.as_ref().and_then(|batches| batches.why_not_firing()),
+            Run::Ended(_) => None,
+        });
+        held.map(PyHeldBack)
     }
 
     /// The first late rows, once the stream has ended.
@@ -359,6 +372,18 @@ impl PyQuery {
     /// The counters now.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         self.counters().map_or_else(|| Ok(PyDict::new(py)), |metrics| metrics_dict(py, &metrics))
+    }
+
+    /// Why the earliest window that waits has not fired, as it was a moment ago: which partition holds the watermark back,
+    /// where it is and when it last had rows. None if no window waits or the query has ended.
+    ///
+    /// Example:
+    ///     >>> print(q.why_not_firing())
+    fn why_not_firing(&self) -> Option<PyHeldBack> {
+        match &*locked(&self.life) {
+            Life::Running(Unlocked(running)) => running.as_ref().and_then(Running::why_not_firing).map(PyHeldBack),
+            Life::Ended { .. } => None,
+        }
     }
 
     /// Whether the query has not ended yet, well or badly.

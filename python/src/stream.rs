@@ -74,13 +74,23 @@ impl PyStream {
     /// Args:
     ///     column: A timestamp, a date or an integer.
     ///     unit: What integers count: "s", "ms" (the default), "us" or "ns". Timestamps know it themselves.
-    ///     max_delay: How much later than the greatest event time before it a row may come and still be on time.
+    ///     max_delay: How much later than the greatest event time before it in its partition a row may come and still be on
+    ///         time; 0 suits partitions whose times only grow.
     ///     idle_timeout: After how long without rows a partition (a connection, a file) stops holding the others
     ///         back; None for never.
+    ///     punctuated_by: A column that alone says how far the event time of a row's partition has come, instead of
+    ///         `max_delay`: a boolean (true: no row earlier than this one will come) or a time in the unit of `column` (no
+    ///         row at or before it will come; null says nothing).
+    ///     advance_after: When no rows have come in any partition for this long, event time goes on with the clock, so that
+    ///         a quiet stream closes its windows; rows that come later than that are late. None for never.
+    ///     max_skew: A file or connection that is further than this ahead of the slowest that is not idle is not read on
+    ///         until the others have caught up. Pipes, datagrams and rows in memory are read on. None for no bound.
     ///
     /// Example:
     ///     >>> s.event_time("ts", unit="ms", max_delay="500ms")
-    #[pyo3(signature = (column, unit=None, max_delay=Interval(Duration::ZERO), idle_timeout=IDLE_TIMEOUT))]
+    ///     >>> s.event_time("ts", punctuated_by="complete_until", advance_after="2s", max_skew="1min")
+    #[pyo3(signature = (column, unit=None, max_delay=Interval(Duration::ZERO), idle_timeout=IDLE_TIMEOUT, punctuated_by=None, advance_after=None, max_skew=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn event_time(
         &self,
         py: Python<'_>,
@@ -88,12 +98,37 @@ impl PyStream {
         unit: Option<&str>,
         max_delay: Interval,
         idle_timeout: Option<Interval>,
+        punctuated_by: Option<&str>,
+        advance_after: Option<Interval>,
+        max_skew: Option<Interval>,
     ) -> PyResult<PyStream> {
         let mut time = thalweg::event_time(column).max_delay(max_delay.0).idle_timeout(idle_timeout.map(|interval| interval.0));
         if let Some(unit) = unit {
             time = time.unit(time_unit(unit)?);
         }
+        if let Some(column) = punctuated_by {
+            time = time.punctuated_by(column);
+        }
+        if let Some(quiet) = advance_after {
+            time = time.advance_after(quiet.0);
+        }
+        if let Some(skew) = max_skew {
+            time = time.max_skew(skew.0);
+        }
         self.then(py, self.stream.event_time(time))
+    }
+
+    /// Takes the clock for the event time: adds a timestamp[ms] column without nulls that says when each row was taken in,
+    /// and lets the watermark follow the clock. A window fires when the clock passes its end, also when no row comes, and no
+    /// row is late.
+    ///
+    /// Args:
+    ///     column: What to call the column.
+    ///
+    /// Example:
+    ///     >>> s.arrival_time("arrived").window(tw.tumbling("1s")).agg(n=tw.count())
+    fn arrival_time(&self, py: Python<'_>, column: &str) -> PyResult<PyStream> {
+        self.then(py, self.stream.arrival_time(column))
     }
 
     /// Keeps the rows for which a SQL expression is true.

@@ -93,6 +93,7 @@ class Config:
         max_state_bytes: int | None = None,
         commit_every: _Duration | None = None,
         direct_io: bool | None = None,
+        held_back_warning: _Duration | None = None,
     ) -> Config: ...
 
 @final
@@ -144,6 +145,8 @@ class Batches:
         """The first quarantined rows, once the stream has ended."""
     def metrics(self) -> dict[str, Any]:
         """The counters now."""
+    def why_not_firing(self) -> HeldBack | None:
+        """Why the earliest window that waits has not fired."""
     def pull(self, seconds: float = 0.05) -> Table | None:
         """The next batch if one is there within about `seconds`, else None."""
     def __iter__(self) -> Batches: ...
@@ -167,10 +170,35 @@ class Query:
         """Waits for the end of the query and returns its last counters."""
     def metrics(self) -> dict[str, Any]:
         """The counters now."""
+    def why_not_firing(self) -> HeldBack | None:
+        """Why the earliest window that waits has not fired."""
     def __enter__(self) -> Query: ...
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> Literal[False]: ...
+
+@final
+class HeldBack:
+    """The earliest window that waits, and the partition that it waits for; `str()` says so, with what can be done."""
+
+    @property
+    def window_end(self) -> int:
+        """The end of the earliest window that waits."""
+    @property
+    def watermark(self) -> int | None:
+        """Event time up to which all rows have come."""
+    @property
+    def partition(self) -> str | None:
+        """The partition that holds the watermark back."""
+    @property
+    def partition_watermark(self) -> int | None:
+        """Event time up to which all rows of that partition have come."""
+    @property
+    def quiet_for(self) -> timedelta | None:
+        """How long ago that partition last had rows, or began."""
+    @property
+    def unit(self) -> Literal["ms", "us", "ns"]:
+        """What event times count."""
 
 @final
 class Sink:
@@ -211,8 +239,13 @@ class Stream:
         unit: _Unit | None = None,
         max_delay: _Duration = 0,
         idle_timeout: _Duration | None = "5s",
+        punctuated_by: str | None = None,
+        advance_after: _Duration | None = None,
+        max_skew: _Duration | None = None,
     ) -> Stream:
         """Takes the event time from a column."""
+    def arrival_time(self, column: str) -> Stream:
+        """Adds the time at which each row was taken in, and makes it the event time."""
     def filter(self, predicate: str) -> Stream:
         """Keeps the rows for which a SQL expression is true."""
     def with_columns(self, **columns: str) -> Stream:

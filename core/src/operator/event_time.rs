@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Int64Type, Schema, TimeUnit};
@@ -27,8 +27,17 @@ pub(crate) struct TimeColumn {
     pub index: usize,
     pub name: String,
     pub unit: Unit,
-    /// Integer seconds and second timestamps are multiplied to milliseconds.
-    multiply: i64,
+    /// What the values count as they stand in the column.
+    counts: TimeUnit,
+}
+
+/// Which column says how far the event time of a row's partition has come.
+#[derive(Debug, Clone)]
+pub(crate) enum Punctuation {
+    /// A boolean: true says that no row earlier than this one will come.
+    Flag(usize),
+    /// A time: no row at or before it will come; null says nothing.
+    Time(TimeColumn),
 }
 
 impl TimeColumn {
@@ -50,17 +59,17 @@ impl TimeColumn {
                 )));
             }
         };
-        let (unit, multiply) = match unit {
-            TimeUnit::Second => (Unit::Millisecond, 1_000),
-            TimeUnit::Millisecond => (Unit::Millisecond, 1),
-            TimeUnit::Microsecond => (Unit::Microsecond, 1),
-            TimeUnit::Nanosecond => (Unit::Nanosecond, 1),
+        let counts = unit;
+        let unit = match counts {
+            TimeUnit::Second | TimeUnit::Millisecond => Unit::Millisecond,
+            TimeUnit::Microsecond => Unit::Microsecond,
+            TimeUnit::Nanosecond => Unit::Nanosecond,
         };
-        Ok(TimeColumn { index, name: name.to_owned(), unit, multiply })
+        Ok(TimeColumn { index, name: name.to_owned(), unit, counts })
     }
 
-    /// The event times of a column without nulls.
-    fn times(&self, column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+    /// The values of the column as they stand in it, in 64 bits.
+    fn integers(&self, column: &ArrayRef) -> Result<Int64Array> {
         let checked = CastOptions { safe: false, ..CastOptions::default() };
         let through = match column.data_type() {
             DataType::Date32 => cast_with_options(column, &DataType::Date64, &checked)?,
@@ -68,11 +77,62 @@ impl TimeColumn {
         };
         let integers = cast_with_options(&through, &DataType::Int64, &checked)
             .map_err(|error| Error::schema(format!("the event time `{}` does not fit int64", self.name)).with_source(error))?;
-        let values = integers.as_primitive::<Int64Type>().values().clone();
-        Ok(match self.multiply {
+        Ok(integers.as_primitive::<Int64Type>().clone())
+    }
+
+    /// The event times of a column without nulls.
+    fn times(&self, column: &ArrayRef) -> Result<ScalarBuffer<i64>> {
+        let values = self.integers(column)?.values().clone();
+        Ok(match self.factor() {
             1 => values,
             factor => values.iter().map(|value| value.saturating_mul(factor)).collect(),
         })
+    }
+
+    /// Seconds are multiplied to milliseconds.
+    fn factor(&self) -> i64 {
+        if self.counts == TimeUnit::Second { 1_000 } else { 1 }
+    }
+}
+
+impl Punctuation {
+    /// The column `name` of `schema`, where `time` is the event time. Integers count what the event time counts.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if the column is unknown, neither boolean nor a time, or counts in another unit.
+    pub fn new(schema: &Schema, name: &str, time: &TimeColumn) -> Result<Punctuation> {
+        let index = crate::operator::column_index(schema, name)?;
+        let data_type = schema.field(index).data_type();
+        if *data_type == DataType::Boolean {
+            return Ok(Punctuation::Flag(index));
+        }
+        let column = TimeColumn::new(schema, name, Some(time.counts)).map_err(|_| {
+            Error::schema(format!(
+                "`{name}` is of type {data_type}; a column that punctuates is a boolean or a time in the unit of `{}`",
+                time.name
+            ))
+        })?;
+        if column.unit != time.unit {
+            return Err(Error::schema(format!(
+                "`{name}` counts {:?}s and the event time `{}` counts {:?}s; bring both to one unit with `with_columns` first",
+                column.unit, time.name, time.unit
+            )));
+        }
+        Ok(Punctuation::Time(column))
+    }
+
+    /// For each row the time before which no row will come after it; [`NONE`] where nothing is said. `times` are those of the rows.
+    fn marks(&self, records: &RecordBatch, times: &[i64]) -> Result<Vec<i64>> {
+        match self {
+            Punctuation::Flag(index) => {
+                let flags = records.column(*index).as_boolean();
+                Ok(flags.iter().zip(times).map(|(flag, &time)| if flag == Some(true) { time } else { NONE }).collect())
+            }
+            Punctuation::Time(column) => {
+                let past = |said: i64| said.saturating_mul(column.factor()).saturating_add(1);
+                Ok(column.integers(records.column(column.index))?.iter().map(|said| said.map_or(NONE, past)).collect())
+            }
+        }
     }
 }
 
@@ -111,19 +171,45 @@ pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<R
 }
 
 /// Tells `watermarks` of a batch's rows and writes into the batch what the watermark was before each, if any is behind.
-pub(crate) fn observe(batch: &mut Batch, watermarks: &mut Watermarks, now: u64, before: &mut Vec<i64>) {
-    let Some(time) = &mut batch.time else { return };
+/// With a `punctuation` it is that column which moves the watermark, else the rows' own times.
+///
+/// # Errors
+/// [`Kind::Schema`](crate::error::Kind::Schema) if a time that punctuates does not fit.
+pub(crate) fn observe(
+    batch: &mut Batch,
+    punctuation: Option<&Punctuation>,
+    watermarks: &mut Watermarks,
+    now: u64,
+    before: &mut Vec<i64>,
+) -> Result<()> {
+    let Some(time) = &mut batch.time else { return Ok(()) };
+    let marks = punctuation.map(|punctuation| punctuation.marks(&batch.records, &time.times)).transpose()?;
     before.clear();
     let (mut start, delay) = (0, watermarks.delay());
     for segment in &batch.segments {
-        let times = &time.times[start..start + segment.rows];
+        let rows = start..start + segment.rows;
+        let times = &time.times[rows.clone()];
         let so_far = watermarks.greatest(segment.partition.0);
-        let (greatest, behind) = behind_watermark(times, so_far, delay);
-        if behind {
-            // Rows of segments that are not behind need no mark: one below them all will do.
-            before.resize(start, NONE);
-            running_watermarks(times, so_far, delay, before);
-        }
+        // Rows of segments that are not behind need no mark: one below them all will do.
+        let greatest = match &marks {
+            Some(marks) => {
+                let known = before.len();
+                before.resize(start, NONE);
+                let greatest = running_watermarks(&marks[rows], so_far, delay, before);
+                if times.iter().zip(&before[start..]).all(|(time, mark)| time > mark) {
+                    before.truncate(known);
+                }
+                greatest
+            }
+            None => {
+                let (greatest, behind) = behind_watermark(times, so_far, delay);
+                if behind {
+                    before.resize(start, NONE);
+                    running_watermarks(times, so_far, delay, before);
+                }
+                greatest
+            }
+        };
         watermarks.observe(segment.partition.0, greatest, now);
         start += segment.rows;
     }
@@ -131,6 +217,7 @@ pub(crate) fn observe(batch: &mut Batch, watermarks: &mut Watermarks, now: u64, 
         before.resize(start, NONE);
         time.watermarks = Some(ScalarBuffer::from(before.clone()));
     }
+    Ok(())
 }
 
 /// Cuts the rows of a batch into pieces that span few panes each.
@@ -150,7 +237,6 @@ pub(crate) fn pieces(time: &EventTime, pane: Option<i64>) -> Vec<Range<usize>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use arrow::array::{Int64Array, RecordBatch};
     use std::sync::Arc;
 
     use super::*;
@@ -172,7 +258,7 @@ mod tests {
             let mut marks = Watermarks::new(10, None);
             for (times, expected) in times.chunks(size).zip(expected.chunks(size)) {
                 let mut batch = batch(times);
-                observe(&mut batch, &mut marks, 0, &mut Vec::new());
+                observe(&mut batch, None, &mut marks, 0, &mut Vec::new()).unwrap();
                 let behind = times.iter().zip(expected).any(|(time, mark)| time <= mark);
                 assert_eq!(batch.time.unwrap().watermarks.as_deref(), behind.then_some(expected), "{times:?}");
             }

@@ -1,6 +1,7 @@
 //! Operators: plain values that take batches and watermarks and put out batches.
 
 pub mod aggregate;
+pub(crate) mod arrival_time;
 pub mod derive;
 pub mod detect;
 pub mod devices;
@@ -41,6 +42,11 @@ pub trait Operator: Send {
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         let _ = (watermark, out);
         Ok(())
+    }
+
+    /// The end of the earliest window that has rows and waits for event time to reach it; `None` if none does.
+    fn waits_for(&self) -> Option<i64> {
+        None
     }
 
     /// Bytes of state held now.

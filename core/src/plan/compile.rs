@@ -8,15 +8,16 @@ use arrow::datatypes::SchemaRef;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::Operator;
+use crate::operator::arrival_time::ArrivalColumn;
 use crate::operator::derive::{Derive, Select};
 use crate::operator::detect::Detect;
 use crate::operator::devices::{self, Devices};
-use crate::operator::event_time::TimeColumn;
+use crate::operator::event_time::{Punctuation, TimeColumn};
 use crate::operator::filter::Filter;
 use crate::operator::rolling::Rolling;
 use crate::operator::window::{SessionWindow, Window};
 use crate::plan::{EventTime, Node, Step, Stream};
-use crate::runtime::{Graph, Target, TimeStage};
+use crate::runtime::{Graph, Origin, Target, TimeStage};
 use crate::source::OpenSource;
 use crate::time::{SystemClock, Unit};
 use crate::watermark::Watermarks;
@@ -59,7 +60,9 @@ struct Built {
 fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, devices: &Devices) -> Result<Built> {
     let plain = |operator: Box<dyn Operator>, schema| Built { operator, schema, pane: None };
     Ok(match step {
-        Step::EventTime(_) => return Err(Error::config("`event_time` may be called once per stream, before the first window or branch")),
+        Step::EventTime(_) | Step::ArrivalTime(_) => {
+            return Err(Error::config("`event_time` or `arrival_time` may be called once per stream, before the first window or branch"));
+        }
         Step::Filter(predicate) => plain(Box::new(Filter::new(predicate, input)?), SchemaRef::clone(input)),
         Step::WithColumns(columns) => {
             let derive = Derive::new(columns, input)?;
@@ -97,14 +100,33 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
 }
 
 fn no_event_time() -> Error {
-    Error::config("a window needs event times; call `event_time(column)` before `window`")
+    Error::config("a window needs event times; call `event_time(column)` before `window`, or `arrival_time(name)` for the clock's")
 }
 
 fn time_stage(time: &EventTime, input: &SchemaRef) -> Result<TimeStage> {
     let column = TimeColumn::new(input, &time.column, time.unit)?;
     let delay = column.unit.count(time.max_delay)?;
     let idle = time.idle_timeout.map(|timeout| timeout.as_nanos() as u64);
-    Ok(TimeStage { column, watermarks: Watermarks::new(delay, idle), pane: None })
+    let punctuation =
+        time.punctuated_by.as_ref().map(|name| Ok::<_, Error>((name.clone(), Punctuation::new(input, name, &column)?))).transpose()?;
+    if let (Some(name), 1..) = (&time.punctuated_by, delay) {
+        return Err(Error::config(format!(
+            "`max_delay` has no say where `{name}` punctuates the stream: the watermark is what `{name}` says; leave out one of the two"
+        )));
+    }
+    let mut watermarks = Watermarks::new(delay, idle);
+    if let Some(quiet) = time.advance_after {
+        if quiet.is_zero() {
+            return Err(Error::config(
+                "`advance_after` is zero; give a time that the stream is never quiet for while rows are on their way",
+            ));
+        }
+        watermarks.advance_after(quiet.as_nanos() as u64, 1_000_000_000 / column.unit.per_second() as u64);
+    }
+    if let Some(skew) = time.max_skew {
+        watermarks.max_skew(column.unit.count(skew)?);
+    }
+    Ok(TimeStage::new(Origin::Column { time: column, punctuation }, watermarks))
 }
 
 /// The columns of `stream`.
@@ -174,13 +196,19 @@ impl<'a> Compiler<'a> {
             built: Vec::new(),
             schema: source.schema(),
         };
-        let Some(position) = steps.iter().position(|stream| matches!(step_of(stream), Some(Step::EventTime(_)))) else {
+        let Some(position) = steps.iter().position(|stream| matches!(step_of(stream), Some(Step::EventTime(_) | Step::ArrivalTime(_))))
+        else {
             return Ok(compiler);
         };
         for stream in &steps[..=position] {
             compiler.head.push(Arc::as_ptr(&stream.node));
             match step_of(stream) {
                 Some(Step::EventTime(time)) => compiler.time = Some(time_stage(time, &compiler.head_schema)?),
+                Some(Step::ArrivalTime(name)) => {
+                    let arrival = ArrivalColumn::new(name, &compiler.head_schema)?;
+                    compiler.head_schema = arrival.schema();
+                    compiler.time = Some(TimeStage::new(Origin::Arrival(arrival), Watermarks::new(0, None)));
+                }
                 Some(Step::Window { .. }) => return Err(no_event_time()),
                 Some(step) => {
                     let built = build(step, &compiler.head_schema, None, config, &compiler.devices)?;
@@ -233,7 +261,7 @@ impl<'a> Compiler<'a> {
         let (node, schema) = match known {
             Some(known) => known,
             None => {
-                let unit = self.time.as_ref().map(|time| time.column.unit);
+                let unit = self.time.as_ref().map(TimeStage::unit);
                 let built = build(step, &input, unit, self.config, &self.devices).map_err(|error| error.context(step))?;
                 let node = self.graph.add(step.to_string(), built.operator);
                 self.graph.connect(end.node, Target::Node(node));

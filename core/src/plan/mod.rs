@@ -41,6 +41,7 @@ enum Node {
 
 enum Step {
     EventTime(EventTime),
+    ArrivalTime(String),
     Filter(Expression),
     WithColumns(Vec<(String, Expression)>),
     Select(Vec<Expression>),
@@ -55,11 +56,23 @@ pub struct EventTime {
     unit: Option<TimeUnit>,
     max_delay: Duration,
     idle_timeout: Option<Duration>,
+    punctuated_by: Option<String>,
+    advance_after: Option<Duration>,
+    max_skew: Option<Duration>,
 }
 
-/// Event time from `column`, without delay and with an idle timeout of five seconds. Integers count milliseconds.
+/// Event time from `column`, without delay (as if the rows of a partition came in order of time) and with an idle timeout
+/// of five seconds. Integers count milliseconds.
 pub fn event_time(column: impl Into<String>) -> EventTime {
-    EventTime { column: column.into(), unit: None, max_delay: Duration::ZERO, idle_timeout: Some(PARTITION_IDLE) }
+    EventTime {
+        column: column.into(),
+        unit: None,
+        max_delay: Duration::ZERO,
+        idle_timeout: Some(PARTITION_IDLE),
+        punctuated_by: None,
+        advance_after: None,
+        max_skew: None,
+    }
 }
 
 impl EventTime {
@@ -69,7 +82,8 @@ impl EventTime {
         self
     }
 
-    /// How much later than the greatest event time before it a row may come and still be on time.
+    /// How much later than the greatest event time before it in its partition a row may come and still be on time. Zero,
+    /// the default, suits partitions whose times only grow.
     pub fn max_delay(mut self, delay: Duration) -> EventTime {
         self.max_delay = delay;
         self
@@ -78,6 +92,37 @@ impl EventTime {
     /// After how long without rows a partition (a connection, a file) stops holding the others back; `None` for never.
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> EventTime {
         self.idle_timeout = timeout;
+        self
+    }
+
+    /// Lets a column of the stream, and nothing else, say how far the event time of a row's partition has come:
+    ///
+    /// * a boolean: true says that no row earlier than this one will come in this partition;
+    /// * a time, in the unit of the event time: no row at or before it will come; null says nothing.
+    ///
+    /// The row itself is judged by what was said before it. It needs an event time as any other row. Until a partition has
+    /// said something it holds the watermark back; without rows it is idle as any other. [`max_delay`](EventTime::max_delay)
+    /// is refused beside it.
+    pub fn punctuated_by(mut self, column: impl Into<String>) -> EventTime {
+        self.punctuated_by = Some(column.into());
+        self
+    }
+
+    /// Lets event time go on with the clock when no row has come in any partition for this long: the watermark is then as
+    /// much further as the clock has gone since the last rows, so that a stream that falls quiet closes its windows. Rows
+    /// that come after that with times from before it are late. Off by default.
+    pub fn advance_after(mut self, quiet: Duration) -> EventTime {
+        self.advance_after = Some(quiet);
+        self
+    }
+
+    /// Reads a partition whose watermark is further than this ahead of the slowest that is not idle no further until the
+    /// others have caught up, so that windows need not hold what the fast ones bring; what has been read of it still comes.
+    /// Files of a pattern heed it, and TCP and Unix connections; pipes, standard input, datagrams, rows in memory and events
+    /// of this program are read on. A partition that has begun and has no rows yet is the slowest, until it is idle. Off by
+    /// default.
+    pub fn max_skew(mut self, skew: Duration) -> EventTime {
+        self.max_skew = Some(skew);
         self
     }
 }
@@ -90,11 +135,18 @@ impl From<&str> for EventTime {
 
 impl fmt::Display for EventTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, max_delay {:?}", self.column, self.max_delay)?;
-        match self.idle_timeout {
-            Some(timeout) => write!(f, ", idle after {timeout:?}"),
-            None => f.write_str(", never idle"),
+        match &self.punctuated_by {
+            Some(column) => write!(f, "{}, punctuated by {column}", self.column)?,
+            None => write!(f, "{}, max_delay {:?}", self.column, self.max_delay)?,
         }
+        match self.idle_timeout {
+            Some(timeout) => write!(f, ", idle after {timeout:?}")?,
+            None => f.write_str(", never idle")?,
+        }
+        if let Some(quiet) = self.advance_after {
+            write!(f, ", goes on with the clock after {quiet:?}")?;
+        }
+        self.max_skew.map_or(Ok(()), |skew| write!(f, ", max_skew {skew:?}"))
     }
 }
 
@@ -141,6 +193,14 @@ impl Stream {
     /// Takes the event time from a column: `"ts"`, or [`event_time`]`("ts").max_delay(..)`.
     pub fn event_time(&self, time: impl Into<EventTime>) -> Stream {
         self.then(Step::EventTime(time.into()))
+    }
+
+    /// Takes the clock for the event time: adds a column `column` of timestamps in milliseconds, without nulls, that says when
+    /// the pipeline took each row in (one time for a batch), and lets the watermark follow the clock. So a window fires when
+    /// the clock passes its end, also when no row comes, and no row is late. A clock that is set back stands still until it
+    /// has caught up.
+    pub fn arrival_time(&self, column: impl Into<String>) -> Stream {
+        self.then(Step::ArrivalTime(column.into()))
     }
 
     /// Keeps the rows for which `predicate`, a SQL or typed expression, is true.
@@ -226,6 +286,7 @@ impl fmt::Display for Step {
         let list = |items: Vec<String>| items.join(", ");
         match self {
             Step::EventTime(time) => write!(f, "event_time({time})"),
+            Step::ArrivalTime(column) => write!(f, "arrival_time({column})"),
             Step::Filter(predicate) => write!(f, "filter({predicate})"),
             Step::WithColumns(columns) => {
                 write!(f, "with_columns({})", list(columns.iter().map(|(name, expression)| format!("{name} = {expression}")).collect()))

@@ -14,7 +14,7 @@ use crate::plan::Stream;
 use crate::plan::compile::Compiler;
 use crate::plan::table::{Kept, Table};
 use crate::quality;
-use crate::runtime::{Outlet, Parts, Pipeline, Running, Target};
+use crate::runtime::{HeldBack, Outlet, Parts, Pipeline, Running, Target};
 use crate::sink::Sink;
 use crate::time::{SharedClock, SystemClock};
 
@@ -208,6 +208,12 @@ impl Batches {
     /// The counters now.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot()
+    }
+
+    /// Why the earliest window that waits has not fired: which partition holds the watermark back, where it is and when it
+    /// last had rows. `None` if no window waits or the stream has ended.
+    pub fn why_not_firing(&self) -> Option<HeldBack> {
+        self.pipeline.why_not_firing()
     }
 
     /// The next batch, if one is there within about `budget`; [`Pulled::End`] after the last one.

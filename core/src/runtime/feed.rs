@@ -1,10 +1,12 @@
 //! How a worker gets its deliveries: from the source itself, or through a ring from a thread that reads it.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::batch::PartitionId;
 use crate::config::{BATCH_RING, Config};
 use crate::error::{Error, Result};
 use crate::ring::{Consumer, Empty, spsc_waiting};
@@ -23,8 +25,12 @@ pub(crate) enum Feed {
 pub(crate) struct SourceThread {
     ring: Option<Consumer<Result<Delivery>>>,
     stop: Arc<AtomicBool>,
+    paused: SharedPause,
     thread: Option<JoinHandle<()>>,
 }
+
+/// The partitions to pause, until the source thread has taken note of them.
+type SharedPause = Arc<Mutex<Option<BTreeSet<PartitionId>>>>;
 
 impl Feed {
     /// # Errors
@@ -36,10 +42,14 @@ impl Feed {
         let (mut producer, consumer) = spsc_waiting(BATCH_RING, config.wait);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
+        let paused = SharedPause::default();
+        let asked = Arc::clone(&paused);
         let read = move || {
             let mut source = source;
             while !stopped.load(Relaxed) {
-                let delivery = source.poll(SOURCE_WAIT);
+                let paused = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
+                let paused = paused.map_or(Ok(()), |partitions| source.pause(&partitions));
+                let delivery = paused.and_then(|()| source.poll(SOURCE_WAIT));
                 let last = !matches!(&delivery, Ok(delivery) if !delivery.end);
                 if producer.push(delivery).is_err() || last {
                     break;
@@ -48,7 +58,7 @@ impl Feed {
         };
         let thread = std::thread::Builder::new().name("thalweg-source".to_owned()).spawn(read);
         let thread = thread.map_err(|error| Error::io("cannot start the source thread", error))?;
-        Ok(Feed::Thread(SourceThread { ring: Some(consumer), stop, thread: Some(thread) }))
+        Ok(Feed::Thread(SourceThread { ring: Some(consumer), stop, paused, thread: Some(thread) }))
     }
 
     /// The next delivery, waiting for it no longer than `wait`.
@@ -60,6 +70,17 @@ impl Feed {
                 Err(Empty::TimedOut) => Ok(Delivery::default()),
                 Err(Empty::Closed) => Err(gone()),
             },
+        }
+    }
+
+    /// Lets the source read these partitions, and only these, no further for now.
+    pub fn pause(&mut self, partitions: BTreeSet<PartitionId>) -> Result<()> {
+        match self {
+            Feed::Inline(source) => source.pause(&partitions),
+            Feed::Thread(source) => {
+                *source.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(partitions);
+                Ok(())
+            }
         }
     }
 }

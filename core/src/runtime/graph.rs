@@ -132,6 +132,11 @@ impl Graph {
         self.nodes.iter().any(|node| node.late.is_some())
     }
 
+    /// The end of the earliest window that has rows and waits for event time to reach it.
+    pub fn waits_for(&self) -> Option<i64> {
+        self.nodes.iter().filter_map(|node| node.operator.waits_for()).min()
+    }
+
     /// Bytes of state that the operators hold.
     pub fn state_bytes(&self) -> usize {
         self.nodes.iter().map(|node| node.operator.state_bytes()).sum()

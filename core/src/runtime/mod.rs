@@ -2,8 +2,10 @@
 
 mod feed;
 mod graph;
+mod held_back;
 mod outlet;
 mod running;
+mod time_stage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -14,27 +16,21 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::{Counters, SharedCounters};
 use crate::operator::devices::Devices;
-use crate::operator::event_time::{self, TimeColumn};
 use crate::operator::{Operator, Output};
 use crate::quality::{self, Rejected};
 use crate::source::{Delivery, Source};
 use crate::time::SharedClock;
-use crate::watermark::{END, Watermarks};
+use crate::watermark::END;
 use feed::Feed;
 pub(crate) use graph::{Graph, Target};
+use held_back::Watch;
+pub use held_back::{HeldBack, SlowPartition};
 pub(crate) use outlet::Outlet;
 pub use running::Running;
+pub(crate) use time_stage::{Origin, TimeStage};
 
 /// The longest that one look at the source waits, so that a stop is seen soon.
 const MAX_WAIT: Duration = Duration::from_millis(20);
-
-/// How a stream gets its event time.
-pub(crate) struct TimeStage {
-    pub column: TimeColumn,
-    pub watermarks: Watermarks,
-    /// The shortest pane of the windows to come, in units of event time.
-    pub pane: Option<i64>,
-}
 
 /// What a plan compiles to.
 pub(crate) struct Parts {
@@ -64,7 +60,7 @@ pub struct Pipeline {
     stop: Arc<AtomicBool>,
     state: State,
     last_commit: u64,
-    before: Vec<i64>,
+    watch: Watch,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,13 +80,13 @@ impl Pipeline {
             graph: parts.graph,
             quarantine: parts.quarantine,
             last_commit: parts.clock.monotonic(),
+            watch: Watch::new(parts.config.held_back_warning),
             clock: parts.clock,
             devices: parts.devices,
             config: parts.config,
             counters: Counters::shared(),
             stop: Arc::new(AtomicBool::new(false)),
             state: State::Fresh,
-            before: Vec::new(),
         })
     }
 
@@ -167,7 +163,8 @@ impl Pipeline {
         let now = self.clock.monotonic();
         self.counters.bytes_in.fetch_add(delivery.bytes, Relaxed);
         if let Some(time) = &mut self.time {
-            delivery.opened.iter().for_each(|partition| time.watermarks.open(partition.0, now));
+            time.tick(self.clock.as_ref());
+            time.open(&delivery, now);
         }
         let mut rejected = delivery.rejected;
         if let Some(batch) = delivery.batch {
@@ -178,9 +175,13 @@ impl Pipeline {
         }
         self.reject(&rejected)?;
         if let Some(time) = &mut self.time {
-            delivery.ended.iter().for_each(|partition| time.watermarks.close(partition.0));
+            time.close(&delivery.ended);
         }
         self.progress(now)?;
+        if let Some(paused) = self.time.as_mut().and_then(|stage| stage.align(now)) {
+            self.feed.pause(paused)?;
+        }
+        self.watch_time(now);
         self.watch_devices();
         if delivery.end {
             return self.finish();
@@ -207,8 +208,7 @@ impl Pipeline {
                 self.graph.push(batch, &self.counters)?;
                 continue;
             };
-            let batch = event_time::take_times(batch, &stage.column, rejected)?;
-            let pieces = batch.time.as_ref().map(|time| event_time::pieces(time, stage.pane)).unwrap_or_default();
+            let (batch, pieces) = stage.take(batch, rejected)?;
             for piece in pieces {
                 self.push_piece(batch.slice(piece), now)?;
             }
@@ -218,7 +218,7 @@ impl Pipeline {
 
     fn push_piece(&mut self, mut piece: Batch, now: u64) -> Result<()> {
         if let Some(stage) = &mut self.time {
-            event_time::observe(&mut piece, &mut stage.watermarks, now, &mut self.before);
+            stage.observe(&mut piece, now)?;
         }
         self.graph.received = piece.received;
         self.graph.push(piece, &self.counters)?;
@@ -227,9 +227,26 @@ impl Pipeline {
 
     /// Fires what the watermark has passed.
     fn progress(&mut self, now: u64) -> Result<()> {
-        let Some(watermark) = self.time.as_mut().and_then(|stage| stage.watermarks.progress(now)) else { return Ok(()) };
+        let Some(watermark) = self.time.as_mut().and_then(|stage| stage.progress(now)) else { return Ok(()) };
         self.counters.watermark.store(watermark, Relaxed);
         self.graph.advance(watermark, &self.counters)
+    }
+
+    /// Why the earliest window that waits has not fired: who holds the watermark back. `None` if no window waits.
+    pub fn why_not_firing(&self) -> Option<HeldBack> {
+        let stage = self.time.as_ref().filter(|_| self.state != State::Ended)?;
+        Some(stage.held_back(self.graph.waits_for()?, self.clock.monotonic()))
+    }
+
+    /// Now and then, looks why windows do not fire, and says so if that goes on for long.
+    fn watch_time(&mut self, now: u64) {
+        if self.time.is_none() || !self.watch.is_due(now) {
+            return;
+        }
+        let held = self.why_not_firing();
+        if let (Some(waited), Some(held)) = (self.watch.look(held.as_ref(), now), held) {
+            tracing::warn!("the watermark has stood still for {waited:.0?}: {held}");
+        }
     }
 
     /// Counts what each device took, and says once what became of a GPU.
@@ -259,6 +276,7 @@ impl Pipeline {
         self.watch_devices();
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         self.state = State::Ended;
+        self.watch.look(None, self.last_commit);
         self.warn_of_dropped_rows();
         Ok(())
     }

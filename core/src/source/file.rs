@@ -3,10 +3,10 @@
 //! Every input is a partition; all of them are announced with the first delivery, so that none is overtaken before
 //! its first row. Files are read in turns of [`READ_BUFFER_BYTES`], so that files which cover the same time advance
 //! together, and decoded in exactly that order whatever order the reads complete in: the rows of a run are the same on
-//! every backend. A file is read up to the length that it has when the source is made. Pipes, terminals and standard
+//! every backend. A file that is paused misses its turns. A file is read up to the length that it has when the source is made. Pipes, terminals and standard
 //! input (`-`) are read as they come.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -48,6 +48,8 @@ pub struct FileSource {
     direct: bool,
     /// Files that have bytes nobody has asked for yet, the next one's first.
     turns: VecDeque<usize>,
+    /// Files that are not asked for more for now.
+    paused: BTreeSet<PartitionId>,
     /// Pieces of files that have been asked for, in the order in which they are decoded.
     pieces: VecDeque<Piece>,
     /// The next read's token; streams have the first ones, by input.
@@ -122,6 +124,7 @@ impl FileSource {
             streams: inputs.len() - turns.len(),
             direct: config.direct_io,
             turns,
+            paused: BTreeSet::new(),
             pieces: VecDeque::new(),
             next_token: inputs.len() as u64,
             inputs,
@@ -134,7 +137,7 @@ impl FileSource {
     fn begin(&mut self, now: u64) -> Result<()> {
         if !self.begun {
             for (at, input) in self.inputs.iter().enumerate() {
-                self.gather.open(PartitionId(at as u32), now);
+                self.gather.open(PartitionId(at as u32), Some(input.path.display().to_string()), now);
                 if let Kind::Stream(fd) = &input.kind {
                     self.io.submit(Token(at as u64), Op::Stream(Arc::clone(fd)))?;
                 }
@@ -144,11 +147,17 @@ impl FileSource {
         Ok(())
     }
 
+    /// The file whose turn it is.
+    fn next_turn(&mut self) -> Option<usize> {
+        let next = self.turns.iter().position(|&at| !self.paused.contains(&PartitionId(at as u32)))?;
+        self.turns.remove(next)
+    }
+
     /// Asks for the next pieces, one of each file in turn, as many as may be under way.
     fn ask(&mut self) -> Result<()> {
         let files = self.alive - self.streams;
         while self.pieces.len() < READ_BUFFERS.min(READ_DEPTH * files)
-            && let Some(at) = self.turns.pop_front()
+            && let Some(at) = self.next_turn()
         {
             let Kind::File { len, next, .. } = &mut self.inputs[at].kind else { continue };
             let start = *next;
@@ -354,6 +363,10 @@ impl Source for FileSource {
         self.begin(now)?;
         loop {
             self.ask()?;
+            if self.alive > 0 && self.streams == 0 && self.pieces.is_empty() {
+                // All that is left is paused: who paused it has to see first what has ended.
+                return self.gather.take(false);
+            }
             // Only streams make anybody wait; the bytes of files are there.
             let lingers = self.streams > 0;
             let due = self.gather.due().filter(|_| lingers).unwrap_or(u64::MAX).min(deadline);
@@ -367,6 +380,12 @@ impl Source for FileSource {
                 return self.gather.take(false);
             }
         }
+    }
+
+    /// Pauses files; what comes as it likes, pipes and the like, goes on.
+    fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
+        self.paused.clone_from(partitions);
+        Ok(())
     }
 }
 

@@ -63,9 +63,10 @@ impl Gather {
         now
     }
 
-    /// A partition has begun.
-    pub(super) fn open(&mut self, partition: PartitionId, now: u64) {
+    /// A partition has begun that users call `name`, if they have a name for it.
+    pub(super) fn open(&mut self, partition: PartitionId, name: Option<String>, now: u64) {
         self.next.opened.push(partition);
+        self.next.names.extend(name.map(|name| (partition, name)));
         self.changed.get_or_insert(now);
     }
 

@@ -13,6 +13,7 @@ pub mod socket;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -38,6 +39,8 @@ pub struct Delivery {
     pub rejected: Vec<Rejected>,
     /// Partitions that have begun; they hold the watermark back until their first row or until idle.
     pub opened: Vec<PartitionId>,
+    /// What users call partitions in `opened`: a file's path, a client's address. The others go by their numbers.
+    pub names: Vec<(PartitionId, String)>,
     /// Partitions that have ended after the rows of this delivery.
     pub ended: Vec<PartitionId>,
     /// Nothing will come any more.
@@ -56,6 +59,16 @@ pub trait Source: Send {
     /// # Errors
     /// If the source as a whole has failed. The failure of one of several clients is logged, not returned.
     fn poll(&mut self, wait: Duration) -> Result<Delivery>;
+
+    /// Reads these partitions, and only these, no further until told otherwise: they are far ahead of the rest. What has
+    /// been read of them may still come. Does nothing where a source cannot read one partition without another.
+    ///
+    /// # Errors
+    /// As [`Source::poll`].
+    fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
+        let _ = partitions;
+        Ok(())
+    }
 }
 
 /// Something that a [`Source`] can be opened from: what a stream holds until it runs.

@@ -1,6 +1,6 @@
 //! Readers that yield record batches: Parquet and Arrow files, streams handed over by other libraries.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +68,7 @@ impl OpenSource for Readers {
         Ok(Box::new(ReaderSource {
             schema: self.schema(),
             turns: readers.collect(),
+            paused: BTreeSet::new(),
             started: false,
             batch_rows: config.batch_rows,
             clock: SharedClock::clone(clock),
@@ -79,6 +80,7 @@ struct ReaderSource {
     schema: SchemaRef,
     /// The readers that have not ended; the front is next.
     turns: VecDeque<Turn>,
+    paused: BTreeSet<PartitionId>,
     started: bool,
     batch_rows: usize,
     clock: SharedClock,
@@ -124,11 +126,11 @@ impl Source for ReaderSource {
         if !self.started {
             self.started = true;
             delivery.opened = self.turns.iter().map(|turn| turn.partition).collect();
+            delivery.names = self.turns.iter().map(|turn| (turn.partition, turn.name.clone())).collect();
         }
-        let Some(mut turn) = self.turns.pop_front() else {
-            delivery.end = true;
-            return Ok(delivery);
-        };
+        delivery.end = self.turns.is_empty();
+        let next = self.turns.iter().position(|turn| !self.paused.contains(&turn.partition));
+        let Some(mut turn) = next.and_then(|next| self.turns.remove(next)) else { return Ok(delivery) };
         let received = self.clock.monotonic();
         match turn.next(self.batch_rows, &self.schema)? {
             None => delivery.ended.push(turn.partition),
@@ -141,5 +143,42 @@ impl Source for ReaderSource {
             }
         }
         Ok(delivery)
+    }
+
+    fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
+        self.paused.clone_from(partitions);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatchIterator};
+
+    use super::*;
+    use crate::time::SystemClock;
+
+    #[test]
+    fn a_paused_reader_misses_its_turns() {
+        let records = RecordBatch::try_from_iter([("x", Arc::new(Int64Array::from(vec![1, 2, 3])) as ArrayRef)]).unwrap();
+        let schema = records.schema();
+        let open = move || {
+            let reader = || Box::new(RecordBatchIterator::new([Ok(records.clone())], records.schema())) as Reader;
+            Ok(vec![("a".to_owned(), reader()), ("b".to_owned(), reader())])
+        };
+        let config = Config { batch_rows: 1, ..Config::default() };
+        let mut source = Readers::reopened(schema, "two", open).open(&config, &SystemClock::shared()).unwrap();
+        let partition = |delivery: Delivery| delivery.batch.map(|batch| batch.segments[0].partition.0);
+        source.pause(&BTreeSet::from([PartitionId(0)])).unwrap();
+        let first: Vec<_> = (0..4).map(|_| partition(source.poll(Duration::ZERO).unwrap())).collect();
+        assert_eq!(first, [Some(1), Some(1), Some(1), None]);
+        assert!(!source.poll(Duration::ZERO).unwrap().end, "the other is still to come");
+        source.pause(&BTreeSet::new()).unwrap();
+        let rest: Vec<_> = (0..4).map(|_| partition(source.poll(Duration::ZERO).unwrap())).collect();
+        assert_eq!(rest, [Some(0), Some(0), Some(0), None]);
+        assert!(source.poll(Duration::ZERO).unwrap().end);
     }
 }

@@ -3,9 +3,10 @@
 //! Every connection is a partition of its own, with a fresh id. All datagrams of a socket are one partition, and each
 //! is a whole number of frames, so that the last one in it needs no terminator; offsets count from the start of the
 //! datagram, and the error of a quarantined row names its sender. What goes wrong with a client ends its partition, is
-//! logged as a warning, and leaves the others alone; bytes whose framing is beyond repair are quarantined first.
+//! logged as a warning, and leaves the others alone; bytes whose framing is beyond repair are quarantined first. The bytes of
+//! a client that is paused stay with the kernel, and then with the client.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -22,7 +23,7 @@ use crate::batch::PartitionId;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::format::Decoder;
-use crate::io::{Buffer, Completion, Event, Io, Op, Token};
+use crate::io::{Buffer, Completion, Event, Fd, Io, Op, Token};
 use crate::quality::Rejected;
 use crate::time::SharedClock;
 
@@ -56,11 +57,24 @@ pub struct SocketSource {
 }
 
 struct Client {
+    socket: Fd,
+    receiving: Receiving,
     peer: Option<SocketAddr>,
     /// When it last sent something.
     heard: u64,
     /// How many bytes it has sent.
     position: u64,
+}
+
+/// Whether a client's bytes are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Receiving {
+    Yes,
+    /// No more, once the cancelled operation has had its last event. Then again, if that is what has been asked meanwhile.
+    Stopping {
+        again: bool,
+    },
+    Paused,
 }
 
 impl SocketSource {
@@ -124,7 +138,7 @@ impl SocketSource {
     fn begin(&mut self, now: u64) -> Result<()> {
         if !self.begun {
             if self.listener.has_datagrams() {
-                self.gather.open(DATAGRAMS, now);
+                self.gather.open(DATAGRAMS, Some(self.listener.endpoint().to_string()), now);
             }
             self.listen()?;
             self.begun = true;
@@ -156,6 +170,7 @@ impl SocketSource {
                 Event::Accepted(client) => self.admit(client, now)?,
                 Event::Data(buffer) => self.receive(token, buffer, now)?,
                 Event::Failed(error) if token == LISTENER => self.accept_failed(error, now)?,
+                Event::Failed(error) if error.raw_os_error() == Some(libc::ECANCELED) && self.stopped(token, now)? => {}
                 Event::Failed(error) => self.dismiss(token, Some(&error), now),
                 Event::End => self.dismiss(token, None, now),
             }
@@ -177,10 +192,11 @@ impl SocketSource {
         }
         let partition = PartitionId(self.taken);
         self.taken = self.taken.wrapping_add(1);
-        self.io.submit(Token(u64::from(partition.0)), Op::Recv(Arc::new(client)))?;
-        self.clients.insert(partition.0, Client { peer, heard: now, position: 0 });
+        let socket = Arc::new(client);
+        self.io.submit(Token(u64::from(partition.0)), Op::Recv(Arc::clone(&socket)))?;
+        self.clients.insert(partition.0, Client { socket, receiving: Receiving::Yes, peer, heard: now, position: 0 });
         self.idle_check = self.idle_check.min(now.saturating_add(self.idle));
-        self.gather.open(partition, now);
+        self.gather.open(partition, peer.map(|peer| peer.to_string()), now);
         Ok(())
     }
 
@@ -226,6 +242,17 @@ impl SocketSource {
         }
     }
 
+    /// Whether it was for a pause that a client's operation was cancelled, which has ended now.
+    fn stopped(&mut self, token: Token, now: u64) -> Result<bool> {
+        let Some(client) = self.clients.get_mut(&(token.0 as u32)) else { return Ok(false) };
+        match client.receiving {
+            Receiving::Yes | Receiving::Paused => return Ok(false),
+            Receiving::Stopping { again: false } => client.receiving = Receiving::Paused,
+            Receiving::Stopping { again: true } => client.receive(&mut *self.io, token, now)?,
+        }
+        Ok(true)
+    }
+
     fn accept_failed(&mut self, error: io::Error, now: u64) -> Result<()> {
         match error.raw_os_error() {
             // The client's trouble, not the listener's.
@@ -248,7 +275,7 @@ impl SocketSource {
             self.listen()?;
         }
         if now >= self.idle_check {
-            let idle = |client: &Client| now.saturating_sub(client.heard) >= self.idle;
+            let idle = |client: &Client| client.receiving == Receiving::Yes && now.saturating_sub(client.heard) >= self.idle;
             let mut silent: Vec<u32> = self.clients.iter().filter(|(_, client)| idle(client)).map(|(&id, _)| id).collect();
             silent.sort_unstable();
             for id in silent {
@@ -256,7 +283,8 @@ impl SocketSource {
                 self.io.cancel(token)?;
                 self.dismiss(token, Some(&"it has sent nothing for as long as connection_idle allows"), now);
             }
-            self.idle_check = self.clients.values().map(|client| client.heard.saturating_add(self.idle)).min().unwrap_or(u64::MAX);
+            let received = self.clients.values().filter(|client| client.receiving == Receiving::Yes);
+            self.idle_check = received.map(|client| client.heard.saturating_add(self.idle)).min().unwrap_or(u64::MAX);
         }
         Ok(())
     }
@@ -266,6 +294,14 @@ impl SocketSource {
         let gone = self.end_on_disconnect && self.taken > 0 && self.clients.is_empty();
         // Another client may have connected meanwhile.
         Ok(gone && !self.look(Duration::ZERO)?)
+    }
+}
+
+impl Client {
+    /// Takes its bytes, again; while they were not taken it was not idle.
+    fn receive(&mut self, io: &mut dyn Io, token: Token, now: u64) -> Result<()> {
+        (self.receiving, self.heard) = (Receiving::Yes, now);
+        io.submit(token, Op::Recv(Arc::clone(&self.socket)))
     }
 }
 
@@ -297,6 +333,27 @@ impl Source for SocketSource {
                 return self.gather.take(false);
             }
         }
+    }
+
+    /// Pauses connections; all datagrams are one partition and go on.
+    fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
+        let now = self.gather.now();
+        for (&id, client) in &mut self.clients {
+            let token = Token(u64::from(id));
+            match (client.receiving, partitions.contains(&PartitionId(id))) {
+                (Receiving::Yes, true) => {
+                    client.receiving = Receiving::Stopping { again: false };
+                    self.io.cancel(token)?;
+                }
+                (Receiving::Stopping { .. }, pause) => client.receiving = Receiving::Stopping { again: !pause },
+                (Receiving::Paused, false) => {
+                    client.receive(&mut *self.io, token, now)?;
+                    self.idle_check = self.idle_check.min(now.saturating_add(self.idle));
+                }
+                (Receiving::Yes, false) | (Receiving::Paused, true) => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -219,6 +219,13 @@ impl Sessions {
         ended
     }
 
+    /// The earliest end of a session, as far as timers know.
+    pub fn earliest_end(&self) -> Option<i64> {
+        let (_, slots) = self.timers.first_key_value()?;
+        let open = slots.iter().map(|&slot| &self.sessions[slot as usize]).filter(|session| session.timer != NO_TIMER);
+        open.map(|session| session.last.saturating_add(self.gap)).min()
+    }
+
     /// Key, start and end of a session.
     pub fn get(&self, slot: u32) -> (u32, i64, i64) {
         let session = &self.sessions[slot as usize];

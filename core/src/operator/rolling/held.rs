@@ -83,6 +83,11 @@ impl Held {
         self.runs.iter().map(Sorted::bytes).sum()
     }
 
+    /// The time of the earliest row.
+    pub fn earliest(&self) -> Option<i64> {
+        self.runs.iter().filter_map(|run| run.times.first().copied()).min()
+    }
+
     /// Keeps the rows of one batch.
     ///
     /// # Errors

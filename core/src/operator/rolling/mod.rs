@@ -205,6 +205,10 @@ impl Operator for Rolling {
         Ok(())
     }
 
+    fn waits_for(&self) -> Option<i64> {
+        self.held.as_ref()?.earliest().map(|time| time.saturating_add(1))
+    }
+
     fn state_bytes(&self) -> usize {
         let idle = self.idle.as_ref().map_or(0, |idle| idle.latest.capacity() * size_of::<i64>());
         self.held.as_ref().map_or(0, Held::bytes) + self.keys.bytes() + self.measures.bytes() + idle

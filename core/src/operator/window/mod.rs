@@ -312,6 +312,11 @@ impl Operator for Window {
         Ok(())
     }
 
+    fn waits_for(&self) -> Option<i64> {
+        let pane = self.open.keys().chain(self.amendments.keys().map(|(_, pane)| pane)).copied().chain(self.sliding.oldest()).min()?;
+        Some(self.panes.bounds(self.panes.first_window(pane).max(self.next)).1)
+    }
+
     fn state_bytes(&self) -> usize {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         panes.map(Pane::bytes).sum::<usize>() + self.sliding.bytes()

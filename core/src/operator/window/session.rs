@@ -162,8 +162,8 @@ impl SessionWindow {
                 let (key, start, end) = self.sessions.get(slot);
                 (keys.push(key), starts.push(start), ends.push(end));
             }
-            // The event time of a result is the last instant of its window, as in Flink.
-            let times: Vec<i64> = ends.iter().map(|end| end - 1).collect();
+            // The event time of a result is the last instant at which a row could have joined its session.
+            let times = ends.clone();
             let spans = Spans::new(starts, ends, self.unit);
             let mut columns = self.columns.decode(&self.keys, &Slots::List(&keys))?;
             let results = self.aggregates.finish(&self.groups, &Slots::List(slots), &spans)?;
@@ -200,6 +200,10 @@ impl Operator for SessionWindow {
         self.sessions.remove(&ended, &mut keys);
         self.keys.remove_all(&keys);
         Ok(())
+    }
+
+    fn waits_for(&self) -> Option<i64> {
+        self.sessions.earliest_end()
     }
 
     fn state_bytes(&self) -> usize {

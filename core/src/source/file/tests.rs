@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::IoBackend;
 use crate::io::sim::Sim;
-use crate::source::testing::{Lines, run};
+use crate::source::testing::{Lines, Run, run};
 use crate::time::{SimulatedClock, SystemClock};
 
 fn source(paths: &[PathBuf], config: &Config) -> FileSource {
@@ -136,12 +136,33 @@ fn a_failed_read_names_the_file_and_the_place() {
     assert!(error.starts_with("cannot read ") && error.contains("0000.txt at byte "), "{error}");
 }
 
+#[test]
+fn a_paused_file_misses_its_turns() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &[(30_000, 100), (30_000, 100)]);
+    for io in backends() {
+        let mut source = source(&paths, &Config { io, batch_rows: 5_000, ..Config::default() });
+        source.pause(&BTreeSet::from([PartitionId(0)])).unwrap();
+        let mut seen = Run::default();
+        while seen.ended.is_empty() {
+            seen.add(source.poll(Duration::from_secs(600)).unwrap());
+        }
+        assert_eq!((seen.of(0).len(), seen.of(1).len()), (0, 30_000));
+        let nothing = source.poll(Duration::from_secs(600)).unwrap();
+        assert!(nothing.batch.is_none() && !nothing.end, "without waiting");
+        source.pause(&BTreeSet::new()).unwrap();
+        seen.add_all(&mut source);
+        assert_eq!(seen.of(0).len(), 30_000);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn short_and_reordered_reads_change_nothing(
         shapes in proptest::collection::vec((0..400_usize, 4..40_usize), 1..8),
         seed in any::<u64>(), piece in 1..5_000_usize, batch_rows in 1..500_usize,
+        pauses in proptest::collection::vec(any::<u8>(), 0..20),
     ) {
         let directory = tempfile::tempdir().unwrap();
         let paths = files(directory.path(), &shapes);
@@ -153,7 +174,14 @@ proptest! {
         prop_assume!(!paths.is_empty());
         let shapes: Vec<_> = shapes.into_iter().filter(|(lines, _)| *lines > 0).collect();
         let mut source = FileSource::with_io(paths, Lines::boxed(), &config, clock, Box::new(sim)).unwrap();
-        let run = run(&mut source);
+        let mut run = Run::default();
+        for mask in pauses.into_iter().chain([0]) {
+            source.pause(&(0..8).filter(|bit| mask & 1 << bit != 0).map(PartitionId).collect()).unwrap();
+            let delivery = source.poll(Duration::from_millis(50)).unwrap();
+            prop_assume!(!delivery.end);
+            run.add(delivery);
+        }
+        run.add_all(&mut source);
         for (at, &(lines, width)) in shapes.iter().enumerate() {
             prop_assert!(run.of(at as u32).into_iter().eq((0..lines).map(|line| row(line, width))));
         }

@@ -84,6 +84,45 @@ fn a_source_that_is_given_no_time_ends_too() {
 }
 
 #[test]
+fn a_paused_client_is_heard_later_and_loses_nothing() {
+    on_both(|io| {
+        let (listener, address) = tcp();
+        let mut source = source(&listener, &config(io), true);
+        let mut clients: Vec<TcpStream> = (0..2).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut seen = Run::default();
+        let mut until = |source: &mut SocketSource, rows: usize| {
+            while seen.rows.len() < rows {
+                seen.add(source.poll(PATIENCE).unwrap());
+            }
+            seen.rows.iter().map(|(partition, _)| *partition).collect::<Vec<_>>()
+        };
+        clients.iter_mut().for_each(|client| client.write_all(b"first;\n").unwrap());
+        until(&mut source, 2);
+        for round in 0..3 {
+            let rows = 2 + 4 * round;
+            source.pause(&BTreeSet::from([PartitionId(0)])).unwrap();
+            // The pause is on its way to the kernel, and has come when the second line has.
+            clients[1].write_all(b"b;\n").unwrap();
+            until(&mut source, rows + 1);
+            clients[1].write_all(b"b;\n").unwrap();
+            until(&mut source, rows + 2);
+            clients[0].write_all(b"a;\n").unwrap();
+            clients[1].write_all(b"b;\n").unwrap();
+            assert_eq!(until(&mut source, rows + 3)[rows..], [1, 1, 1]);
+            source.pause(&BTreeSet::new()).unwrap();
+            assert_eq!(until(&mut source, rows + 4)[rows + 3..], [0]);
+        }
+        source.pause(&BTreeSet::from([PartitionId(0)])).unwrap();
+        source.pause(&BTreeSet::new()).unwrap();
+        clients[0].write_all(b"last;\n").unwrap();
+        drop(clients);
+        seen.add_all(&mut source);
+        assert_eq!((seen.of(0), seen.of(1).len()), (vec!["first;", "a;", "a;", "a;", "last;"], 10));
+        assert_eq!(seen.ended.len(), 2);
+    });
+}
+
+#[test]
 fn a_half_line_a_reset_and_a_poisoned_client_leave_the_others_alone() {
     on_both(|io| {
         let (listener, address) = tcp();
@@ -251,7 +290,7 @@ proptest! {
     #[test]
     fn every_line_arrives_once_in_order_whatever_happens(
         scripts in scripts(), seed in any::<u64>(), buffers in 1..5_usize, piece in 1..200_usize, batch_rows in 1..50_usize,
-        target in proptest::option::of(1..20_u64),
+        target in proptest::option::of(1..20_u64), pauses in proptest::collection::vec(any::<u8>(), 0..30),
     ) {
         let clock = SimulatedClock::shared();
         let mut sim = Sim::new(seed, clock.clone(), buffers, piece);
@@ -261,6 +300,11 @@ proptest! {
         let config = Config { batch_rows, latency_target: target.map(Duration::from_millis), ..Config::default() };
         let mut source = SocketSource::with_io(tcp().0, Lines::boxed(), &config, clock, false, Box::new(sim)).unwrap();
         let mut seen = Run::default();
+        // Now these clients are paused, now those, and at last none.
+        for mask in pauses.into_iter().chain([0]) {
+            source.pause(&(0..8).filter(|bit| mask & 1 << bit != 0).map(PartitionId).collect()).unwrap();
+            seen.add(source.poll(Duration::from_millis(50)).unwrap());
+        }
         while seen.ended.len() < scripts.len() {
             seen.add(source.poll(Duration::from_millis(50)).unwrap());
         }
