@@ -2,15 +2,17 @@
 
 #![allow(clippy::unwrap_used)]
 
-use arrow::array::{AsArray, RecordBatch};
+use std::collections::BTreeMap;
+
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
-use thalweg::{Config, Stream, Table, count, event_time, hopping, max, mean, millis, min, std, sum, tumbling, var};
+use thalweg::{Config, Stream, Table, count, cumulate, event_time, hopping, hours, max, mean, millis, min, std, sum, tumbling, var};
 
 #[path = "support/trace.rs"]
 mod trace;
 
-use trace::{Groups, Row, key_of, records, traces, windows_of};
+use trace::{Groups, Row, key_of, records, traces, windows_by, windows_of};
 
 fn run(rows: &[Row], text_keys: bool, size: i64, slide: i64, delay: i64, batch_rows: usize) -> Table {
     let spec = if size == slide { tumbling(millis(size as u64)) } else { hopping(millis(size as u64), millis(slide as u64)) };
@@ -119,6 +121,75 @@ proptest! {
         let (expected, late) = windows_of(&rows, size, slide, delay);
         let table = run(&rows, text_keys, size, slide, delay, batch_rows);
         check(&table, expected, late, size);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Counts and sums of windows of every other kind.
+    #[test]
+    fn offsets_and_cumulating_windows_equal_the_model(
+        rows in traces(),
+        (cumulates, size, step, offset) in prop_oneof![
+            Just((true, 120, 30, 0)), Just((true, 120, 120, 7)), Just((true, 700, 7, 50)),
+            Just((false, 100, 30, 17)), Just((false, 100, 100, 99)), Just((false, 60, 40, 1_000)),
+        ],
+        delay in prop_oneof![Just(0), Just(150)],
+        batch_rows in prop_oneof![Just(1), Just(7), Just(64), Just(10_000)],
+    ) {
+        let windows = |time: i64| -> Vec<(i64, i64)> {
+            let local = time - offset;
+            let bounds: Vec<(i64, i64)> = if cumulates {
+                let start = local.div_euclid(size) * size;
+                (1..=size / step).map(|steps| (start, start + steps * step)).collect()
+            } else {
+                let last = local.div_euclid(step);
+                (0..=size / step).map(|back| ((last - back) * step, (last - back) * step + size)).collect()
+            };
+            bounds.into_iter().filter(|(start, end)| (*start..*end).contains(&local)).map(|(a, b)| (a + offset, b + offset)).collect()
+        };
+        let (expected, late) = windows_by(&rows, delay, windows);
+        let [size, step, offset] = [size, step, offset].map(|length| millis(length as u64));
+        let spec = if cumulates { cumulate(size, step) } else { hopping(size, step) };
+        let mut config = Config::default();
+        config.batch_rows = batch_rows;
+        let stream = Stream::from_arrow([records(&rows, false)]).event_time(event_time("ts").max_delay(millis(delay as u64)));
+        let stream = stream.window(spec.offset(offset)).by(["key"]).agg([count().alias("n"), sum("whole")]);
+        let table = stream.batches(config).unwrap().into_table().unwrap();
+        let mut got = BTreeMap::new();
+        for batch in table.batches() {
+            let time = |column: usize, row: usize| batch.column(column).as_primitive::<TimestampMillisecondType>().value(row);
+            let (counts, sums) = (batch.column(3).as_primitive::<Int64Type>(), batch.column(4).as_primitive::<Int64Type>());
+            for row in 0..batch.num_rows() {
+                let answer = (counts.value(row), sums.is_valid(row).then(|| sums.value(row)));
+                prop_assert!(got.insert((time(1, row), time(2, row), key_of(batch, row)), answer).is_none(), "a window came twice");
+            }
+        }
+        let answer = |rows: Vec<Row>| (rows.len() as i64, rows.iter().filter_map(|row| row.whole).reduce(|a, b| a + b));
+        let expected: BTreeMap<_, _> = expected.into_iter().map(|(window, rows)| (window, answer(rows))).collect();
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(table.metrics().late_rows, late as u64);
+    }
+}
+
+#[test]
+fn days_follow_the_clock_of_the_place() {
+    let hour = 3_600_000;
+    // Every half hour of three days by UTC, around the night in which the clock is put back there.
+    let start = 1_729_900_800_000;
+    let rows: Vec<Row> = (0..144).map(|half| Row { time: start + half * hour / 2, key: Some(1), value: None, whole: None }).collect();
+    for batch_rows in [1, 50, 1_000] {
+        let mut config = Config::default();
+        config.batch_rows = batch_rows;
+        let stream = Stream::from_arrow([records(&rows, false)]).event_time("ts").window(tumbling(hours(24)).zone("Europe/Berlin"));
+        let table = stream.agg([count()]).batches(config).unwrap().into_table().unwrap().to_batch().unwrap();
+        let starts = table.column(0).as_primitive::<TimestampMillisecondType>().values();
+        let ends = table.column(1).as_primitive::<TimestampMillisecondType>().values();
+        let lengths: Vec<i64> = starts.iter().zip(ends).map(|(start, end)| (end - start) / hour).collect();
+        assert_eq!(lengths, [24, 25, 24, 24]);
+        assert_eq!(starts[1], start + 22 * hour);
+        assert_eq!(table.column(2).as_primitive::<Int64Type>().values(), &[44, 50, 48, 2]);
     }
 }
 

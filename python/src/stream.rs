@@ -173,15 +173,15 @@ impl PyStream {
     /// Cuts the stream into windows; go on with `agg`.
     ///
     /// Args:
-    ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.session(gap)`, `tw.rolling(rows=n)` or
-    ///         `tw.rolling(range=length)`.
+    ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.cumulate(size, step)`, `tw.session(gap)`,
+    ///         `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
     ///     by: The column or columns whose equal values make a group.
     ///
     /// Example:
     ///     >>> s.window(tw.hopping("1min", "10s"), by=["city", "sensor"]).agg(hottest=tw.max("degrees"))
     #[pyo3(signature = (spec, by=None))]
     fn window(&self, py: Python<'_>, spec: &PyWindow, by: Option<Names>) -> PyResult<PyWindowed> {
-        let windowed = self.stream.window(spec.0).by(by.unwrap_or_default().0);
+        let windowed = self.stream.window(spec.0.clone()).by(by.unwrap_or_default().0);
         // A window of nothing but a count fails exactly if the window itself or its keys cannot work.
         let probe = windowed.clone().agg([thalweg::count().alias("…")]);
         detached(py, || probe.schema())?;

@@ -1,13 +1,15 @@
 //! Windows: what a stream is cut into.
 
+use std::time::Duration;
+
 use pyo3::prelude::*;
 use thalweg::Error;
-use thalweg::window::Windowing;
+use thalweg::window::{WindowSpec, Windowing};
 
 use crate::config::Interval;
 use crate::error::raise;
 
-/// What windows a stream is cut into. Made by `tumbling`, `hopping`, `session` and `rolling`.
+/// What windows a stream is cut into. Made by `tumbling`, `hopping`, `cumulate`, `session` and `rolling`.
 #[pyclass(name = "Window", module = "thalweg", frozen)]
 pub struct PyWindow(pub Windowing);
 
@@ -20,20 +22,55 @@ impl PyWindow {
 
 /// Windows that follow each other without gap or overlap, aligned to the Unix epoch.
 ///
+/// Args:
+///     size: Their length.
+///     offset: Shifts them: days that begin at six, weeks that begin on Monday (four days after the Unix epoch).
+///     zone: Aligns them to the days of a time zone, which are 23 or 25 hours long when the clock is changed; size and
+///         offset are whole days then.
+///
 /// Example:
-///     >>> tw.tumbling("1s")
+///     >>> tw.tumbling("1s"), tw.tumbling("1d", zone="Europe/Berlin"), tw.tumbling("7d", offset="4d")
 #[pyfunction]
-pub fn tumbling(size: Interval) -> PyWindow {
-    PyWindow(thalweg::tumbling(size.0).into())
+#[pyo3(signature = (size, *, offset=Interval(Duration::ZERO), zone=None))]
+pub fn tumbling(size: Interval, offset: Interval, zone: Option<&str>) -> PyWindow {
+    aligned(thalweg::tumbling(size.0), offset, zone)
 }
 
 /// Windows of `size` that begin every `slide`; a row lies in size / slide of them.
 ///
+/// Args:
+///     size: Their length.
+///     slide: From the begin of one to that of the next.
+///     offset: As of `tumbling`.
+///     zone: As of `tumbling`.
+///
 /// Example:
 ///     >>> tw.hopping("1min", "10s")
 #[pyfunction]
-pub fn hopping(size: Interval, slide: Interval) -> PyWindow {
-    PyWindow(thalweg::hopping(size.0, slide.0).into())
+#[pyo3(signature = (size, slide, *, offset=Interval(Duration::ZERO), zone=None))]
+pub fn hopping(size: Interval, slide: Interval, offset: Interval, zone: Option<&str>) -> PyWindow {
+    aligned(thalweg::hopping(size.0, slide.0), offset, zone)
+}
+
+/// Windows that begin every `size` and end after every `step` of it: how the day, say, has come along by each hour.
+///
+/// Args:
+///     size: The length of the longest; a whole number of steps.
+///     step: From the end of one to that of the next.
+///     offset: As of `tumbling`.
+///     zone: As of `tumbling`.
+///
+/// Example:
+///     >>> tw.cumulate("1d", "1h")
+#[pyfunction]
+#[pyo3(signature = (size, step, *, offset=Interval(Duration::ZERO), zone=None))]
+pub fn cumulate(size: Interval, step: Interval, offset: Interval, zone: Option<&str>) -> PyWindow {
+    aligned(thalweg::cumulate(size.0, step.0), offset, zone)
+}
+
+fn aligned(spec: WindowSpec, offset: Interval, zone: Option<&str>) -> PyWindow {
+    let spec = spec.offset(offset.0);
+    PyWindow(zone.map_or(spec.clone(), |zone| spec.zone(zone)).into())
 }
 
 /// Sessions: the rows of a key of which each is at most `gap` after the one before. A window's end is its last row + gap.

@@ -333,11 +333,18 @@ def write_ndjson(path: _Path, append: bool = False) -> Sink:
 def callback(function: Callable[[Table], object]) -> Sink:
     """Calls a function with each batch of results as a Table."""
 
-def tumbling(size: _Duration) -> Window:
+def tumbling(size: _Duration, *, offset: _Duration = ..., zone: str | None = None) -> Window:
     """Windows that follow each other without gap or overlap."""
 
-def hopping(size: _Duration, slide: _Duration) -> Window:
+def hopping(
+    size: _Duration, slide: _Duration, *, offset: _Duration = ..., zone: str | None = None
+) -> Window:
     """Windows of `size` that begin every `slide`."""
+
+def cumulate(
+    size: _Duration, step: _Duration, *, offset: _Duration = ..., zone: str | None = None
+) -> Window:
+    """Windows that begin every `size` and end after every `step` of it."""
 
 def session(gap: _Duration) -> Window:
     """Sessions: the rows of a key of which each is at most `gap` after the one before."""

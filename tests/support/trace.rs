@@ -21,15 +21,28 @@ pub type Groups = BTreeMap<(i64, Option<i64>), Vec<Row>>;
 /// Every window by itself: a row counts in each window that covers it and was not closed when the row came. Returns how many rows
 /// were late, too.
 pub fn windows_of(rows: &[Row], size: i64, slide: i64, delay: i64) -> (Groups, usize) {
-    let (mut groups, mut late, mut greatest) = (Groups::new(), 0, i64::MIN);
+    let hopping = |time: i64| {
+        let last_start = time.div_euclid(slide) * slide;
+        let starts = (0..).map(move |back| last_start - back * slide).take_while(move |start| start + size > time);
+        starts.map(|start| (start, start + size)).collect()
+    };
+    let (groups, late) = windows_by(rows, delay, hopping);
+    (groups.into_iter().map(|((start, _, key), rows)| ((start, key), rows)).collect(), late)
+}
+
+/// The rows by start, end and key of windows, and how many were late; `windows` are those that cover a time.
+pub fn windows_by(
+    rows: &[Row],
+    delay: i64,
+    windows: impl Fn(i64) -> Vec<(i64, i64)>,
+) -> (BTreeMap<(i64, i64, Option<i64>), Vec<Row>>, usize) {
+    let (mut groups, mut late, mut greatest) = (BTreeMap::<_, Vec<Row>>::new(), 0, i64::MIN);
     for row in rows {
         let watermark = greatest.saturating_sub(delay + 1);
-        let last_start = row.time.div_euclid(slide) * slide;
-        let starts = (0..).map(|back| last_start - back * slide).take_while(|start| start + size > row.time);
-        let open: Vec<i64> = starts.filter(|start| start + size - 1 > watermark).collect();
+        let open: Vec<_> = windows(row.time).into_iter().filter(|(_, end)| end - 1 > watermark).collect();
         late += usize::from(open.is_empty());
-        for start in open {
-            groups.entry((start, row.key)).or_default().push(row.clone());
+        for (start, end) in open {
+            groups.entry((start, end, row.key)).or_default().push(row.clone());
         }
         greatest = greatest.max(row.time);
     }

@@ -81,7 +81,7 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
         }
         Step::Window { spec: Windowing::Panes(spec), by, aggregates } => {
             let unit = unit.ok_or_else(no_event_time)?;
-            let window = Window::new(*spec, by, aggregates, input, unit, config, devices)?;
+            let window = Window::new(spec, by, aggregates, input, unit, config, devices)?;
             let (schema, pane) = (window.schema(), Some(window.pane_length()));
             Built { operator: Box::new(window), schema, pane }
         }

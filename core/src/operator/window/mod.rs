@@ -76,7 +76,7 @@ impl Window {
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown, has a type that its aggregate does not
     /// take, or two results have one name; [`Kind::Config`](crate::error::Kind::Config) if the windows are impossible.
     pub fn new(
-        spec: WindowSpec,
+        spec: &WindowSpec,
         by: &[String],
         aggregates: &[Aggregate],
         schema: &SchemaRef,

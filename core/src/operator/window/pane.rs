@@ -117,7 +117,7 @@ impl Sorter {
             return add(first, rows);
         }
         if last == first + 1 {
-            let edge = last * panes.length;
+            let edge = panes.start_of(last);
             let [before, after] = rows.split(&BooleanBuffer::collect_bool(times.len(), |row| times[row] >= edge))?;
             add(first, &before)?;
             return add(last, &after);
@@ -137,8 +137,7 @@ impl Sorter {
     fn number(&mut self, panes: &Panes, times: &[i64], first: i64, span: u64) {
         self.numbers.clear();
         self.seen.clear();
-        // The first pane may begin before time can be told.
-        let origin = first.checked_mul(panes.length).filter(|_| span <= times.len() as u64 + 64);
+        let origin = panes.origin(first).filter(|_| span <= times.len() as u64 + 64);
         if let Some(origin) = origin {
             assign_panes(times, origin, panes.length, &mut self.numbers);
             self.starts.resize(span as usize + 2, 0);
