@@ -112,6 +112,36 @@ impl fmt::Display for WindowSpec {
     }
 }
 
+/// When windows put out results besides once, at their end.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revisions {
+    /// How long after their end windows still count rows.
+    pub lateness: Duration,
+    /// Event time from one early result to the next.
+    pub early: Option<Duration>,
+    /// Whether groups are put out whenever they change.
+    pub updates: bool,
+}
+
+impl Revisions {
+    /// Whether results come once.
+    pub fn none(&self) -> bool {
+        *self == Revisions::default()
+    }
+}
+
+impl fmt::Display for Revisions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.lateness.is_zero() {
+            write!(f, ", allowed lateness {:?}", self.lateness)?;
+        }
+        if let Some(every) = self.early {
+            write!(f, ", early every {every:?}")?;
+        }
+        f.write_str(if self.updates { ", on every update" } else { "" })
+    }
+}
+
 /// What [`Stream::window`](crate::Stream::window) takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Windowing {

@@ -176,12 +176,33 @@ impl PyStream {
     ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.cumulate(size, step)`, `tw.session(gap)`,
     ///         `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
     ///     by: The column or columns whose equal values make a group.
+    ///     allowed_lateness: How long after their end windows still count rows; the groups that these change are put out
+    ///         again, and the last result of a key and window is the one to keep.
+    ///     early: Puts out what windows have, before they end, whenever the watermark passes a multiple of this.
+    ///     updates: Puts out groups with every batch that changes them, and not again when the window ends.
     ///
     /// Example:
     ///     >>> s.window(tw.hopping("1min", "10s"), by=["city", "sensor"]).agg(hottest=tw.max("degrees"))
-    #[pyo3(signature = (spec, by=None))]
-    fn window(&self, py: Python<'_>, spec: &PyWindow, by: Option<Names>) -> PyResult<PyWindowed> {
-        let windowed = self.stream.window(spec.0.clone()).by(by.unwrap_or_default().0);
+    #[pyo3(signature = (spec, by=None, *, allowed_lateness=None, early=None, updates=false))]
+    fn window(
+        &self,
+        py: Python<'_>,
+        spec: &PyWindow,
+        by: Option<Names>,
+        allowed_lateness: Option<Interval>,
+        early: Option<Interval>,
+        updates: bool,
+    ) -> PyResult<PyWindowed> {
+        let mut windowed = self.stream.window(spec.0.clone()).by(by.unwrap_or_default().0);
+        if let Some(lateness) = allowed_lateness {
+            windowed = windowed.allowed_lateness(lateness.0);
+        }
+        if let Some(every) = early {
+            windowed = windowed.early(every.0);
+        }
+        if updates {
+            windowed = windowed.updates();
+        }
         // A window of nothing but a count fails exactly if the window itself or its keys cannot work.
         let probe = windowed.clone().agg([thalweg::count().alias("…")]);
         detached(py, || probe.schema())?;

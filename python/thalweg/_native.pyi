@@ -252,7 +252,15 @@ class Stream:
         """Adds columns given as SQL expressions, or replaces those of the same name."""
     def select(self, *columns: str) -> Stream:
         """Keeps these columns or SQL expressions, in this order."""
-    def window(self, spec: Window, by: _Columns | None = None) -> Windowed:
+    def window(
+        self,
+        spec: Window,
+        by: _Columns | None = None,
+        *,
+        allowed_lateness: _Duration | None = None,
+        early: _Duration | None = None,
+        updates: bool = False,
+    ) -> Windowed:
         """Cuts the stream into windows; go on with `agg`."""
     def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
         """Adds `score` and `is_anomaly` to every row."""
@@ -336,14 +344,10 @@ def callback(function: Callable[[Table], object]) -> Sink:
 def tumbling(size: _Duration, *, offset: _Duration = ..., zone: str | None = None) -> Window:
     """Windows that follow each other without gap or overlap."""
 
-def hopping(
-    size: _Duration, slide: _Duration, *, offset: _Duration = ..., zone: str | None = None
-) -> Window:
+def hopping(size: _Duration, slide: _Duration, *, offset: _Duration = ..., zone: str | None = None) -> Window:
     """Windows of `size` that begin every `slide`."""
 
-def cumulate(
-    size: _Duration, step: _Duration, *, offset: _Duration = ..., zone: str | None = None
-) -> Window:
+def cumulate(size: _Duration, step: _Duration, *, offset: _Duration = ..., zone: str | None = None) -> Window:
     """Windows that begin every `size` and end after every `step` of it."""
 
 def session(gap: _Duration) -> Window:

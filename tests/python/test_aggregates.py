@@ -19,7 +19,9 @@ def answers(table: pa.Table, **aggregates: tw.Aggregate) -> pl.DataFrame:
 
 def peers(table: pa.Table, **expressions: pl.Expr) -> pl.DataFrame:
     # Polars takes rows in order of arrival; first and last go by event time.
-    frame = pl.DataFrame(table).sort("ts", maintain_order=True).with_columns(window_start=pl.col("ts").dt.truncate("1s"))
+    frame = (
+        pl.DataFrame(table).sort("ts", maintain_order=True).with_columns(window_start=pl.col("ts").dt.truncate("1s"))
+    )
     return frame.group_by("window_start", "card").agg(**expressions).sort("window_start", "card")
 
 

@@ -139,3 +139,74 @@ def test_rows_without_event_time_go_to_quarantine() -> None:
 def test_windows_of_windows(payments: pa.Table) -> None:
     seconds = tw.from_arrow(payments).event_time("ts").window(tw.tumbling("1s"), by="card").agg(n=tw.count())
     assert sum(row["n"] for row in rows_of(seconds.collect())) == len(payments)
+
+
+@pytest.mark.parametrize("batch_rows", [7, 16_384])
+def test_sessions_agree_with_polars(payments: pa.Table, batch_rows: int) -> None:
+    windows = tw.from_arrow(payments).event_time("ts").window(tw.session("150ms"), by="card")
+    results = windows.agg(n=tw.count(), total=tw.sum("amount"), hi=tw.max("amount"))
+    ours = results.collect(config=tw.Config(batch_rows=batch_rows)).to_polars().sort("card", "window_start")
+    ts, amount = pl.col("ts"), pl.col("amount")
+    rows = pl.DataFrame(payments).sort("card", "ts")
+    begins = (ts.diff() > timedelta(milliseconds=150)) | (pl.col("card").ne_missing(pl.col("card").shift()))
+    theirs = (
+        rows.with_columns(session=begins.fill_null(True).cum_sum())
+        .group_by("session", "card")
+        .agg(
+            window_start=ts.min(),
+            window_end=ts.max() + timedelta(milliseconds=150),
+            n=pl.len().cast(pl.Int64),
+            total=amount.sum(),
+            hi=amount.max(),
+        )
+        .sort("card", "window_start")
+    )
+    for column in ["card", "window_start", "window_end", "n", "hi"]:
+        assert ours[column].to_list() == theirs[column].to_list(), column
+    assert ours["total"].fill_null(0).to_list() == pytest.approx(theirs["total"].to_list(), rel=1e-12)
+
+
+def test_days_of_a_time_zone_agree_with_polars() -> None:
+    # Two weeks of half hours around the day on which the clock is put forward.
+    hours = [1_710_000_000_000 + 1_800_000 * step for step in range(14 * 48)]
+    table = pa.table({"ts": pa.array(hours, pa.timestamp("ms"))})
+    windows = tw.from_arrow(table).event_time("ts").window(tw.tumbling("1d", zone="America/New_York"))
+    ours = windows.agg(n=tw.count()).collect().to_polars()
+    local = pl.col("ts").dt.replace_time_zone("UTC").dt.convert_time_zone("America/New_York").dt.truncate("1d")
+    theirs = pl.DataFrame(table).group_by(day=local).agg(n=pl.len().cast(pl.Int64)).sort("day")
+    days = theirs["day"].dt.convert_time_zone("UTC").dt.replace_time_zone(None)
+    assert ours["window_start"].to_list() == days.to_list()
+    assert ours["n"].to_list() == theirs["n"].to_list()
+    assert min(ours["n"].to_list()[1:-1]) == 46
+
+
+def test_cumulating_windows_and_offsets() -> None:
+    table = pa.table({"ts": [0, 1_000, 2_500, 3_999, 4_000]})
+    stream = tw.from_arrow(table).event_time("ts")
+    steps = rows_of(stream.window(tw.cumulate("4s", "1s")).agg(n=tw.count()).collect())
+    counts = [(row["window_start"], row["window_end"], row["n"]) for row in steps]
+    first = [(0, 1_000, 1), (0, 2_000, 2), (0, 3_000, 3), (0, 4_000, 4)]
+    assert counts == first + [(4_000, end, 1) for end in (5_000, 6_000, 7_000, 8_000)]
+    shifted = rows_of(stream.window(tw.tumbling("2s", offset="500ms")).agg(n=tw.count()).collect())
+    assert [(row["window_start"], row["n"]) for row in shifted] == [(-1_500, 1), (500, 1), (2_500, 3)]
+
+
+def test_late_rows_correct_their_windows_while_they_may() -> None:
+    table = pa.table({"ts": [0, 1_200, 500, 4_000, 600], "value": [1, 2, 4, 8, 16]})
+    windowed = tw.from_arrow(table).event_time("ts").window(tw.tumbling("1s"), allowed_lateness="2s")
+    with pytest.warns(tw.DroppedRowsWarning):
+        result = windowed.agg(total=tw.sum("value")).collect(config=tw.Config(batch_rows=1))
+    totals = [(row["window_start"], row["total"]) for row in rows_of(result)]
+    assert totals == [(0, 1), (0, 5), (1_000, 2), (4_000, 8)]
+    assert rows_of(result.late) == [{"ts": 600, "value": 16}]
+
+
+def test_results_may_come_early_or_with_every_update() -> None:
+    stream = tw.from_arrow(pa.table({"ts": [0, 400, 800, 1_200]})).event_time("ts")
+    config = tw.Config(batch_rows=1)
+    early = rows_of(stream.window(tw.tumbling("1s"), early="300ms").agg(n=tw.count()).collect(config=config))
+    assert [row["n"] for row in early if row["window_start"] == 0] == [2, 3, 3]
+    updates = rows_of(stream.window(tw.tumbling("1s"), updates=True).agg(n=tw.count()).collect(config=config))
+    assert [(row["window_start"], row["n"]) for row in updates] == [(0, 1), (0, 2), (0, 3), (1_000, 1)]
+    with pytest.raises(tw.ConfigError, match="stand still"):
+        stream.window(tw.session("1s"), early="1s")

@@ -18,7 +18,7 @@ use crate::expr::Expression;
 use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
 use crate::source::{Memory, OpenSource, Reader, Readers};
-use crate::window::Windowing;
+use crate::window::{Revisions, Windowing};
 pub use query::{Batches, Pulled, Query};
 pub use table::Table;
 
@@ -45,7 +45,7 @@ enum Step {
     Filter(Expression),
     WithColumns(Vec<(String, Expression)>),
     Select(Vec<Expression>),
-    Window { spec: Windowing, by: Vec<String>, aggregates: Vec<Aggregate> },
+    Window { spec: Windowing, revisions: Revisions, by: Vec<String>, aggregates: Vec<Aggregate> },
     Detect(Detection),
 }
 
@@ -221,7 +221,7 @@ impl Stream {
     /// Cuts the stream into windows, or gives every row its own, with [`rolling_rows`](crate::rolling_rows) and
     /// [`rolling_range`](crate::rolling_range); go on with [`Windowed::by`] and [`Windowed::agg`].
     pub fn window(&self, spec: impl Into<Windowing>) -> Windowed {
-        Windowed { input: self.clone(), spec: spec.into(), by: Vec::new() }
+        Windowed { input: self.clone(), spec: spec.into(), revisions: Revisions::default(), by: Vec::new() }
     }
 
     /// Adds `score` and `is_anomaly` to every row.
@@ -292,8 +292,13 @@ impl fmt::Display for Step {
                 write!(f, "with_columns({})", list(columns.iter().map(|(name, expression)| format!("{name} = {expression}")).collect()))
             }
             Step::Select(columns) => write!(f, "select({})", list(columns.iter().map(ToString::to_string).collect())),
-            Step::Window { spec, by, aggregates } => {
-                write!(f, "window({spec} by [{}]: {})", by.join(", "), list(aggregates.iter().map(ToString::to_string).collect()))
+            Step::Window { spec, revisions, by, aggregates } => {
+                write!(
+                    f,
+                    "window({spec}{revisions} by [{}]: {})",
+                    by.join(", "),
+                    list(aggregates.iter().map(ToString::to_string).collect())
+                )
             }
             Step::Detect(detection) => write!(f, "detect({detection})"),
         }
@@ -305,10 +310,30 @@ impl fmt::Display for Step {
 pub struct Windowed {
     input: Stream,
     spec: Windowing,
+    revisions: Revisions,
     by: Vec<String>,
 }
 
 impl Windowed {
+    /// Windows stay for so long after their end, and count rows that come meanwhile: the groups that these change are put out
+    /// again. The last result of a key and window is the one to keep.
+    pub fn allowed_lateness(mut self, lateness: Duration) -> Windowed {
+        self.revisions.lateness = lateness;
+        self
+    }
+
+    /// Windows put out what they have whenever the watermark passes a multiple of `every`, if it has changed, before they end.
+    pub fn early(mut self, every: Duration) -> Windowed {
+        self.revisions.early = Some(every);
+        self
+    }
+
+    /// Groups are put out with every batch that changes them, and not again when the window ends.
+    pub fn updates(mut self) -> Windowed {
+        self.revisions.updates = true;
+        self
+    }
+
     /// Makes groups of the rows that are equal in these columns.
     pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Windowed {
         self.by = columns.into_iter().map(Into::into).collect();
@@ -318,6 +343,11 @@ impl Windowed {
     /// One row per window and group: the `by` columns, `window_start`, `window_end`, the aggregates. Of rolling windows one row
     /// per row: its columns, the aggregates.
     pub fn agg(self, aggregates: impl IntoIterator<Item = Aggregate>) -> Stream {
-        self.input.then(Step::Window { spec: self.spec, by: self.by, aggregates: aggregates.into_iter().collect() })
+        self.input.then(Step::Window {
+            spec: self.spec,
+            revisions: self.revisions,
+            by: self.by,
+            aggregates: aggregates.into_iter().collect(),
+        })
     }
 }

@@ -9,11 +9,12 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
 use thalweg_kernels::{assign_panes, order_by_part};
 
+use super::results::Results;
 use crate::batch::EventTime;
 use crate::error::Result;
-use crate::operator::aggregate::{Accumulators, Aggregates, Placed, Values};
+use crate::operator::aggregate::{Accumulators, Placed, Values};
 use crate::operator::devices::Devices;
-use crate::operator::keys::{KeyColumn, KeyColumns, Keys};
+use crate::operator::keys::{KeyColumn, Keys};
 use crate::window::Panes;
 
 /// The groups of one pane.
@@ -24,7 +25,8 @@ pub(super) struct Pane {
 }
 
 impl Pane {
-    pub fn new(keys: &KeyColumns, aggregates: &Aggregates, devices: &Devices) -> Pane {
+    pub fn new(results: &Results, devices: &Devices) -> Pane {
+        let (keys, aggregates) = (&results.keys, &results.aggregates);
         let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
         Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed }
     }
@@ -55,13 +57,13 @@ impl Pane {
 
 /// What the panes take of a batch: its keys and values.
 pub(super) struct Rows {
-    keys: KeyColumn,
+    pub keys: KeyColumn,
     values: Vec<Values>,
 }
 
 impl Rows {
-    pub fn new(records: &RecordBatch, time: &EventTime, keys: &mut KeyColumns, aggregates: &Aggregates) -> Result<Rows> {
-        Ok(Rows { keys: keys.encode(records)?, values: aggregates.values(records, &time.times)? })
+    pub fn new(records: &RecordBatch, time: &EventTime, results: &mut Results) -> Result<Rows> {
+        Ok(Rows { keys: results.keys.encode(records)?, values: results.aggregates.values(records, &time.times)? })
     }
 
     /// How many.

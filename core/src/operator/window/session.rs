@@ -7,14 +7,13 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use thalweg_kernels::sorted_rows;
 
-use super::{RESULT_ROWS, output_schema};
+use super::results::{RESULT_ROWS, Results};
 use crate::batch::{Batch, EventTime};
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::operator::aggregate::{Accumulators, Aggregate, Aggregates, Placed, Spans};
-use crate::operator::devices::{self, cpu_only};
-use crate::operator::event_time::timed;
-use crate::operator::keys::{KeyColumns, Keys, Slots};
+use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans};
+use crate::operator::devices;
+use crate::operator::keys::Keys;
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
@@ -22,11 +21,8 @@ use crate::window::{SessionSpec, Sessions};
 
 /// Session windows, see the [module documentation](self).
 pub struct SessionWindow {
-    unit: Unit,
     gap: i64,
-    columns: KeyColumns,
-    aggregates: Aggregates,
-    schema: SchemaRef,
+    results: Results,
     keys: Keys,
     sessions: Sessions,
     /// By session.
@@ -55,19 +51,15 @@ impl SessionWindow {
         config: &Config,
     ) -> Result<SessionWindow> {
         let gap = spec.gap(unit)?;
-        let columns = KeyColumns::new(by, schema, config.max_keys)?;
-        let aggregates = Aggregates::new(aggregates, schema)?;
+        let results = Results::new(by, aggregates, schema, unit, config)?;
         let devices = devices::unused();
         Ok(SessionWindow {
-            unit,
             gap,
-            schema: output_schema(&columns, &aggregates, unit)?,
-            keys: columns.dictionary(),
-            columns,
+            keys: results.keys.dictionary(),
             sessions: Sessions::new(gap),
-            groups: Accumulators::new(&aggregates),
-            placed: aggregates.columns.iter().map(|column| Placed::new(&devices, column)).collect(),
-            aggregates,
+            groups: Accumulators::new(&results.aggregates),
+            placed: results.aggregates.columns.iter().map(|column| Placed::new(&devices, column)).collect(),
+            results,
             watermark: NONE,
             sequence: 0,
             max_state_bytes: config.max_state_bytes,
@@ -78,7 +70,7 @@ impl SessionWindow {
 
     /// Columns of the results: the keys, `window_start`, `window_end`, the aggregates.
     pub fn schema(&self) -> SchemaRef {
-        SchemaRef::clone(&self.schema)
+        self.results.schema()
     }
 
     /// The gap in units of event time.
@@ -102,7 +94,7 @@ impl SessionWindow {
     }
 
     fn take(&mut self, batch: &Batch, time: &EventTime, out: &mut Output) -> Result<()> {
-        self.keys.assign(&self.columns.encode(&batch.records)?, &mut self.key_slots)?;
+        self.keys.assign(&self.results.keys.encode(&batch.records)?, &mut self.key_slots)?;
         let kept = self.place(time);
         self.groups.reserve(self.sessions.slots());
         let first = self.sequence;
@@ -130,7 +122,7 @@ impl SessionWindow {
 
     /// Takes rows into the sessions `slots`.
     fn accumulate(&mut self, records: &RecordBatch, time: &EventTime, sequence: u64) -> Result<()> {
-        let values = self.aggregates.values(records, &time.times)?;
+        let values = self.results.aggregates.values(records, &time.times)?;
         self.groups.accumulate(&self.slots, &values, sequence, &mut self.placed)?;
         self.groups.settle(&mut self.placed);
         Ok(())
@@ -164,13 +156,8 @@ impl SessionWindow {
             }
             // The event time of a result is the last instant at which a row could have joined its session.
             let times = ends.clone();
-            let spans = Spans::new(starts, ends, self.unit);
-            let mut columns = self.columns.decode(&self.keys, &Slots::List(&keys))?;
-            let results = self.aggregates.finish(&self.groups, &Slots::List(slots), &spans)?;
-            columns.extend(spans.columns());
-            columns.extend(results);
-            let records = RecordBatch::try_new(self.schema(), columns)?;
-            out.batches.push(Batch { time: Some(timed(times.into())), ..Batch::new(records, 0, 0) });
+            let spans = Spans::new(starts, ends, self.results.unit);
+            self.results.put_out_each((&self.keys, &keys), (&self.groups, slots), spans, times, out)?;
         }
         Ok(())
     }
@@ -212,6 +199,6 @@ impl Operator for SessionWindow {
     }
 
     fn placement(&self) -> Option<String> {
-        Some(cpu_only())
+        Some(self.results.placement(&devices::unused()))
     }
 }

@@ -4,7 +4,7 @@ use super::pane::Pane;
 use super::stacks::Stacks;
 use crate::error::Result;
 use crate::operator::aggregate::Accumulators;
-use crate::operator::keys::Keys;
+use crate::operator::keys::{KeyColumn, Keys};
 
 /// Accumulators that are kept: a stream's time may jump, and then as many panes go as a window has.
 const SPARE: usize = 2;
@@ -77,6 +77,14 @@ impl Sliding {
     /// The keys and groups of the current window, and the slots of those that have rows; none if there is no pane.
     pub fn window(&self) -> Option<(&Keys, &Accumulators, &[u32])> {
         Some((&self.keys, self.groups()?, &self.live))
+    }
+
+    /// Replaces `slots` by the slots of some keys, all of which are in a pane.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`].
+    pub fn slots_of(&mut self, keys: &KeyColumn, slots: &mut Vec<u32>) -> Result<()> {
+        self.keys.assign(keys, slots)
     }
 
     fn groups(&self) -> Option<&Accumulators> {
