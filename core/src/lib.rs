@@ -33,7 +33,7 @@
 //!   file decides what is late, row by row, so that batch size changes nothing. Late rows are counted and routed. What
 //!   windows wait for can be asked at any time ([`Running::why_not_firing`]).
 //! * **Windows** are [`tumbling`], [`hopping`] or [`cumulate`]; rows are accumulated once, in panes, and windows combine panes. A [`session`]
-//!   holds the rows of a key that follow each other closely.
+//!   holds the rows of a key that follow each other closely, a [`count_window`] so many of them.
 //!   [`rolling_rows`] and [`rolling_range`] give every row a window of its own, of the rows of its key before it.
 //! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
@@ -83,4 +83,4 @@ pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
 pub use source::Listen;
 pub use time::{hours, millis, mins, secs};
-pub use window::{cumulate, hopping, rolling_range, rolling_rows, session, tumbling};
+pub use window::{count_window, cumulate, hopping, rolling_range, rolling_rows, session, tumbling};

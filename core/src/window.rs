@@ -4,6 +4,7 @@
 //! Windows of one stream share *panes*: stretches of length gcd(size, slide) of which every window is a whole number. Rows are
 //! accumulated once, in their pane; a window combines its panes.
 
+mod count;
 mod rolling;
 mod session;
 mod zone;
@@ -14,6 +15,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::time::Unit;
+pub(crate) use count::CountPanes;
+pub use count::{CountSpec, count_window};
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
 pub(crate) use session::Sessions;
 pub use session::{SessionSpec, session};
@@ -147,6 +150,8 @@ impl fmt::Display for Revisions {
 pub enum Windowing {
     /// Windows that stand still: one row per window and group.
     Panes(WindowSpec),
+    /// Windows of a number of rows: one row per window.
+    Rows(CountSpec),
     /// Windows that a key's rows make themselves: one row per session.
     Sessions(SessionSpec),
     /// A window that ends with each row: one row per row.
@@ -156,6 +161,12 @@ pub enum Windowing {
 impl From<WindowSpec> for Windowing {
     fn from(spec: WindowSpec) -> Windowing {
         Windowing::Panes(spec)
+    }
+}
+
+impl From<CountSpec> for Windowing {
+    fn from(spec: CountSpec) -> Windowing {
+        Windowing::Rows(spec)
     }
 }
 
@@ -175,6 +186,7 @@ impl fmt::Display for Windowing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Windowing::Panes(spec) => spec.fmt(f),
+            Windowing::Rows(spec) => spec.fmt(f),
             Windowing::Sessions(spec) => spec.fmt(f),
             Windowing::Rolling(spec) => spec.fmt(f),
         }

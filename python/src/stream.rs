@@ -174,7 +174,7 @@ impl PyStream {
     ///
     /// Args:
     ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.cumulate(size, step)`, `tw.session(gap)`,
-    ///         `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
+    ///         `tw.count_window(rows, slide)`, `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
     ///     by: The column or columns whose equal values make a group.
     ///     allowed_lateness: How long after their end windows still count rows; the groups that these change are put out
     ///         again, and the last result of a key and window is the one to keep.

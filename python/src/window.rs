@@ -9,7 +9,7 @@ use thalweg::window::{WindowSpec, Windowing};
 use crate::config::Interval;
 use crate::error::raise;
 
-/// What windows a stream is cut into. Made by `tumbling`, `hopping`, `cumulate`, `session` and `rolling`.
+/// What windows a stream is cut into. Made by `tumbling`, `hopping`, `cumulate`, `session`, `count_window` and `rolling`.
 #[pyclass(name = "Window", module = "thalweg", frozen)]
 pub struct PyWindow(pub Windowing);
 
@@ -71,6 +71,23 @@ pub fn cumulate(size: Interval, step: Interval, offset: Interval, zone: Option<&
 fn aligned(spec: WindowSpec, offset: Interval, zone: Option<&str>) -> PyWindow {
     let spec = spec.offset(offset.0);
     PyWindow(zone.map_or(spec.clone(), |zone| spec.zone(zone)).into())
+}
+
+/// Windows of so many rows of a key each, in the order in which they come: a window is complete with its last row.
+///
+/// `window_start` and `window_end` are the earliest and the latest event time of its rows. At the end of the input the rows that
+/// are left make a window of fewer.
+///
+/// Args:
+///     rows: How many rows a window has.
+///     slide: After how many rows of a key the next window ends; `rows` unless told otherwise.
+///
+/// Example:
+///     >>> s.window(tw.count_window(100, slide=10), by="sensor").agg(typical=tw.median("degrees"))
+#[pyfunction]
+#[pyo3(signature = (rows, slide=None))]
+pub fn count_window(rows: u32, slide: Option<u32>) -> PyWindow {
+    PyWindow(thalweg::count_window(rows).slide(slide.unwrap_or(rows)).into())
 }
 
 /// Sessions: the rows of a key of which each is at most `gap` after the one before. A window's end is its last row + gap.

@@ -350,6 +350,9 @@ def hopping(size: _Duration, slide: _Duration, *, offset: _Duration = ..., zone:
 def cumulate(size: _Duration, step: _Duration, *, offset: _Duration = ..., zone: str | None = None) -> Window:
     """Windows that begin every `size` and end after every `step` of it."""
 
+def count_window(rows: int, slide: int | None = None) -> Window:
+    """Windows of so many rows of a key each, in the order in which they come."""
+
 def session(gap: _Duration) -> Window:
     """Sessions: the rows of a key of which each is at most `gap` after the one before."""
 

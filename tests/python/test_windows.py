@@ -210,3 +210,13 @@ def test_results_may_come_early_or_with_every_update() -> None:
     assert [(row["window_start"], row["n"]) for row in updates] == [(0, 1), (0, 2), (0, 3), (1_000, 1)]
     with pytest.raises(tw.ConfigError, match="stand still"):
         stream.window(tw.session("1s"), early="1s")
+
+
+def test_windows_of_rows_come_with_their_last_row() -> None:
+    table = pa.table({"ts": [0, 1, 2, 3, 4], "key": ["a", "b", "a", "a", "a"], "value": [1, 2, 4, 8, 16]})
+    stream = tw.from_arrow(table).event_time("ts")
+    pairs = rows_of(stream.window(tw.count_window(2), by="key").agg(total=tw.sum("value")).collect())
+    windows = [(row["key"], row["window_start"], row["window_end"], row["total"]) for row in pairs]
+    assert windows == [("a", 0, 2, 5), ("a", 3, 4, 24), ("b", 1, 1, 2)]
+    sliding = rows_of(stream.window(tw.count_window(2, slide=1)).agg(total=tw.sum("value")).collect())
+    assert [row["total"] for row in sliding] == [1, 3, 6, 12, 24]

@@ -15,7 +15,7 @@ use crate::operator::devices::{self, Devices};
 use crate::operator::event_time::{Punctuation, TimeColumn};
 use crate::operator::filter::Filter;
 use crate::operator::rolling::Rolling;
-use crate::operator::window::{RevisedWindow, SessionWindow, Window};
+use crate::operator::window::{CountWindow, RevisedWindow, SessionWindow, Window};
 use crate::plan::{EventTime, Node, Step, Stream};
 use crate::runtime::{Graph, Origin, Target, TimeStage};
 use crate::source::OpenSource;
@@ -74,7 +74,9 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             let schema = SchemaRef::clone(select.schema());
             plain(Box::new(select), schema)
         }
-        Step::Window { spec: spec @ (Windowing::Rolling(_) | Windowing::Sessions(_)), revisions, .. } if !revisions.none() => {
+        Step::Window { spec: spec @ (Windowing::Rolling(_) | Windowing::Sessions(_) | Windowing::Rows(_)), revisions, .. }
+            if !revisions.none() =>
+        {
             return Err(Error::config(format!(
                 "`allowed_lateness`, `early` and `updates` are of windows that stand still, which {spec} is not; \
                  let rows be on time by a longer `max_delay`"
@@ -96,6 +98,11 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             let window = Window::new(spec, by, aggregates, input, unit, config, devices)?;
             let (schema, pane) = (window.schema(), Some(window.pane_length()));
             Built { operator: Box::new(window), schema, pane }
+        }
+        Step::Window { spec: Windowing::Rows(spec), by, aggregates, .. } => {
+            let window = CountWindow::new(*spec, by, aggregates, input, unit.ok_or_else(no_event_time)?, config)?;
+            let schema = window.schema();
+            plain(Box::new(window), schema)
         }
         Step::Window { spec: Windowing::Sessions(spec), by, aggregates, .. } => {
             let unit = unit.ok_or_else(no_event_time)?;

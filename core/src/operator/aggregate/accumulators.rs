@@ -131,6 +131,19 @@ impl Accumulators {
         place(&mut self.counts, &from.counts, 0, slots, if from.counts.is_empty() { 0 } else { groups });
     }
 
+    /// Becomes the groups `slots` of `from`, in that order; groups beyond those that it has are empty.
+    pub fn gather(&mut self, from: &Accumulators, slots: &[u32]) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            into.cells.clear();
+            into.cells.extend(slots.iter().map(|&slot| from.cells.get(slot as usize).copied().unwrap_or(Cell::EMPTY)));
+        }
+        self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.gather(from.as_ref(), slots));
+        self.counts.clear();
+        if !from.counts.is_empty() {
+            self.counts.extend(slots.iter().map(|&slot| from.counts.get(slot as usize).copied().unwrap_or(0)));
+        }
+    }
+
     /// Becomes a copy of `from`, in the memory that is here.
     pub fn copy(&mut self, from: &Accumulators) {
         self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.cells.clone_from(&from.cells));

@@ -35,6 +35,9 @@ pub(crate) trait Table: Any + Send {
     /// Becomes the groups of `from` in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
     fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize);
 
+    /// Becomes the groups `slots` of `from`, in that order; groups beyond those that it has are empty.
+    fn gather(&mut self, from: &dyn Table, slots: &[u32]);
+
     /// Becomes a copy of `from`, in the memory that is here.
     fn copy(&mut self, from: &dyn Table);
 
@@ -147,6 +150,13 @@ impl<K: CellKind> Table for Cells<K> {
         self.cells.iter_mut().for_each(|cell| self.kind.clear(cell));
         self.reserve(groups);
         slots.iter().zip(&from.cells).for_each(|(&slot, cell)| self.cells[slot as usize].clone_from(cell));
+        self.measure();
+    }
+
+    fn gather(&mut self, from: &dyn Table, slots: &[u32]) {
+        let from = known::<Cells<K>>(from);
+        self.cells.clear();
+        self.cells.extend(slots.iter().map(|&slot| from.cells.get(slot as usize).cloned().unwrap_or_else(|| self.kind.empty())));
         self.measure();
     }
 

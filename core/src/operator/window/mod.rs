@@ -5,6 +5,7 @@
 //! when it leaves the last open pane.
 
 mod admission;
+mod count;
 mod pane;
 mod results;
 mod revised;
@@ -28,6 +29,7 @@ use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
 use admission::{Admitted, admit};
+pub use count::CountWindow;
 use pane::{Pane, Rows, Sorter};
 use results::Results;
 pub use revised::RevisedWindow;

@@ -152,7 +152,9 @@ impl SessionWindow {
             let (mut keys, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
             for &slot in slots {
                 let (key, start, end) = self.sessions.get(slot);
-                (keys.push(key), starts.push(start), ends.push(end));
+                keys.push(key);
+                starts.push(start);
+                ends.push(end);
             }
             // The event time of a result is the last instant at which a row could have joined its session.
             let times = ends.clone();

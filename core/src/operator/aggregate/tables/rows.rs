@@ -145,13 +145,23 @@ impl<C: Chosen> Table for Rows<C> {
 
     fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize) {
         let from = known::<Rows<C>>(from);
-        (self.cells.clear(), self.values.clear());
+        self.cells.clear();
+        self.values.clear();
         self.elsewhere = from.elsewhere;
         self.reserve(groups);
         for (&slot, (cell, value)) in slots.iter().zip(from.cells.iter().zip(&from.values)) {
             self.cells[slot as usize] = *cell;
             self.values[slot as usize] = value.clone();
         }
+    }
+
+    fn gather(&mut self, from: &dyn Table, slots: &[u32]) {
+        let from = known::<Rows<C>>(from);
+        self.cells.clear();
+        self.values.clear();
+        self.cells.extend(slots.iter().map(|&slot| from.cells.get(slot as usize).copied().unwrap_or(C::EMPTY)));
+        self.values.extend(slots.iter().map(|&slot| from.values.get(slot as usize).cloned().unwrap_or(Kept::Word(0))));
+        self.elsewhere = self.values.iter().map(Kept::bytes).sum();
     }
 
     fn copy(&mut self, from: &dyn Table) {

@@ -80,7 +80,8 @@ impl<S: Sketches> Sketched<S> {
     #[inline]
     fn add(&mut self, slot: u32, item: S::Item) {
         if let Some(number) = self.few.replacement(slot) {
-            (self.numbers.push(number), self.items.push(item));
+            self.numbers.push(number);
+            self.items.push(item);
         } else if self.few.push(slot, item) > S::LIST {
             self.overflow(slot);
         }
@@ -122,7 +123,8 @@ impl<S: Sketches> Sketched<S> {
     /// Takes the rows into sketches that wait for it.
     fn flush(&mut self) {
         self.many.update(&self.numbers, &self.items);
-        (self.numbers.clear(), self.items.clear());
+        self.numbers.clear();
+        self.items.clear();
     }
 
     /// Adds group `from` of another table to group `into`.
@@ -190,6 +192,16 @@ impl<S: Sketches> Table for Sketched<S> {
         self.reserve(groups);
         let mut values = Vec::new();
         (0..from.few.groups() as u32).zip(slots).for_each(|(slot, &into)| self.take(into, from, slot, &mut values));
+        self.flush();
+    }
+
+    fn gather(&mut self, from: &dyn Table, slots: &[u32]) {
+        let from = known::<Sketched<S>>(from);
+        self.clear_all();
+        self.reserve(slots.len());
+        let mut values = Vec::new();
+        let known = (0u32..).zip(slots).filter(|(_, slot)| (**slot as usize) < from.few.groups());
+        known.for_each(|(into, &slot)| self.take(into, from, slot, &mut values));
         self.flush();
     }
 
