@@ -18,6 +18,9 @@ pub struct Row {
 /// The rows of each window and key, by the window's start, in order of arrival.
 pub type Groups = BTreeMap<(i64, Option<i64>), Vec<Row>>;
 
+/// The rows of each window and key, by the window's start and end, in order of arrival.
+pub type Windows = BTreeMap<(i64, i64, Option<i64>), Vec<Row>>;
+
 /// Every window by itself: a row counts in each window that covers it and was not closed when the row came. Returns how many rows
 /// were late, too.
 pub fn windows_of(rows: &[Row], size: i64, slide: i64, delay: i64) -> (Groups, usize) {
@@ -31,12 +34,8 @@ pub fn windows_of(rows: &[Row], size: i64, slide: i64, delay: i64) -> (Groups, u
 }
 
 /// The rows by start, end and key of windows, and how many were late; `windows` are those that cover a time.
-pub fn windows_by(
-    rows: &[Row],
-    delay: i64,
-    windows: impl Fn(i64) -> Vec<(i64, i64)>,
-) -> (BTreeMap<(i64, i64, Option<i64>), Vec<Row>>, usize) {
-    let (mut groups, mut late, mut greatest) = (BTreeMap::<_, Vec<Row>>::new(), 0, i64::MIN);
+pub fn windows_by(rows: &[Row], delay: i64, windows: impl Fn(i64) -> Vec<(i64, i64)>) -> (Windows, usize) {
+    let (mut groups, mut late, mut greatest) = (Windows::new(), 0, i64::MIN);
     for row in rows {
         let watermark = greatest.saturating_sub(delay + 1);
         let open: Vec<_> = windows(row.time).into_iter().filter(|(_, end)| end - 1 > watermark).collect();

@@ -127,7 +127,8 @@ impl<T: Copy + Default> Few<T> {
     /// Empties all lists.
     pub fn clear_all(&mut self) {
         self.groups.iter_mut().for_each(|group| group.len = 0);
-        self.chunks.clear(), self.before.clear();
+        self.chunks.clear();
+        self.before.clear();
         self.free.clear();
     }
 }
