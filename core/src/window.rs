@@ -7,6 +7,7 @@
 mod count;
 mod rolling;
 mod session;
+mod timers;
 mod zone;
 
 use std::fmt;
@@ -18,8 +19,8 @@ use crate::time::Unit;
 pub(crate) use count::CountPanes;
 pub use count::{CountSpec, count_window};
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
-pub(crate) use session::Sessions;
 pub use session::{SessionSpec, session};
+pub(crate) use session::{Sessions, TOGETHER};
 use zone::Zone;
 
 /// What windows a stream is cut into.

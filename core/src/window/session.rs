@@ -3,10 +3,10 @@
 //! Rows at most `gap` apart are one session. A session ends once the watermark has reached its last row + gap: no row that is on
 //! time can join it any more. So the sessions of rows that are on time depend on those rows alone, not on their order.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::timers::Timers;
 use crate::error::{Error, Result};
 use crate::time::Unit;
 
@@ -48,8 +48,11 @@ const NOBODY: u32 = u32::MAX;
 /// No bucket of timers: of slots without a session.
 const NO_TIMER: i64 = i64::MIN;
 
-/// Timers lie in buckets of this part of a gap: few enough to keep in order, short enough that one is soon over.
-const BUCKETS_PER_GAP: i64 = 8;
+/// Timers lie in buckets of this part of a gap: short enough that one is soon over, few enough that most are near.
+const BUCKETS_PER_GAP: i64 = 64;
+
+/// Keys to give to [`Sessions::look_up`] at a time.
+pub(crate) const TOGETHER: usize = 64;
 
 /// The open sessions of all keys. Keys and sessions have slots of their own.
 #[derive(Debug)]
@@ -60,9 +63,8 @@ pub(crate) struct Sessions {
     /// By session.
     sessions: Vec<Session>,
     free: Vec<u32>,
-    /// Sessions by when they may end, in buckets of time. A session that has grown meanwhile is put into a later one.
-    timers: BTreeMap<i64, Vec<u32>>,
-    bucket: i64,
+    /// Sessions by when they may end. A session that has grown meanwhile is put into a later bucket.
+    timers: Timers,
     /// Sessions that have become part of others since [`Sessions::take_merges`]: `(into, from)`, in the order to merge them.
     merges: Vec<(u32, u32)>,
 }
@@ -89,8 +91,7 @@ impl Sessions {
             heads: Vec::new(),
             sessions: Vec::new(),
             free: Vec::new(),
-            timers: BTreeMap::new(),
-            bucket: (gap / BUCKETS_PER_GAP).max(1),
+            timers: Timers::new((gap / BUCKETS_PER_GAP).max(1)),
             merges: Vec::new(),
         }
     }
@@ -107,14 +108,19 @@ impl Sessions {
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let timers: usize = self.timers.values().map(Vec::capacity).sum();
-        let slots = self.heads.capacity() + self.free.capacity() + timers;
-        slots * size_of::<u32>() + self.sessions.capacity() * size_of::<Session>()
+        let slots = self.heads.capacity() + self.free.capacity();
+        slots * size_of::<u32>() + self.sessions.capacity() * size_of::<Session>() + self.timers.bytes()
     }
 
     /// Whether a key has a session.
     pub fn has_any(&self, key: u32) -> bool {
         self.heads[key as usize] != NOBODY
+    }
+
+    /// Looks at the sessions of some keys, so that they are near when their rows are placed.
+    pub fn look_up(&self, keys: &[u32]) {
+        let last = |&key: &u32| self.sessions.get(self.heads[key as usize] as usize).map_or(0, |session| session.last);
+        std::hint::black_box(keys.iter().map(last).fold(0, |all, last| all ^ last));
     }
 
     /// The session that takes a row of `key` at `time`, when the watermark before it was `mark`; none if the row is late. A slot
@@ -164,8 +170,7 @@ impl Sessions {
     }
 
     fn begin(&mut self, key: u32, time: i64) -> u32 {
-        let timer = time.saturating_add(self.gap).div_euclid(self.bucket);
-        let session = Session { first: time, last: time, next: self.heads[key as usize], key, timer };
+        let session = Session { first: time, last: time, next: self.heads[key as usize], key, timer: NO_TIMER };
         let slot = match self.free.pop() {
             Some(slot) => {
                 self.sessions[slot as usize] = session;
@@ -177,7 +182,7 @@ impl Sessions {
             }
         };
         self.heads[key as usize] = slot;
-        self.timers.entry(timer).or_default().push(slot);
+        self.sessions[slot as usize].timer = self.timers.push(time.saturating_add(self.gap), slot);
         slot
     }
 
@@ -190,30 +195,28 @@ impl Sessions {
     /// The sessions that the watermark has ended. They stay until [`Sessions::remove`].
     pub fn ended(&mut self, watermark: i64) -> Vec<u32> {
         let mut ended = Vec::new();
-        while let Some(entry) = self.timers.first_entry().filter(|entry| entry.key().saturating_mul(self.bucket) <= watermark) {
-            let (bucket, slots) = entry.remove_entry();
-            let mut waiting = Vec::new();
-            for slot in slots {
+        while let Some((bucket, mut slots)) = self.timers.pop(watermark) {
+            slots.retain(|&slot| {
                 let session = &mut self.sessions[slot as usize];
+                let end = session.last.saturating_add(self.gap);
                 if session.timer != bucket {
                     // Of a session that is gone.
-                    continue;
-                }
-                let end = session.last.saturating_add(self.gap);
-                if end <= watermark {
+                } else if end <= watermark {
                     session.timer = NO_TIMER;
                     ended.push(slot);
-                    continue;
+                } else if self.timers.bucket(end) > bucket {
+                    session.timer = self.timers.push(end, slot);
+                } else {
+                    return true;
                 }
-                session.timer = end.div_euclid(self.bucket);
-                match session.timer == bucket {
-                    true => waiting.push(slot),
-                    false => self.timers.entry(session.timer).or_default().push(slot),
+                false
+            });
+            match slots.is_empty() {
+                true => self.timers.recycle(slots),
+                false => {
+                    self.timers.put_back(bucket, slots);
+                    break;
                 }
-            }
-            if !waiting.is_empty() {
-                self.timers.insert(bucket, waiting);
-                break;
             }
         }
         ended
@@ -221,8 +224,7 @@ impl Sessions {
 
     /// The earliest end of a session, as far as timers know.
     pub fn earliest_end(&self) -> Option<i64> {
-        let (_, slots) = self.timers.first_key_value()?;
-        let open = slots.iter().map(|&slot| &self.sessions[slot as usize]).filter(|session| session.timer != NO_TIMER);
+        let open = self.timers.first()?.iter().map(|&slot| &self.sessions[slot as usize]).filter(|session| session.timer != NO_TIMER);
         open.map(|session| session.last.saturating_add(self.gap)).min()
     }
 

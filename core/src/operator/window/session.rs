@@ -17,7 +17,7 @@ use crate::operator::keys::Keys;
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
-use crate::window::{SessionSpec, Sessions};
+use crate::window::{SessionSpec, Sessions, TOGETHER};
 
 /// Session windows, see the [module documentation](self).
 pub struct SessionWindow {
@@ -84,6 +84,9 @@ impl SessionWindow {
         self.sessions.reserve(self.keys.slots());
         let mut kept: Option<Vec<bool>> = None;
         for (row, (&key, &event_time)) in self.key_slots.iter().zip(&*time.times).enumerate() {
+            if row % TOGETHER == 0 {
+                self.sessions.look_up(&self.key_slots[row..self.key_slots.len().min(row + TOGETHER)]);
+            }
             let mark = time.watermarks.as_ref().map_or(NONE, |marks| marks[row]).max(self.watermark);
             match self.sessions.place(key, event_time, mark) {
                 Some(slot) => self.slots.push(slot),
