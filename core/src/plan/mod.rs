@@ -19,6 +19,7 @@ use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
 use crate::operator::process::{Process, ProcessSpec};
 use crate::source::{Memory, OpenSource, Reader, Readers};
+use crate::time::SharedClock;
 use crate::window::Windowing;
 pub use query::{Batches, Pulled, Query};
 pub use table::Table;
@@ -272,6 +273,15 @@ impl Stream {
             Node::Source(source) => source.local_addr(),
             Node::Invalid(_) => None,
             Node::Step { input, .. } => input.local_addr(),
+        }
+    }
+
+    /// The clock that the next run goes by, if the source has one of its own.
+    fn clock(&self) -> Option<SharedClock> {
+        match &*self.node {
+            Node::Source(source) => source.clock(),
+            Node::Invalid(_) => None,
+            Node::Step { input, .. } => input.clock(),
         }
     }
 

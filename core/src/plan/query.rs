@@ -58,7 +58,7 @@ impl Query {
         self
     }
 
-    /// Runs on this clock instead of the machine's.
+    /// Runs on this clock instead of the machine's, or that of a scripted source.
     pub fn clock(mut self, clock: SharedClock) -> Query {
         self.clock = Some(clock);
         self
@@ -99,10 +99,10 @@ impl Query {
     /// What is wrong with the first setting, step or source that cannot work.
     pub fn build(self) -> Result<Pipeline> {
         self.config.validate()?;
-        let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let Some(first) = self.outputs.first().map(|output| output.stream.clone()) else {
             return Err(Error::config("a query needs at least one stream bound to a sink"));
         };
+        let clock = self.clock.or_else(|| first.clock()).unwrap_or_else(SystemClock::shared);
         let devices = match self.devices {
             Some(devices) => devices,
             None => devices::open(&self.config, &clock)?,
