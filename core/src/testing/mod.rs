@@ -19,9 +19,11 @@
 //! assert_table(counts.batches(), "
 //!     card | window_start | n
 //!     a    | 0            | 1
-//!     b    | 0            | 2
+//!     b    | 0            | 1
 //!     a    | 1_000        | 1");
-//! assert_table(counts.late(), "ts | card");
+//! assert_table(counts.late(), "
+//!     ts  | card
+//!     300 | b");
 //!
 //! let broken = source([rows("ts: int64\n1"), abort()])?;
 //! assert!(broken.collect().is_err());
