@@ -60,7 +60,7 @@ fn cells_become_values_of_their_columns_types() {
     .unwrap();
     let same = "at: timestamp[us] | day: date32 | n: uint32 | x: float64 | ok: bool | text: string
                 1_000_000 | 2 | 1000 | -1500 | true | \"null\"\n null | null | null | NaN | null | null";
-    assert_eq!(difference_of(&[records.clone()], &[table(same).unwrap()]).unwrap(), None);
+    assert_eq!(difference_of(std::slice::from_ref(&records), &[table(same).unwrap()]).unwrap(), None);
     assert_table(&[records.slice(0, 1)], "day | n | at\n 2 | 1_000 | 1_000_000");
     assert_eq!(source([batch(records.clone())]).unwrap().collect().unwrap().to_batch().unwrap(), records);
 }
