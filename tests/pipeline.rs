@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
 use thalweg::config::IoBackend;
 use thalweg::sink::Callback;
 use thalweg::source::Listen;
+use thalweg::testing::{assert_table, rows, source};
 use thalweg::{Config, Kind, Query, Stream, count, event_time, ewma, millis, secs, sum, tumbling};
 
 fn payments() -> SchemaRef {
@@ -83,20 +84,18 @@ fn every_line_of_every_client_is_counted_once() {
 
 #[test]
 fn rows_without_event_time_go_to_quarantine() {
-    let batch = RecordBatch::try_new(
-        payments(),
-        vec![
-            Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])),
-            Arc::new(StringArray::from(vec!["a", "b", "c"])),
-            Arc::new(Float64Array::from(vec![1.0, 2.0, 3.0])),
-        ],
-    )
-    .unwrap();
-    let table = per_card(&Stream::from_arrow([batch])).collect().unwrap();
-    assert_eq!((table.metrics().rows_in, table.metrics().quarantined_rows, table.num_rows()), (3, 1, 2));
-    let quarantined = &table.quarantined()[0];
-    assert_eq!(quarantined.column_by_name("offset").unwrap().as_primitive::<UInt64Type>().value(0), 1);
-    assert_eq!(quarantined.column_by_name("bytes").unwrap().as_binary::<i32>().value(0), br#"{"card":"b","amount":2.0}"#);
+    let script = [rows(
+        "ts: int64 | card: string | amount: float64
+         1         | a            | 1
+         null      | b            | 2
+         3         | c            | 3",
+    )];
+    let table = per_card(&source(script).unwrap()).collect().unwrap();
+    assert_eq!((table.metrics().rows_in, table.metrics().quarantined_rows), (3, 1));
+    assert_table(table.batches(), "card | n | sum_amount\n a | 1 | 1\n c | 1 | 3");
+    assert_table(table.quarantined(), "offset | error\n 1 | the event time `ts` is null");
+    let bytes = table.quarantined()[0].column_by_name("bytes").unwrap();
+    assert_eq!(bytes.as_binary::<i32>().value(0), br#"{"card":"b","amount":2.0}"#);
 }
 
 #[test]

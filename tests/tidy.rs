@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["connector"],
     &["runtime"],
     &["plan"],
-    &["serve"],
+    &["serve", "testing"],
 ];
 
 /// Neighbours in one layer that may use each other; all other neighbours may not.

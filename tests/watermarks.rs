@@ -14,6 +14,7 @@ use proptest::prelude::*;
 use thalweg::batch::{PartitionId, Segment};
 use thalweg::sink::Callback;
 use thalweg::source::{Delivery, Listen, OpenSource, Source};
+use thalweg::testing::{assert_table, rows as rows_as, source};
 use thalweg::time::{SharedClock, SimulatedClock};
 use thalweg::{Batch, Config, Pipeline, Query, Stream, Table, count, event_time, hours, millis, mins, rolling_rows, secs, tumbling};
 
@@ -90,10 +91,16 @@ proptest! {
 
 #[test]
 fn rows_alone_move_no_punctuated_watermark() {
-    let flags: ArrayRef = Arc::new(BooleanArray::from(vec![None, Some(false), Some(true), None]));
-    let records = RecordBatch::try_from_iter([("ts", int64([0, 5_000, 300, 250])), ("done", flags)]).unwrap();
-    let table = run(&Stream::from_arrow([records]).event_time(event_time("ts").punctuated_by("done")), 1);
-    assert_eq!(counts(&table), (BTreeMap::from([(0, 1), (300, 1), (5_000, 1)]), 1), "only the row at 250 comes after the word on it");
+    let stream = source([rows_as(
+        "ts: int64 | done: bool
+         0         | null
+         5_000     | false
+         300       | true
+         250       | null",
+    )]);
+    let table = run(&stream.unwrap().event_time(event_time("ts").punctuated_by("done")), 1);
+    assert_table(table.batches(), "window_start | n\n 0 | 1\n 300 | 1\n 5_000 | 1");
+    assert_table(table.late(), "ts | done\n 250 | null");
 }
 
 #[test]
@@ -112,13 +119,12 @@ fn a_column_that_cannot_punctuate_is_refused() {
 
 #[test]
 fn seconds_punctuate_in_seconds() {
-    let said: ArrayRef = Arc::new(Int64Array::from(vec![None, Some(1), None]));
-    let records = RecordBatch::try_from_iter([("ts", int64([1, 2, 1])), ("said", said)]).unwrap();
     let time = event_time("ts").unit(TimeUnit::Second).punctuated_by("said");
-    let stream = Stream::from_arrow([records]).event_time(time);
+    let stream = source([rows_as("ts: int64 | said: int64\n 1 | null\n 2 | 1\n 1 | null")]).unwrap().event_time(time);
     assert_eq!(stream.to_string().lines().last().unwrap().trim(), "→ event_time(ts, punctuated by said, idle after 5s)");
     let seconds = stream.window(tumbling(millis(1))).agg([count().alias("n")]).collect().unwrap();
-    assert_eq!(counts(&seconds), (BTreeMap::from([(1_000, 1), (2_000, 1)]), 1));
+    assert_table(seconds.batches(), "window_start | n\n 1_000 | 1\n 2_000 | 1");
+    assert_table(seconds.late(), "ts\n 1");
 }
 
 /// What a source hands over next; nothing while it is empty.

@@ -35,12 +35,15 @@
 //! * **Windows** are [`tumbling`], [`hopping`] or [`cumulate`]; rows are accumulated once, in panes, and windows combine panes. A [`session`]
 //!   holds the rows of a key that follow each other closely, a [`count_window`] so many of them.
 //!   [`rolling_rows`] and [`rolling_range`] give every row a window of its own, of the rows of its key before it.
+//! * **Duplicates** are dropped by [`Stream::dedup`]; what windows cannot say, [`Stream::process`] can: your own function over the rows
+//!   of each key, with state and timers.
 //! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
 //! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
 //! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
 //!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
+//! * **Tests** of pipelines script their input and compare with literal tables: [`testing`].
 //! * **Limits** are on by default and all in one place: [`config`].
 //!
 //! No global runtime, no hidden threads: a pipeline runs on the thread that asks for its results, unless it is
@@ -63,6 +66,7 @@ pub mod ring;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+pub mod testing;
 pub mod time;
 pub mod watermark;
 pub mod window;
@@ -78,6 +82,7 @@ pub use operator::aggregate::{
     last, max, mean, median, min, quantile, rate, rate_of, std, sum, top_k, var, zscore,
 };
 pub use operator::detect::{Detection, ewma};
+pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;

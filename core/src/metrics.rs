@@ -69,8 +69,10 @@ counters! {
     batches_in,
     /// Rows given to sinks.
     rows_out,
-    /// Rows that came after all their windows had fired.
+    /// Rows that came after all their windows had fired, or too late to tell whether they are duplicates.
     late_rows,
+    /// Rows that were dropped because they repeat another.
+    duplicate_rows,
     /// Rows that did not decode or had no event time.
     quarantined_rows,
     /// Bytes of state that the operators hold.

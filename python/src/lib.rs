@@ -9,11 +9,13 @@ mod config;
 mod error;
 mod held_back;
 mod log;
+mod process;
 mod query;
 mod sink;
 mod source;
 mod stream;
 mod table;
+mod testing;
 mod window;
 
 /// The engine of `thalweg`.
@@ -35,6 +37,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<arrow::PyColumns>()?;
     module.add_class::<config::PyConfig>()?;
     module.add_class::<sink::PySink>()?;
+    module.add_class::<process::PyContext>()?;
+    module.add_class::<testing::PyStep>()?;
     module.add_function(wrap_pyfunction!(source::from_arrow, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_arrow, module)?)?;
@@ -76,5 +80,11 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;
     module.add_function(wrap_pyfunction!(sink::callback, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::source, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::rows, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::pause, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::eof, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::abort, module)?)?;
+    module.add_function(wrap_pyfunction!(testing::difference, module)?)?;
     module.add_function(wrap_pyfunction!(query::run, module)?)
 }

@@ -12,9 +12,10 @@ use thalweg::plan::Windowed;
 use thalweg::{Detection, Error, Stream};
 
 use crate::aggregate::PyAggregate;
-use crate::arrow::PyColumns;
+use crate::arrow::{PyColumns, schema_from};
 use crate::config::{Interval, PyConfig};
 use crate::error::{detached, raise};
+use crate::process::PyProcess;
 use crate::query::{Branch, PyBatches, PyQuery, collect};
 use crate::table::{PyTable, escape};
 use crate::window::PyWindow;
@@ -223,6 +224,69 @@ impl PyStream {
     fn detect(&self, py: Python<'_>, detector: &PyDetector, on: Names, by: Option<Names>, threshold: f64) -> PyResult<PyStream> {
         let detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0).threshold(threshold);
         self.then(py, self.stream.detect(detection))
+    }
+
+    /// Drops rows that repeat another: of each key the first row is kept, in order of arrival, and rows whose event time is at most
+    /// `within` from that of a row that was kept, before or after, are dropped and counted (`duplicate_rows`).
+    ///
+    /// A row that was kept is remembered until the watermark is `within` past it. A row behind the watermark that repeats none that
+    /// is remembered may repeat one that is forgotten: it is late. So give `event_time` the `max_delay` that retries need.
+    ///
+    /// Args:
+    ///     by: The column or columns that tell rows apart.
+    ///     within: How far apart, in event time, two rows of one key are no duplicates any more.
+    ///
+    /// Example:
+    ///     >>> s.event_time("ts", max_delay="30s").dedup("order_id", within="10min")
+    fn dedup(&self, py: Python<'_>, by: Names, within: Interval) -> PyResult<PyStream> {
+        let stream = PyStream::checked(py, self.stream.dedup(by.0, within.0))?;
+        Ok(PyStream { window_input: Some(self.stream.clone()), ..stream })
+    }
+
+    /// Gives the rows of each key to a function of yours, with a state per key and timers in event time: for what windows cannot
+    /// say. Rows come as they arrive, all of one key in a batch at once, as a `Table`; late ones too. How they are cut into calls
+    /// depends on the batches.
+    ///
+    /// Args:
+    ///     function: `f(rows, state, ctx)`, or an object or class with methods `on_rows` and, if it likes, `on_timer`. `state` is
+    ///         the key's dict, empty at first; `ctx` a `Context`. Returns the rows to put out (any Arrow object, or a dict of
+    ///         lists) or None. What it raises ends the run.
+    ///     by: The column or columns that make a key.
+    ///     schema: The columns of the rows that it returns; those of the input unless told otherwise.
+    ///     on_timer: `f(time, state, ctx)`, called once the watermark has reached a time given to `ctx.set_timer`, in order of time.
+    ///     time: The column of the returned rows that holds their event time. Without one it is `ctx.time`: that of the latest row
+    ///         given, or of the timer.
+    ///     ttl: How long after its latest row, in event time, a key is forgotten with its timers; None for never.
+    ///     in_order: Lets rows wait until the watermark has passed them, and come in order of event time between the timers, each
+    ///         call with the rows of one key and one time: the same calls whatever the batch size. Late rows go to the late output.
+    ///
+    /// Example:
+    ///     >>> def idle(rows, state, ctx):
+    ///     ...     ctx.set_timer(ctx.time + 60_000)
+    ///     >>> def warn(time, state, ctx):
+    ///     ...     return {"silent_since": [time - 60_000]}
+    ///     >>> s.process(idle, by="sensor", schema={"silent_since": "int64"}, on_timer=warn)
+    #[pyo3(signature = (function, by=None, schema=None, on_timer=None, time=None, ttl=None, in_order=false))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+    fn process(
+        &self,
+        py: Python<'_>,
+        function: &Bound<'_, PyAny>,
+        by: Option<Names>,
+        schema: Option<&Bound<'_, PyAny>>,
+        on_timer: Option<&Bound<'_, PyAny>>,
+        time: Option<String>,
+        ttl: Option<Interval>,
+        in_order: bool,
+    ) -> PyResult<PyStream> {
+        let schema = match schema {
+            Some(schema) => schema_from(schema)?,
+            None => detached(py, || self.stream.schema())?,
+        };
+        let ttl = ttl.map(|ttl| ttl.0);
+        let process = PyProcess { schema, time, ttl, in_order, ..PyProcess::new(function, on_timer)? };
+        let stream = self.then(py, self.stream.process(by.unwrap_or_default().0, process))?;
+        Ok(if in_order { PyStream { window_input: Some(self.stream.clone()), ..stream } } else { stream })
     }
 
     /// The plan in words, one step a line, with the device of each kernel and why. May look for a GPU and measure it.

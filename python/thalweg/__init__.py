@@ -15,18 +15,20 @@ Example:
 Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `listen_tcp`, `listen_udp`,
 `listen_unix`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
+Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
 """
 
 import logging as _logging
 
-from thalweg import anomaly
+from thalweg import anomaly, testing
 from thalweg._native import (
     Aggregate,
     Batches,
     Config,
     ConfigError,
     ConnectorError,
+    Context,
     DecodeError,
     DeviceError,
     DroppedRowsWarning,
@@ -93,6 +95,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "ConnectorError",
+    "Context",
     "DecodeError",
     "DeviceError",
     "DroppedRowsWarning",
@@ -144,6 +147,7 @@ __all__ = [
     "session",
     "std",
     "sum",
+    "testing",
     "top_k",
     "tumbling",
     "var",

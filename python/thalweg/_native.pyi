@@ -24,8 +24,14 @@ _Duration: TypeAlias = str | timedelta | Literal[0]
 _Columns: TypeAlias = str | Sequence[str]
 _SchemaLike: TypeAlias = dict[str, str] | dict[str, _ArrowSchema] | dict[str, Any] | _ArrowSchema
 _SinkLike: TypeAlias = Sink | Callable[[Table], object]
+_Rows: TypeAlias = _ArrowStream | _ArrowArray | dict[str, Any] | None
+_RowsFunction: TypeAlias = Callable[[Table, dict[Any, Any], Context], _Rows]
+_TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow"]
+
+class _ProcessObject(Protocol):
+    def on_rows(self, rows: Table, state: dict[Any, Any], ctx: Context, /) -> _Rows: ...
 
 class ThalwegError(Exception):
     """Anything that goes wrong in Thalweg."""
@@ -70,6 +76,26 @@ class Schema:
     def __iter__(self) -> Iterator[str]: ...
     def __eq__(self, other: object) -> bool: ...
     def __arrow_c_schema__(self) -> object: ...
+
+@final
+class Context:
+    """One call of a function of `Stream.process`: which key it is for, when it is, and what the function asks for."""
+
+    @property
+    def time(self) -> int:
+        """The greatest event time of the rows given, or the timer's; None on a stream without event time."""
+    @property
+    def watermark(self) -> int | None:
+        """How far event time has come: rows at or before it are late. None before the first rows."""
+    @property
+    def key(self) -> Table:
+        """The columns of the key, with one row."""
+    def set_timer(self, time: int) -> None:
+        """Lets `on_timer` be called for this key once the watermark has reached `time`."""
+    def delete_timer(self, time: int) -> None:
+        """Takes back a timer of this key, if there is one."""
+    def clear(self) -> None:
+        """Forgets the key after this call, with its state and all its timers."""
 
 @final
 class Config:
@@ -264,6 +290,19 @@ class Stream:
         """Cuts the stream into windows; go on with `agg`."""
     def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
         """Adds `score` and `is_anomaly` to every row."""
+    def dedup(self, by: _Columns, within: _Duration) -> Stream:
+        """Drops rows that repeat one of the same key whose event time is at most `within` away."""
+    def process(
+        self,
+        function: _RowsFunction | _ProcessObject | type[_ProcessObject],
+        by: _Columns | None = None,
+        schema: _SchemaLike | None = None,
+        on_timer: _TimerFunction | None = None,
+        time: str | None = None,
+        ttl: _Duration | None = None,
+        in_order: bool = False,
+    ) -> Stream:
+        """Gives the rows of each key to a function, with a state per key and timers in event time."""
     def explain(self, config: Config | None = None) -> str:
         """The plan in words, one step a line."""
     def collect(self, workers: int | None = None, config: Config | None = None) -> Table:
@@ -430,3 +469,27 @@ def delta(column: str, *, where: str | None = None) -> Aggregate:
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""
+
+@final
+class Step:
+    """A step of a scripted input."""
+
+_RowsLike: TypeAlias = str | _ArrowStream | _ArrowArray | list[dict[str, Any]] | dict[str, Any]
+
+def source(steps: Sequence[Step | _RowsLike]) -> Stream:
+    """A stream of these steps, which runs on a clock of its own that only `pause` moves."""
+
+def rows(data: _RowsLike, partition: int = 0) -> Step:
+    """Rows of a partition: a literal table, an Arrow object, a list of dicts or a dict of lists."""
+
+def pause(duration: _Duration) -> Step:
+    """Nothing comes while the clock goes on."""
+
+def eof() -> Step:
+    """The input ends here, whatever steps follow."""
+
+def abort() -> Step:
+    """The source fails here: the run ends with a ConnectorError."""
+
+def difference(result: _ArrowStream | _ArrowArray, expected: _RowsLike) -> str | None:
+    """In what results are other than expected; None if they are the same."""

@@ -142,6 +142,25 @@ pub(crate) fn timed(times: ScalarBuffer<i64>) -> EventTime {
     EventTime { times, watermarks: None, earliest, latest }
 }
 
+/// The rows that are not behind the watermark, neither that of their partition when they came nor the overall `watermark`; the others
+/// are added to `late`.
+///
+/// # Errors
+/// If columns cannot be filtered, which would be a defect.
+pub(crate) fn on_time(batch: Batch, watermark: i64, late: &mut Vec<Batch>) -> Result<Batch> {
+    let Some(time) = batch.time.as_ref().filter(|time| time.watermarks.is_some() || time.earliest <= watermark) else {
+        return Ok(batch);
+    };
+    let mark = |row: usize| time.watermarks.as_ref().map_or(NONE, |marks| marks[row]).max(watermark);
+    let behind: Vec<bool> = time.times.iter().enumerate().map(|(row, &time)| time <= mark(row)).collect();
+    if !behind.contains(&true) {
+        return Ok(batch);
+    }
+    let ahead = BooleanArray::from(behind.iter().map(|behind| !behind).collect::<Vec<_>>());
+    late.push(batch.clone().filter(&BooleanArray::from(behind))?);
+    batch.filter(&ahead)
+}
+
 /// Takes out the rows without event time and gives the others theirs.
 pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<Rejected>) -> Result<Batch> {
     let batch = match batch.records.column(column.index).logical_nulls().filter(|nulls| nulls.null_count() > 0) {

@@ -2,12 +2,15 @@
 
 pub mod aggregate;
 pub(crate) mod arrival_time;
+pub mod dedup;
 pub mod derive;
 pub mod detect;
 pub mod devices;
 pub(crate) mod event_time;
 pub mod filter;
+mod held;
 mod keys;
+pub mod process;
 pub mod rolling;
 mod split;
 pub mod window;
@@ -22,8 +25,10 @@ use crate::error::Result;
 pub struct Output {
     /// Results, in order.
     pub batches: Vec<Batch>,
-    /// Rows that came after their window had fired, with the columns they came in with.
+    /// Rows that came too late for the step (after their window had fired), with the columns they came in with.
     pub late: Vec<Batch>,
+    /// How many rows were dropped because they repeat another.
+    pub duplicates: u64,
 }
 
 /// One step of a pipeline. It owns no thread, reads no clock and opens no file.

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::Operator;
 use crate::operator::arrival_time::ArrivalColumn;
+use crate::operator::dedup::Dedup;
 use crate::operator::derive::{Derive, Select};
 use crate::operator::detect::Detect;
 use crate::operator::devices::{self, Devices};
@@ -115,6 +116,11 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             let schema = detect.schema();
             plain(Box::new(detect), schema)
         }
+        Step::Dedup { by, within } => plain(Box::new(Dedup::new(by, *within, input, unit, config)?), SchemaRef::clone(input)),
+        Step::Process { by, process } => {
+            let (operator, schema) = Arc::clone(process).build(by, input, unit, config)?;
+            plain(operator, schema)
+        }
     })
 }
 
@@ -195,8 +201,8 @@ pub(super) struct Compiler<'a> {
 pub(super) struct End {
     /// The node whose output is the stream's; `None` if it is the source itself.
     pub node: Option<usize>,
-    /// The last window of the stream and the columns that go into it.
-    pub window: Option<(usize, SchemaRef)>,
+    /// The steps of the stream for which rows may be late, with the columns that go into each.
+    pub late: Vec<(usize, SchemaRef)>,
 }
 
 impl<'a> Compiler<'a> {
@@ -229,6 +235,9 @@ impl<'a> Compiler<'a> {
                     compiler.time = Some(TimeStage::new(Origin::Arrival(arrival), Watermarks::new(0, None)));
                 }
                 Some(Step::Window { .. }) => return Err(no_event_time()),
+                Some(step @ Step::Process { .. }) => {
+                    return Err(Error::config("`process` must come after `event_time`; move it behind").context(step));
+                }
                 Some(step) => {
                     let built = build(step, &compiler.head_schema, None, config, &compiler.devices)?;
                     compiler.prelude.push((step.to_string(), built.operator));
@@ -264,7 +273,7 @@ impl<'a> Compiler<'a> {
         if steps.len() < self.head.len() || steps.iter().zip(&self.head).any(|(stream, head)| Arc::as_ptr(&stream.node) != *head) {
             return Err(Error::config("the streams of one query must share their steps up to `event_time`; call it once, then branch"));
         }
-        let mut end = End { node: None, window: None };
+        let mut end = End { node: None, late: Vec::new() };
         self.schema = SchemaRef::clone(&self.head_schema);
         for stream in &steps[self.head.len()..] {
             self.add_step(stream, &mut end)?;
@@ -291,8 +300,8 @@ impl<'a> Compiler<'a> {
                 (node, built.schema)
             }
         };
-        if matches!(step, Step::Window { .. }) {
-            end.window = Some((node, input));
+        if step.has_late_rows() {
+            end.late.push((node, input));
         }
         (end.node, self.schema) = (Some(node), schema);
         Ok(())

@@ -17,7 +17,9 @@ use crate::error::Result;
 use crate::expr::Expression;
 use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
+use crate::operator::process::{Process, ProcessSpec};
 use crate::source::{Memory, OpenSource, Reader, Readers};
+use crate::time::SharedClock;
 use crate::window::{Revisions, Windowing};
 pub use query::{Batches, Pulled, Query};
 pub use table::Table;
@@ -47,6 +49,18 @@ enum Step {
     Select(Vec<Expression>),
     Window { spec: Windowing, revisions: Revisions, by: Vec<String>, aggregates: Vec<Aggregate> },
     Detect(Detection),
+    Dedup { by: Vec<String>, within: Duration },
+    Process { by: Vec<String>, process: Arc<dyn ProcessSpec> },
+}
+
+impl Step {
+    /// Whether rows may be late for it.
+    fn has_late_rows(&self) -> bool {
+        match self {
+            Step::Process { process, .. } => process.in_order(),
+            _ => matches!(self, Step::Window { .. } | Step::Dedup { .. }),
+        }
+    }
 }
 
 /// Which column is the event time, and how late rows may come.
@@ -229,12 +243,45 @@ impl Stream {
         self.then(Step::Detect(detection))
     }
 
+    /// Drops rows that repeat another: of each key, made of the columns `by`, the first row in order of arrival is kept, and rows
+    /// whose event time is at most `within` from that of a row that was kept, before or after, are dropped and counted
+    /// ([`Metrics::duplicate_rows`](crate::Metrics::duplicate_rows)).
+    ///
+    /// A row that was kept is remembered until the watermark is `within` past it. A row behind the watermark may repeat one that
+    /// is forgotten: unless it repeats one that is not, it is late and goes to the late output. So give the event time the
+    /// [`max_delay`](EventTime::max_delay) that retries need.
+    ///
+    /// ```
+    /// # use thalweg::{Stream, event_time, mins, secs};
+    /// # fn once(orders: Stream) -> Stream {
+    /// orders.event_time(event_time("ts").max_delay(secs(30))).dedup(["order_id"], mins(10))
+    /// # }
+    /// ```
+    pub fn dedup<S: Into<String>>(&self, by: impl IntoIterator<Item = S>, within: Duration) -> Stream {
+        self.then(Step::Dedup { by: by.into_iter().map(Into::into).collect(), within })
+    }
+
+    /// Gives the rows of each key, made of the columns `by`, to a function of yours, with a state per key and timers in event time:
+    /// for what windows cannot say. See [`process`](crate::operator::process).
+    pub fn process<S: Into<String>>(&self, by: impl IntoIterator<Item = S>, process: impl Process) -> Stream {
+        self.then(Step::Process { by: by.into_iter().map(Into::into).collect(), process: Arc::new(process) })
+    }
+
     /// The address that clients connect to, if the source listens.
     pub fn local_addr(&self) -> Option<String> {
         match &*self.node {
             Node::Source(source) => source.local_addr(),
             Node::Invalid(_) => None,
             Node::Step { input, .. } => input.local_addr(),
+        }
+    }
+
+    /// The clock that the next run goes by, if the source has one of its own.
+    fn clock(&self) -> Option<SharedClock> {
+        match &*self.node {
+            Node::Source(source) => source.clock(),
+            Node::Invalid(_) => None,
+            Node::Step { input, .. } => input.clock(),
         }
     }
 
@@ -301,6 +348,8 @@ impl fmt::Display for Step {
                 )
             }
             Step::Detect(detection) => write!(f, "detect({detection})"),
+            Step::Dedup { by, within } => write!(f, "dedup([{}] within {within:?})", by.join(", ")),
+            Step::Process { by, process } => write!(f, "process({} by [{}])", process.name(), by.join(", ")),
         }
     }
 }

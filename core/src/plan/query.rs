@@ -58,7 +58,7 @@ impl Query {
         self
     }
 
-    /// Runs on this clock instead of the machine's.
+    /// Runs on this clock instead of the machine's, or that of a scripted source.
     pub fn clock(mut self, clock: SharedClock) -> Query {
         self.clock = Some(clock);
         self
@@ -76,8 +76,9 @@ impl Query {
         self
     }
 
-    /// Sends the late rows of the last window of the stream named last to `sink`, with the columns that go into
-    /// that window.
+    /// Sends the late rows of the stream named last to `sink`, with the columns that go into the last of its steps for which rows
+    /// may be late: a window, [`dedup`](Stream::dedup), or a process in order of time. Late rows of steps before that one come
+    /// too if they have the same columns.
     pub fn late(mut self, sink: impl Sink + 'static) -> Query {
         if let Some(output) = self.outputs.last_mut() {
             output.late = Some(Box::new(sink));
@@ -98,10 +99,10 @@ impl Query {
     /// What is wrong with the first setting, step or source that cannot work.
     pub fn build(self) -> Result<Pipeline> {
         self.config.validate()?;
-        let clock = self.clock.unwrap_or_else(SystemClock::shared);
         let Some(first) = self.outputs.first().map(|output| output.stream.clone()) else {
             return Err(Error::config("a query needs at least one stream bound to a sink"));
         };
+        let clock = self.clock.or_else(|| first.clock()).unwrap_or_else(SystemClock::shared);
         let devices = match self.devices {
             Some(devices) => devices,
             None => devices::open(&self.config, &clock)?,
@@ -114,9 +115,11 @@ impl Query {
             let target = Target::Outlet(outlets.len() - 1);
             compiler.graph.connect(end.node, target);
             if let Some(sink) = output.late {
-                let (node, schema) = end.window.ok_or_else(|| Error::config("late rows come from windows; this stream has none"))?;
+                let last = end.late.last().ok_or_else(|| Error::config("late rows come from windows and `dedup`; this stream has none"))?;
+                let schema = SchemaRef::clone(&last.1);
+                let outlet = compiler.graph.outlets.len();
+                end.late.iter().filter(|(_, columns)| *columns == schema).for_each(|(node, _)| compiler.graph.bind_late(*node, outlet));
                 compiler.graph.outlets.push(Outlet::new(format!("late sink {number}"), schema, sink, &clock, false));
-                compiler.graph.bind_late(node, compiler.graph.outlets.len() - 1);
             }
         }
         let quarantine = self.quarantine.map(|sink| {
@@ -165,7 +168,7 @@ impl Stream {
         let results = Kept::new(usize::MAX);
         let (late, quarantined) = (Kept::new(MAX_LATE_ROWS), Kept::new(MAX_QUARANTINED_ROWS));
         let mut query = Query::new().config(config).sink(self, results.sink());
-        if self.has_window() {
+        if self.has_late_rows() {
             query = query.late(late.sink());
         }
         let pipeline = query.quarantine(quarantined.sink()).build()?;
@@ -180,9 +183,9 @@ impl Stream {
         Query::new().sink(self, sink).start()
     }
 
-    fn has_window(&self) -> bool {
+    fn has_late_rows(&self) -> bool {
         match &*self.node {
-            crate::plan::Node::Step { input, step } => matches!(step, crate::plan::Step::Window { .. }) || input.has_window(),
+            crate::plan::Node::Step { input, step } => step.has_late_rows() || input.has_late_rows(),
             _ => false,
         }
     }

@@ -87,6 +87,7 @@ impl Graph {
     }
 
     fn deliver(&mut self, index: usize, mut out: Output, counters: &Counters) -> Result<()> {
+        counters.duplicate_rows.fetch_add(out.duplicates, Relaxed);
         for late in out.late.drain(..) {
             counters.late_rows.fetch_add(late.rows() as u64, Relaxed);
             if let Some(outlet) = self.nodes[index].late {

@@ -89,4 +89,9 @@ pub trait OpenSource: Send + Sync {
     fn local_addr(&self) -> Option<String> {
         None
     }
+
+    /// The clock that the run goes by which is about to open this, unless it is given one; `None` for the machine's.
+    fn clock(&self) -> Option<SharedClock> {
+        None
+    }
 }

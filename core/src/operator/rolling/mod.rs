@@ -11,27 +11,25 @@
 //! * **State**: the rows that wait, and for each key the rows that its next window can hold. Keys of a range of time are
 //!   forgotten once all their rows have left it; keys of a number of rows are kept.
 
-mod held;
 mod measures;
 
 use std::sync::Arc;
 
-use arrow::array::BooleanArray;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use thalweg_kernels::Extent;
 
-use crate::batch::{Batch, EventTime};
+use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::Aggregate;
-use crate::operator::event_time::timed;
+use crate::operator::event_time::{on_time, timed};
+use crate::operator::held::{Held, Sorted};
 use crate::operator::keys::{KeyColumns, Keys};
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::RollingSpec;
-use held::{Held, Sorted};
 use measures::Measures;
 
 /// Most rows of a rolling window: the kernels' bound.
@@ -90,21 +88,6 @@ impl Rolling {
     /// The input's columns, then the aggregates.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
-    }
-
-    /// Takes out the rows that are late.
-    fn admit(&self, batch: Batch, time: &EventTime, out: &mut Output) -> Result<Batch> {
-        if time.watermarks.is_none() && time.earliest > self.watermark {
-            return Ok(batch);
-        }
-        let mark = |row: usize| time.watermarks.as_ref().map_or(NONE, |marks| marks[row]).max(self.watermark);
-        let late: Vec<bool> = time.times.iter().enumerate().map(|(row, &time)| time <= mark(row)).collect();
-        if !late.contains(&true) {
-            return Ok(batch);
-        }
-        let on_time = BooleanArray::from(late.iter().map(|late| !late).collect::<Vec<_>>());
-        out.late.push(batch.clone().filter(&BooleanArray::from(late))?);
-        batch.filter(&on_time)
     }
 
     /// The rows with their results. `times` are those of the rows, unless they have none.
@@ -183,7 +166,7 @@ impl Operator for Rolling {
             out.batches.push(batch.with_records(records));
             return Ok(());
         };
-        let batch = self.admit(batch, &time, out)?;
+        let batch = on_time(batch, self.watermark, &mut out.late)?;
         let times = batch.time.map_or(time.times, |time| time.times);
         if let (Some(held), true) = (&mut self.held, !times.is_empty()) {
             held.push(batch.records, &times)?;

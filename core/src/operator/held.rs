@@ -12,14 +12,14 @@ use crate::config::BATCH_ROWS;
 use crate::error::Result;
 
 /// Rows in order of time; those of one time in the order in which they came.
-pub(super) struct Sorted {
+pub(crate) struct Sorted {
     pub records: RecordBatch,
     pub times: ScalarBuffer<i64>,
 }
 
 /// The rows that wait, in runs; of rows of one time, those of an earlier run came earlier.
 #[derive(Default)]
-pub(super) struct Held {
+pub(crate) struct Held {
     runs: Vec<Sorted>,
 }
 

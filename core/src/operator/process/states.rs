@@ -1,0 +1,162 @@
+//! What is remembered of each key: its state, its timers, and when it may be forgotten.
+
+use std::collections::BTreeSet;
+
+use crate::watermark::NONE;
+
+/// One key.
+pub(super) struct Entry<S> {
+    pub state: S,
+    /// Its number in the order in which keys first came.
+    number: u64,
+    /// Event time of its latest row.
+    latest: i64,
+    /// Bytes that the state held when last looked at.
+    bytes: usize,
+    timers: Vec<i64>,
+    /// When it is looked at next, whether it may be forgotten; [`NONE`] if never.
+    expires: i64,
+}
+
+/// A moment that a key waits for: its time, the key's number, the key's slot.
+type Moment = (i64, u64, u32);
+
+/// What a moment is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Due {
+    Timer {
+        time: i64,
+        slot: u32,
+    },
+    /// The key was not seen for as long as it is remembered, and is forgotten now.
+    Expired {
+        slot: u32,
+    },
+}
+
+/// The keys by slot.
+pub(super) struct States<S> {
+    entries: Vec<Option<Entry<S>>>,
+    timers: BTreeSet<Moment>,
+    /// When each key may be forgotten, if ever. A key that has had rows since is put off when its moment comes.
+    expiries: BTreeSet<Moment>,
+    ttl: Option<i64>,
+    created: u64,
+    bytes: usize,
+}
+
+impl<S: Default> States<S> {
+    pub fn new(ttl: Option<i64>) -> States<S> {
+        States { entries: Vec::new(), timers: BTreeSet::new(), expiries: BTreeSet::new(), ttl, created: 0, bytes: 0 }
+    }
+
+    /// The key of `slot`, of which a row at `time` has come.
+    pub fn seen(&mut self, slot: u32, time: i64) {
+        let index = slot as usize;
+        if index >= self.entries.len() {
+            self.entries.resize_with(index + 1, || None);
+        }
+        match &mut self.entries[index] {
+            Some(entry) => entry.latest = entry.latest.max(time),
+            vacant => {
+                let number = self.created;
+                self.created += 1;
+                *vacant = Some(Entry { state: S::default(), number, latest: time, bytes: 0, timers: Vec::new(), expires: NONE });
+                self.put_off(slot);
+            }
+        }
+    }
+
+    /// Looks at a key again when its latest row lies back far enough.
+    fn put_off(&mut self, slot: u32) {
+        if let (Some(ttl), Some(Some(entry))) = (self.ttl, self.entries.get_mut(slot as usize)) {
+            entry.expires = entry.latest.saturating_add(ttl);
+            self.expiries.insert((entry.expires, entry.number, slot));
+        }
+    }
+
+    pub fn get_mut(&mut self, slot: u32) -> Option<&mut Entry<S>> {
+        self.entries.get_mut(slot as usize)?.as_mut()
+    }
+
+    /// The state of `slot` holds so many bytes now.
+    pub fn holds(&mut self, slot: u32, bytes: usize) {
+        if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) {
+            self.bytes = self.bytes - entry.bytes + bytes;
+            entry.bytes = bytes;
+        }
+    }
+
+    pub fn set_timer(&mut self, slot: u32, time: i64) {
+        if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut)
+            && self.timers.insert((time, entry.number, slot))
+        {
+            entry.timers.push(time);
+        }
+    }
+
+    pub fn delete_timer(&mut self, slot: u32, time: i64) {
+        if let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::as_mut) {
+            self.timers.remove(&(time, entry.number, slot));
+            entry.timers.retain(|&other| other != time);
+        }
+    }
+
+    /// Forgets a key with its timers.
+    pub fn forget(&mut self, slot: u32) {
+        let Some(entry) = self.entries.get_mut(slot as usize).and_then(Option::take) else { return };
+        self.bytes -= entry.bytes;
+        for time in entry.timers {
+            self.timers.remove(&(time, entry.number, slot));
+        }
+        self.expiries.remove(&(entry.expires, entry.number, slot));
+    }
+
+    /// Takes out the next moment that is not after `until`: timers before keys that expire at the same time.
+    pub fn next_due(&mut self, until: i64) -> Option<Due> {
+        loop {
+            let timer = self.timers.first().copied().filter(|timer| timer.0 <= until);
+            let expiry = self.expiries.first().copied().filter(|expiry| expiry.0 <= until);
+            if let Some((time, _, slot)) = timer.filter(|timer| expiry.is_none_or(|expiry| timer.0 <= expiry.0)) {
+                self.delete_timer(slot, time);
+                return Some(Due::Timer { time, slot });
+            }
+            let (time, _, slot) = expiry?;
+            self.expiries.pop_first();
+            self.put_off(slot);
+            if self.get_mut(slot).is_some_and(|entry| entry.expires == time) {
+                return Some(Due::Expired { slot });
+            }
+        }
+    }
+
+    /// The timers that are set, in their order.
+    pub fn timers(&self) -> Vec<(i64, u32, u64)> {
+        self.timers.iter().map(|&(time, number, slot)| (time, slot, number)).collect()
+    }
+
+    /// Takes out a timer, if it is still set and its key is remembered until then.
+    pub fn take_timer(&mut self, time: i64, slot: u32, number: u64) -> bool {
+        let is_set = self.timers.remove(&(time, number, slot));
+        let ttl = self.ttl;
+        let Some(entry) = self.get_mut(slot).filter(|_| is_set) else { return false };
+        entry.timers.retain(|&other| other != time);
+        ttl.is_none_or(|ttl| time <= entry.latest.saturating_add(ttl))
+    }
+
+    /// The earliest timer.
+    pub fn earliest_timer(&self) -> Option<i64> {
+        self.timers.first().map(|timer| timer.0)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let moments = 2 * (self.timers.len() + self.expiries.len()) * size_of::<Moment>() + self.timers.len() * size_of::<i64>();
+        self.entries.capacity() * (size_of::<Option<Entry<S>>>() - size_of::<S>()) + moments + self.bytes
+    }
+}
+
+/// The latest of some event times; [`NONE`] if there are none.
+pub(super) fn latest(times: &[i64]) -> i64 {
+    times.iter().copied().max().unwrap_or(NONE)
+}

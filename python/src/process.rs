@@ -1,0 +1,247 @@
+//! Python functions over the rows of each key. The interpreter's lock is held during a call and no longer.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{Schema, SchemaRef};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyType};
+use pyo3_arrow::input::AnyRecordBatch;
+use thalweg::operator::process::{Context, Process, Rows};
+use thalweg::{Error, Result};
+
+use crate::arrow::PyColumns;
+use crate::table::PyTable;
+
+/// One call of a function of `Stream.process`: which key it is for, when it is, and what the function asks for.
+#[pyclass(name = "Context", module = "thalweg", frozen)]
+pub struct PyContext {
+    time: Option<i64>,
+    watermark: Option<i64>,
+    key: RecordBatch,
+    asked: Mutex<Asked>,
+}
+
+#[derive(Default)]
+struct Asked {
+    /// Times, with whether to set a timer or to delete it.
+    timers: Vec<(i64, bool)>,
+    clear: bool,
+}
+
+impl PyContext {
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl PyContext {
+    /// The greatest event time of the rows given, or the timer's, as a number in the stream's unit; None without event time.
+    #[getter]
+    fn time(&self) -> Option<i64> {
+        self.time
+    }
+
+    /// How far event time has come: rows at or before it are late. None before the first rows.
+    #[getter]
+    fn watermark(&self) -> Option<i64> {
+        self.watermark
+    }
+
+    /// The columns of the key, with one row.
+    #[getter]
+    fn key(&self) -> PyTable {
+        PyTable::of(self.key.schema(), vec![self.key.clone()])
+    }
+
+    /// Lets `on_timer` be called for this key once the watermark has reached `time`.
+    ///
+    /// Example:
+    ///     >>> ctx.set_timer(ctx.time + 60_000)
+    fn set_timer(&self, time: i64) {
+        self.asked().timers.push((time, true));
+    }
+
+    /// Takes back a timer of this key that is set to `time`, if there is one.
+    fn delete_timer(&self, time: i64) {
+        self.asked().timers.push((time, false));
+    }
+
+    /// Forgets the key after this call, with its state and all its timers.
+    fn clear(&self) {
+        self.asked().clear = true;
+    }
+
+    fn __repr__(&self) -> String {
+        let known = |time: Option<i64>| time.map_or_else(|| "None".to_owned(), |time| time.to_string());
+        format!("Context(time={}, watermark={})", known(self.time), known(self.watermark))
+    }
+}
+
+/// A Python function as the engine calls it.
+pub struct PyProcess {
+    pub name: String,
+    pub on_rows: Py<PyAny>,
+    pub on_timer: Option<Py<PyAny>>,
+    /// The columns that it puts out.
+    pub schema: SchemaRef,
+    pub time: Option<String>,
+    pub ttl: Option<Duration>,
+    pub in_order: bool,
+}
+
+/// What Python remembers of a key.
+#[derive(Default)]
+pub struct PyState {
+    dict: Option<Py<PyDict>>,
+    bytes: usize,
+}
+
+impl PyProcess {
+    /// The function, or the object or class with a method `on_rows`, that Python gave.
+    pub fn new(function: &Bound<'_, PyAny>, on_timer: Option<&Bound<'_, PyAny>>) -> PyResult<PyProcess> {
+        let object = match function.hasattr("on_rows")? && function.is_instance_of::<PyType>() {
+            true => function.call0()?,
+            false => function.clone(),
+        };
+        let has_methods = object.hasattr("on_rows")?;
+        let on_rows = if has_methods { object.getattr("on_rows")? } else { object.clone() };
+        let on_timer = match on_timer {
+            None if has_methods && object.hasattr("on_timer")? => Some(object.getattr("on_timer")?),
+            given => given.cloned(),
+        };
+        for callable in [Some(&on_rows), on_timer.as_ref()].into_iter().flatten() {
+            if !callable.is_callable() {
+                return Err(PyTypeError::new_err(format!(
+                    "process takes a function, or an object or class with a method on_rows, not {}",
+                    callable.get_type().name()?
+                )));
+            }
+        }
+        let named = object.getattr("__name__").or_else(|_| object.get_type().getattr("__name__"))?;
+        Ok(PyProcess {
+            name: named.extract()?,
+            on_rows: on_rows.unbind(),
+            on_timer: on_timer.map(Bound::unbind),
+            schema: SchemaRef::new(Schema::empty()),
+            time: None,
+            ttl: None,
+            in_order: false,
+        })
+    }
+
+    /// Calls `function` with `first`, the state and a context, and does what it asks for.
+    fn call<'py, T: IntoPyObject<'py>>(
+        &self,
+        py: Python<'py>,
+        function: &Py<PyAny>,
+        first: T,
+        state: &mut PyState,
+        context: &mut Context<'_>,
+    ) -> Result<()> {
+        let raised = |exception: PyErr| Error::state(format!("`{}` raised", self.name)).with_source(exception);
+        let dict = state.dict.get_or_insert_with(|| PyDict::new(py).unbind()).bind(py);
+        let seen = PyContext { time: context.time(), watermark: context.watermark(), key: context.key()?, asked: Mutex::default() };
+        let seen = Bound::new(py, seen).map_err(raised)?;
+        let returned = function.bind(py).call1((first, dict, &seen)).map_err(raised)?;
+        if !returned.is_none() {
+            for batch in batches_of(&returned, &self.schema).map_err(raised)? {
+                context.emit(conform(&batch?, &self.schema)?);
+            }
+        }
+        state.bytes = dict.call_method0("__sizeof__").and_then(|bytes| bytes.extract()).map_err(raised)?;
+        let asked = std::mem::take(&mut *seen.get().asked());
+        for (time, set) in asked.timers {
+            match set {
+                true => context.set_timer(time)?,
+                false => context.delete_timer(time),
+            }
+        }
+        if asked.clear {
+            context.clear();
+        }
+        Ok(())
+    }
+
+    fn attached(&self, call: impl for<'py> FnOnce(Python<'py>) -> Result<()>) -> Result<()> {
+        let gone = || Error::state("the interpreter is shutting down; stop the query and wait for it first");
+        Python::try_attach(call).unwrap_or_else(|| Err(gone()))
+    }
+}
+
+impl Process for PyProcess {
+    type State = PyState;
+
+    fn schema(&self, _input: &SchemaRef) -> Result<SchemaRef> {
+        Ok(SchemaRef::clone(&self.schema))
+    }
+
+    fn on_rows(&self, rows: &Rows<'_>, state: &mut PyState, context: &mut Context<'_>) -> Result<()> {
+        let table = PyTable::of(rows.records.schema(), vec![rows.records.clone()]);
+        self.attached(|py| self.call(py, &self.on_rows, table, state, context))
+    }
+
+    fn on_timer(&self, time: i64, state: &mut PyState, context: &mut Context<'_>) -> Result<()> {
+        match &self.on_timer {
+            Some(on_timer) => self.attached(|py| self.call(py, on_timer, time, state, context)),
+            None => Err(Error::config(format!("`{}` has set a timer but has no `on_timer`; give one to `process`", self.name))),
+        }
+    }
+
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn event_time(&self) -> Option<&str> {
+        self.time.as_deref()
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    fn in_order(&self) -> bool {
+        self.in_order
+    }
+
+    fn state_bytes(&self, state: &PyState) -> usize {
+        size_of_val(state) + state.bytes
+    }
+}
+
+/// The rows that a function has returned: an object of Arrow's, or a dict of lists, which pyarrow makes into columns of `schema`.
+fn batches_of(returned: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Vec<Result<RecordBatch>>> {
+    let py = returned.py();
+    let table = match returned.cast::<PyDict>() {
+        Ok(columns) => {
+            let pyarrow = py.import("pyarrow")?;
+            let schema = pyarrow.call_method1("schema", (PyColumns(SchemaRef::clone(schema)),))?;
+            pyarrow.getattr("RecordBatch")?.call_method1("from_pydict", (columns, schema))?
+        }
+        Err(_) => returned.clone(),
+    };
+    if !table.hasattr("__arrow_c_array__")? && !table.hasattr("__arrow_c_stream__")? {
+        return Err(PyTypeError::new_err(format!(
+            "it must return rows (an object with __arrow_c_stream__ or __arrow_c_array__, or a dict of lists) or None, not {}",
+            returned.get_type().name()?
+        )));
+    }
+    Ok(table.extract::<AnyRecordBatch>()?.into_reader()?.map(|batch| batch.map_err(Error::from)).collect())
+}
+
+/// The same rows with the columns of `schema`: found by their names, and cast where a library has another type for the same.
+fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let checked = CastOptions { safe: false, ..CastOptions::default() };
+    let columns = schema.fields().iter().map(|field| {
+        let column = batch.column_by_name(field.name()).ok_or_else(|| {
+            let known: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
+            Error::schema(format!("rows without the column `{}` were returned; theirs are `{}`", field.name(), known.join("`, `")))
+        })?;
+        Ok(cast_with_options(column, field.data_type(), &checked)?)
+    });
+    Ok(RecordBatch::try_new(SchemaRef::clone(schema), columns.collect::<Result<Vec<_>>>()?)?)
+}
