@@ -21,6 +21,7 @@ pub use count::{CountSpec, count_window};
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
 pub use session::{SessionSpec, session};
 pub(crate) use session::{Sessions, TOGETHER};
+pub(crate) use timers::Timers;
 use zone::Zone;
 
 /// What windows a stream is cut into.

@@ -6,7 +6,7 @@
 //! What was kept is remembered until the watermark is `within` past it, when no row that is on time can repeat it any more.
 //! So a row behind the watermark may repeat one that is forgotten: unless it repeats one that is not, it is late.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use arrow::array::BooleanArray;
@@ -19,9 +19,10 @@ use crate::operator::keys::{KeyColumns, Keys};
 use crate::operator::{Operator, Output};
 use crate::time::Unit;
 use crate::watermark::NONE;
+use crate::window::Timers;
 
-/// Keys are looked at again in buckets of this part of `within`: few enough to keep in order, short enough that one is soon over.
-const BUCKETS_PER_SPAN: i64 = 8;
+/// Keys are looked at again in buckets of this part of `within`: short enough that one is soon over, few enough that most are near.
+const BUCKETS_PER_SPAN: i64 = 64;
 
 /// Drops duplicates, see the [module documentation](self).
 pub struct Dedup {
@@ -137,24 +138,14 @@ struct Kept {
     latest: Vec<i64>,
     /// The others that are remembered.
     earlier: BTreeSet<(u32, i64)>,
-    /// Slots by when their key may be forgotten, in buckets of time: each live slot is in one. A key that was kept again meanwhile
-    /// is put into a later one.
-    timers: BTreeMap<i64, Vec<u32>>,
-    /// Slots in `timers`.
-    timed: usize,
-    bucket: i64,
+    /// Slots by when their key may be forgotten: each live slot is in one bucket. A key that was kept again meanwhile is put into
+    /// a later one.
+    timers: Timers,
 }
 
 impl Kept {
     fn new(within: i64) -> Kept {
-        Kept {
-            within,
-            latest: Vec::new(),
-            earlier: BTreeSet::new(),
-            timers: BTreeMap::new(),
-            timed: 0,
-            bucket: (within / BUCKETS_PER_SPAN).max(1),
-        }
+        Kept { within, latest: Vec::new(), earlier: BTreeSet::new(), timers: Timers::new((within / BUCKETS_PER_SPAN).max(1)) }
     }
 
     /// Makes room for slots below `slots`.
@@ -179,8 +170,7 @@ impl Kept {
         let latest = self.latest[slot as usize];
         if latest == NONE {
             self.latest[slot as usize] = time;
-            self.timers.entry(self.due(time)).or_default().push(slot);
-            self.timed += 1;
+            self.timers.push(time.saturating_add(self.within), slot);
         } else {
             self.earlier.insert((slot, latest.min(time)));
             self.latest[slot as usize] = latest.max(time);
@@ -200,47 +190,44 @@ impl Kept {
         near(latest) || !self.earlier.is_empty() && self.earlier.range((slot, low)..=(slot, high)).any(|&(_, kept)| near(kept))
     }
 
-    /// The bucket in which a key whose latest row was kept at `time` may be forgotten.
-    fn due(&self, time: i64) -> i64 {
-        time.saturating_add(self.within).div_euclid(self.bucket)
-    }
-
     /// Forgets what no row after `watermark` repeats; returns the slots of which nothing is left.
     fn forget(&mut self, watermark: i64) -> Vec<u32> {
-        let (mut gone, mut waiting) = (Vec::new(), Vec::new());
-        while let Some(first) = self.timers.first_entry().filter(|first| *first.key() <= watermark.div_euclid(self.bucket)) {
-            let bucket = *first.key();
-            for slot in first.remove() {
+        let mut gone = Vec::new();
+        let forgotten = |kept: i64| kept.saturating_add(self.within) <= watermark;
+        while let Some((bucket, mut slots)) = self.timers.pop(watermark) {
+            slots.retain(|&slot| {
                 let latest = self.latest[slot as usize];
-                let forgotten = |kept: i64| kept.saturating_add(self.within) <= watermark;
                 let earlier: Vec<(u32, i64)> =
                     self.earlier.range((slot, NONE)..(slot, latest)).take_while(|(_, kept)| forgotten(*kept)).copied().collect();
                 earlier.iter().for_each(|entry| {
                     self.earlier.remove(entry);
                 });
+                let due = latest.saturating_add(self.within);
                 if forgotten(latest) {
                     self.latest[slot as usize] = NONE;
                     gone.push(slot);
-                    continue;
+                } else if self.timers.bucket(due) > bucket {
+                    self.timers.push(due, slot);
+                } else {
+                    return true;
                 }
-                match self.due(latest) {
-                    due if due == bucket => waiting.push(slot),
-                    due => self.timers.entry(due).or_default().push(slot),
+                false
+            });
+            match slots.is_empty() {
+                true => self.timers.recycle(slots),
+                false => {
+                    self.timers.put_back(bucket, slots);
+                    break;
                 }
-            }
-            if !waiting.is_empty() {
-                self.timers.insert(bucket, waiting);
-                break;
             }
         }
-        self.timed -= gone.len();
         gone
     }
 
     fn bytes(&self) -> usize {
         // A set of pairs holds them in nodes that are at least half full.
         let set = 2 * self.earlier.len() * size_of::<(u32, i64)>();
-        self.latest.capacity() * size_of::<i64>() + set + self.timed * size_of::<u32>()
+        self.latest.capacity() * size_of::<i64>() + set + self.timers.bytes()
     }
 }
 
@@ -260,11 +247,11 @@ mod tests {
         assert_eq!(kept.judge(0, 899, NONE), Fate::Kept);
         assert!(kept.forget(1_099).is_empty());
         assert_eq!(kept.forget(1_100), [1]);
-        assert_eq!((kept.has_any(1), kept.earlier.len()), (false, 1), "the other is tidied when its latest may go");
+        assert!(!kept.has_any(1) && kept.has_any(0) && kept.earlier.is_empty(), "of the other key its latest row is remembered");
         assert_eq!(kept.judge(0, 1_050, 1_100), Fate::Duplicate, "late, and the same as one remembered");
         assert_eq!(kept.judge(1, 1_050, 1_100), Fate::Late);
         assert_eq!(kept.forget(i64::MAX), [0]);
-        assert_eq!((kept.timed, kept.timers.len(), kept.earlier.len()), (0, 0, 0));
+        assert!(kept.timers.first().is_none() && kept.earlier.is_empty());
     }
 
     #[test]

@@ -7,7 +7,7 @@ const NEAR: i64 = 256;
 
 /// Slots by when something is due for them.
 #[derive(Debug)]
-pub(super) struct Timers {
+pub(crate) struct Timers {
     /// Event time of a bucket.
     width: i64,
     /// The first bucket of the ring.
