@@ -55,7 +55,7 @@ fn records(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap()
 }
 
-fn windows(stream: &Stream, spec: WindowSpec) -> Stream {
+fn windows(stream: &Stream, spec: &WindowSpec) -> Stream {
     let aggregates = [
         count().alias("n"),
         sum("value"),
@@ -67,7 +67,7 @@ fn windows(stream: &Stream, spec: WindowSpec) -> Stream {
         max("whole"),
         mean("whole"),
     ];
-    stream.event_time(event_time("ts").max_delay(millis(20))).window(spec).by(["key"]).agg(aggregates)
+    stream.event_time(event_time("ts").max_delay(millis(20))).window(spec.clone()).by(["key"]).agg(aggregates)
 }
 
 /// The results of `stream` on `devices`, in one batch, and the counters.
@@ -134,7 +134,7 @@ fn windows_are_those_of_the_cpu() {
     let cases = (any_rows(), prop::sample::select(specs.to_vec()), 1usize..400);
     let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
     let result = runner.run(&cases, |(rows, spec, batch)| {
-        let stream = windows(&Stream::from_arrow(rows.chunks(batch).map(records)), spec);
+        let stream = windows(&Stream::from_arrow(rows.chunks(batch).map(records)), &spec);
         let (expected, on_cpu) = run(&stream, devices(Device::Cpu));
         let (got, on_gpu) = run(&stream, devices(Device::Gpu).on(engine.clone()));
         assert_same(&got, &expected, magnitudes(&rows));
@@ -182,7 +182,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
     let (rows, batches) = ordinary();
     let schema = batches[0].schema();
     let spec = hopping(millis(100), millis(50));
-    let (expected, _) = run(&windows(&Stream::from_arrow(batches.clone()), spec), devices(Device::Cpu));
+    let (expected, _) = run(&windows(&Stream::from_arrow(batches.clone()), &spec), devices(Device::Cpu));
     for eagerly in [true, false] {
         for lost_at in [0, 1, 13, 28] {
             let engine = open(256 << 20);
@@ -194,7 +194,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
                 Ok::<_, ArrowError>(batch)
             });
             let stream = Stream::from_reader(Box::new(RecordBatchIterator::new(losing, Arc::clone(&schema))));
-            let ((got, metrics), warnings) = warnings_of(|| run(&windows(&stream, spec), on_device));
+            let ((got, metrics), warnings) = warnings_of(|| run(&windows(&stream, &spec), on_device));
             assert_same(&got, &expected, magnitudes(&rows));
             // After the last batch an eager pipeline may have nothing left to send.
             let may_be_done = eagerly && lost_at == 28;
