@@ -209,7 +209,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
 
 fn a_refused_allocation_changes_no_answer() {
     let (rows, batches) = ordinary();
-    let stream = windows(&Stream::from_arrow(batches), tumbling(millis(100)));
+    let stream = windows(&Stream::from_arrow(batches), &tumbling(millis(100)));
     let (expected, _) = run(&stream, devices(Device::Cpu));
     // Room for the uploads and for few tables.
     let staging = open(1 << 30).memory_in_use();
@@ -225,7 +225,7 @@ fn a_refused_allocation_changes_no_answer() {
 
 fn a_pipeline_asks_by_its_configuration() {
     let (rows, batches) = ordinary();
-    let stream = windows(&Stream::from_arrow(batches), tumbling(millis(100)));
+    let stream = windows(&Stream::from_arrow(batches), &tumbling(millis(100)));
     let (expected, _) = run(&stream, devices(Device::Cpu));
     let mut config = thalweg::Config::default();
     config.device = thalweg::config::Device::Gpu;
