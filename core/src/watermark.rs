@@ -178,6 +178,32 @@ impl Watermarks {
         changed.then(paused)
     }
 
+    /// How far each partition has come, for a snapshot at `now`: its number, its greatest event time, and how long it has been quiet, in
+    /// nanoseconds; [`NONE`] for one that had no rows.
+    pub fn partitions(&self, now: u64) -> impl Iterator<Item = (u32, i64, u64)> {
+        self.partitions.iter().map(move |(&id, partition)| (id, partition.greatest, now.saturating_sub(partition.seen)))
+    }
+
+    /// The greatest watermark of the partitions that have ended.
+    pub fn ended(&self) -> i64 {
+        self.ended
+    }
+
+    /// Takes up a partition of a snapshot, at `now`.
+    pub fn restore_partition(&mut self, id: u32, greatest: i64, quiet: u64, now: u64) {
+        let seen = now.saturating_sub(quiet);
+        let rows = greatest != NONE;
+        self.partitions.insert(id, Partition { greatest, seen, rows, idle: false, paused: false });
+        if rows {
+            self.seen = self.seen.max(Some(seen));
+        }
+    }
+
+    /// Takes up how far the stream had come.
+    pub fn restore(&mut self, overall: i64, ended: i64) {
+        (self.overall, self.ended) = (overall, ended);
+    }
+
     /// The overall watermark.
     pub fn overall(&self) -> i64 {
         self.overall

@@ -44,6 +44,11 @@ impl ArrivalColumn {
         self.now = self.now.max(wall.div_euclid(MILLISECOND));
     }
 
+    /// No row will be stamped with `watermark` or earlier, whatever the clock shows.
+    pub fn resume(&mut self, watermark: i64) {
+        self.now = self.now.max(watermark.saturating_add(1));
+    }
+
     /// No row at or before it will come: later rows are stamped with what the clock shows now, or more.
     pub fn watermark(&self) -> i64 {
         self.now.saturating_sub(1)

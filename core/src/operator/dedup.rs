@@ -15,14 +15,19 @@ use arrow::datatypes::SchemaRef;
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::operator::keys::{KeyColumns, Keys};
+use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
+use crate::state::{Saved, numbers};
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::Timers;
 
 /// Keys are looked at again in buckets of this part of `within`: short enough that one is soon over, few enough that most are near.
 const BUCKETS_PER_SPAN: i64 = 64;
+
+/// Name of the table in a snapshot of what was kept, and of its column of event times.
+const KEPT: &str = "kept";
+const TIME: &str = "event time";
 
 /// Drops duplicates, see the [module documentation](self).
 pub struct Dedup {
@@ -126,6 +131,26 @@ impl Operator for Dedup {
         Ok(())
     }
 
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        let (slots, times): (Vec<u32>, Vec<i64>) = self.kept.all().into_iter().unzip();
+        let (groups, keys) = self.columns.save(&self.keys, &Slots::List(&slots))?;
+        saved.add(KEPT, groups, std::iter::once(numbers(TIME, times)).chain(keys).collect())?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        let Some(rows) = saved.table(KEPT) else { return Ok(()) };
+        self.keys.assign(&self.columns.load(&rows, TIME)?, &mut self.slots)?;
+        self.kept.reserve(self.keys.slots());
+        for (&slot, &time) in self.slots.iter().zip(rows.numbers(TIME)?.values()) {
+            self.kept.remember(slot, time);
+        }
+        Ok(())
+    }
+
     fn state_bytes(&self) -> usize {
         self.keys.bytes() + self.kept.bytes()
     }
@@ -167,6 +192,12 @@ impl Kept {
         if time <= mark {
             return Fate::Late;
         }
+        self.remember(slot, time);
+        Fate::Kept
+    }
+
+    /// Remembers a row that was kept.
+    fn remember(&mut self, slot: u32, time: i64) {
         let latest = self.latest[slot as usize];
         if latest == NONE {
             self.latest[slot as usize] = time;
@@ -175,7 +206,12 @@ impl Kept {
             self.earlier.insert((slot, latest.min(time)));
             self.latest[slot as usize] = latest.max(time);
         }
-        Fate::Kept
+    }
+
+    /// All that is remembered: slots with event times.
+    fn all(&self) -> Vec<(u32, i64)> {
+        let latest = (0u32..).zip(&self.latest).filter(|(_, time)| **time != NONE).map(|(slot, &time)| (slot, time));
+        latest.chain(self.earlier.iter().copied()).collect()
     }
 
     /// Whether a row is near one that was kept and is remembered: forgetting is decided by the watermark alone, not by when the

@@ -6,10 +6,17 @@
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{interleave_record_batch, take_record_batch};
+use arrow::datatypes::SchemaRef;
 use thalweg_kernels::sorted_rows;
 
 use crate::config::BATCH_ROWS;
 use crate::error::Result;
+use crate::operator::keys::KeyColumns;
+use crate::state::{Saved, numbers};
+
+/// Name of the table of held rows in a snapshot, and of the column before theirs.
+const HELD: &str = "held";
+const TIME: &str = "event time";
 
 /// Rows in order of time; those of one time in the order in which they came.
 pub(crate) struct Sorted {
@@ -103,6 +110,29 @@ impl Held {
             self.runs.extend(joined);
         }
         Ok(())
+    }
+
+    /// Puts the rows into a snapshot, by the key groups of `columns`.
+    ///
+    /// # Errors
+    /// If columns cannot be put in order, which would be a defect.
+    pub fn save(&self, columns: &mut KeyColumns, saved: &mut Saved) -> Result<()> {
+        let runs = self.runs.iter().map(|run| run.slice(0, run.rows())).collect();
+        let Some(Sorted { records, times }) = Sorted::merge(runs)? else { return Ok(()) };
+        let mut groups = Vec::new();
+        columns.encode(&records)?.groups(&mut groups)?;
+        let fields = records.schema_ref().fields().iter().cloned();
+        let columns = std::iter::once(numbers(TIME, times.to_vec())).chain(fields.zip(records.columns().to_vec()));
+        saved.add(HELD, groups, columns.collect())
+    }
+
+    /// Adds the rows of a snapshot, which are of `schema`.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if they are not.
+    pub fn restore(&mut self, schema: &SchemaRef, saved: &Saved) -> Result<()> {
+        let Some(rows) = saved.table(HELD) else { return Ok(()) };
+        self.push(rows.records_after(TIME, schema)?, rows.numbers(TIME)?.values())
     }
 
     /// Takes out the rows that are not later than `until`, if there are any.

@@ -19,6 +19,7 @@ pub(crate) use keys::column_index;
 
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::state::Saved;
 
 /// What an operator puts out in one call.
 #[derive(Debug, Default)]
@@ -52,6 +53,24 @@ pub trait Operator: Send {
     /// The end of the earliest window that has rows and waits for event time to reach it; `None` if none does.
     fn waits_for(&self) -> Option<i64> {
         None
+    }
+
+    /// The state, all of it: what a fresh operator of the same step needs to go on as this one does. Nothing may be on its way to a
+    /// device then, so it is taken between two batches.
+    ///
+    /// # Errors
+    /// If a state cannot be saved.
+    fn snapshot(&mut self) -> Result<Saved> {
+        Ok(Saved::default())
+    }
+
+    /// Takes up the state of a snapshot, or of some key groups of it; the operator is fresh.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it is not the state of such a step.
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let _ = saved;
+        Ok(())
     }
 
     /// Bytes of state held now.

@@ -16,6 +16,7 @@ use crate::plan::table::{Kept, Table};
 use crate::quality;
 use crate::runtime::{HeldBack, Outlet, Parts, Pipeline, Running, Target};
 use crate::sink::Sink;
+use crate::state::Snapshot;
 use crate::time::{SharedClock, SystemClock};
 
 /// How long a pull for the next batch works before it looks at the outside again.
@@ -38,6 +39,7 @@ pub struct Query {
     devices: Option<Devices>,
     outputs: Vec<Output>,
     quarantine: Option<Box<dyn Sink>>,
+    snapshot: Option<Snapshot>,
 }
 
 struct Output {
@@ -93,6 +95,12 @@ impl Query {
         self
     }
 
+    /// Begins with the state of `snapshot`, which was taken of a pipeline of the same steps.
+    pub fn restore(mut self, snapshot: Snapshot) -> Query {
+        self.snapshot = Some(snapshot);
+        self
+    }
+
     /// Checks everything and opens the source.
     ///
     /// # Errors
@@ -128,7 +136,10 @@ impl Query {
         });
         let source = compiler.source().open(&self.config, &clock)?;
         let Compiler { prelude, time, graph, devices, .. } = compiler;
-        Pipeline::new(Parts { source, prelude, time, graph, quarantine, config: self.config.clone(), clock, devices })
+        let parts = Parts { source, prelude, time, graph, quarantine, config: self.config.clone(), clock, devices };
+        let mut pipeline = Pipeline::new(parts)?;
+        self.snapshot.iter().try_for_each(|snapshot| pipeline.restore(snapshot))?;
+        Ok(pipeline)
     }
 
     /// Runs on this thread to the end of the input.
@@ -183,7 +194,8 @@ impl Stream {
         Query::new().sink(self, sink).start()
     }
 
-    fn has_late_rows(&self) -> bool {
+    /// Whether rows may come too late for a step of it: whether [`Query::late`] may follow.
+    pub fn has_late_rows(&self) -> bool {
         match &*self.node {
             crate::plan::Node::Step { input, step } => step.has_late_rows() || input.has_late_rows(),
             _ => false,

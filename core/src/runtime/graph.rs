@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::metrics::Counters;
 use crate::operator::{Operator, Output};
 use crate::runtime::outlet::Outlet;
+use crate::state::{Saved, Snapshot};
 
 /// Where a batch goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +127,32 @@ impl Graph {
                 self.deliver(index, out, counters)
             }
         }
+    }
+
+    /// The names of the steps.
+    pub fn steps(&self) -> impl Iterator<Item = &str> {
+        self.nodes.iter().map(|node| node.label.as_str())
+    }
+
+    /// Puts the state of all operators into a snapshot.
+    ///
+    /// # Errors
+    /// If one of them cannot be saved.
+    pub fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
+        for node in &mut self.nodes {
+            let saved = node.operator.snapshot().map_err(|error| error.context(&node.label))?;
+            snapshot.push(&node.label, saved);
+        }
+        Ok(())
+    }
+
+    /// Gives each operator the state of its step.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if one of them does not know it.
+    pub fn restore<'a>(&mut self, saved: impl Iterator<Item = &'a Saved>) -> Result<()> {
+        let mut nodes = self.nodes.iter_mut().zip(saved);
+        nodes.try_for_each(|(node, saved)| node.operator.restore(saved).map_err(|error| error.context(&node.label)))
     }
 
     /// Whether any operator's late rows have an outlet.

@@ -19,6 +19,7 @@ use crate::operator::devices::Devices;
 use crate::operator::{Operator, Output};
 use crate::quality::{self, Rejected};
 use crate::source::{Delivery, Source};
+use crate::state::Snapshot;
 use crate::time::SharedClock;
 use crate::watermark::END;
 use feed::Feed;
@@ -28,6 +29,9 @@ pub use held_back::{HeldBack, SlowPartition};
 pub(crate) use outlet::Outlet;
 pub use running::Running;
 pub(crate) use time_stage::{Origin, TimeStage};
+
+/// What the stage of event time is called in snapshots.
+const EVENT_TIME: &str = "event time";
 
 /// The longest that one look at the source waits, so that a stop is seen soon.
 const MAX_WAIT: Duration = Duration::from_millis(20);
@@ -93,6 +97,38 @@ impl Pipeline {
     /// The counters of this pipeline, which may be read from any thread.
     pub fn counters(&self) -> SharedCounters {
         Arc::clone(&self.counters)
+    }
+
+    /// The state of all steps as it is now, between two batches: what [`Query::restore`](crate::Query::restore) takes up. It says nothing of
+    /// how far the source was read, and what sinks were given before is theirs.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if a step cannot be saved: a [`Process`](crate::Process) without `save`.
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        for (label, operator) in &mut self.prelude {
+            snapshot.push(&*label, operator.snapshot().map_err(|error| error.context(&*label))?);
+        }
+        if let Some(stage) = &self.time {
+            snapshot.push(EVENT_TIME, stage.snapshot(self.clock.monotonic())?);
+        }
+        self.graph.save(&mut snapshot)?;
+        Ok(snapshot)
+    }
+
+    /// Takes up a snapshot; nothing was read yet.
+    pub(crate) fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
+        let prelude = self.prelude.iter().map(|(label, _)| label.clone());
+        let time = self.time.iter().map(|_| EVENT_TIME.to_owned());
+        let steps: Vec<String> = prelude.chain(time).chain(self.graph.steps().map(str::to_owned)).collect();
+        let mut saved = snapshot.of(&steps)?;
+        for ((label, operator), saved) in self.prelude.iter_mut().zip(saved.by_ref()) {
+            operator.restore(saved).map_err(|error| error.context(&*label))?;
+        }
+        if let Some(stage) = &mut self.time {
+            saved.next().map_or(Ok(()), |saved| stage.restore(saved, self.clock.monotonic()))?;
+        }
+        self.graph.restore(saved)
     }
 
     /// A flag that, once true, makes the pipeline finish: it takes no more input, fires what is open and commits.

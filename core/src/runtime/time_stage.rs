@@ -11,8 +11,17 @@ use crate::operator::event_time::{self, Punctuation, TimeColumn};
 use crate::quality::Rejected;
 use crate::runtime::held_back::{Cause, HeldBack, SlowPartition};
 use crate::source::Delivery;
+use crate::state::{Saved, numbers};
 use crate::time::{Clock, Unit};
 use crate::watermark::{Holder, NONE, Watermarks};
+
+/// Names of the marks and of the table in a snapshot.
+const OVERALL: &str = "overall watermark";
+const ENDED: &str = "watermark of ended partitions";
+const PARTITIONS: &str = "partitions";
+const PARTITION: &str = "partition";
+const GREATEST: &str = "greatest event time";
+const QUIET: &str = "quiet nanoseconds";
 
 /// How a stream gets its event time.
 pub(crate) struct TimeStage {
@@ -96,6 +105,40 @@ impl TimeStage {
     /// The partitions that the source shall read no further for now, if they are others than before.
     pub fn align(&mut self, now: u64) -> Option<BTreeSet<PartitionId>> {
         self.watermarks.align(now).map(|paused| paused.into_iter().map(PartitionId).collect())
+    }
+
+    /// How far event time has come, for a snapshot.
+    pub fn snapshot(&self, now: u64) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark(OVERALL, self.watermarks.overall());
+        saved.mark(ENDED, self.watermarks.ended());
+        let (mut partitions, mut greatest, mut quiet) = (Vec::new(), Vec::new(), Vec::new());
+        for (partition, time, nanos) in self.watermarks.partitions(now) {
+            partitions.push(i64::from(partition));
+            greatest.push(time);
+            quiet.push(nanos as i64);
+        }
+        let columns = vec![numbers(PARTITION, partitions), numbers(GREATEST, greatest), numbers(QUIET, quiet)];
+        saved.add(PARTITIONS, vec![0; columns[0].1.len()], columns)?;
+        Ok(saved)
+    }
+
+    /// Takes up what was saved.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it is no such stage's.
+    pub fn restore(&mut self, saved: &Saved, now: u64) -> Result<()> {
+        self.watermarks.restore(saved.marked(OVERALL)?, saved.marked(ENDED)?);
+        if let Origin::Arrival(arrival) = &mut self.origin {
+            arrival.resume(self.watermarks.overall());
+        }
+        let Some(rows) = saved.table(PARTITIONS) else { return Ok(()) };
+        let (partitions, greatest, quiet) = (rows.numbers(PARTITION)?, rows.numbers(GREATEST)?, rows.numbers(QUIET)?);
+        for row in 0..rows.len() {
+            let (partition, quiet) = (partitions.value(row) as u32, quiet.value(row) as u64);
+            self.watermarks.restore_partition(partition, greatest.value(row), quiet, now);
+        }
+        Ok(())
     }
 
     /// Why the window that ends at `window_end` has not fired.

@@ -186,6 +186,27 @@ impl Sessions {
         slot
     }
 
+    /// Takes up a session that was open elsewhere; there is room for its key.
+    pub fn restore(&mut self, key: u32, first: i64, last: i64) -> u32 {
+        let slot = self.begin(key, first);
+        self.sessions[slot as usize].last = last;
+        slot
+    }
+
+    /// The sessions that are open, those of a key together: restored in this order, rows that join several of them merge them alike.
+    pub fn open(&self) -> Vec<u32> {
+        let mut open = Vec::new();
+        for &head in &self.heads {
+            let (start, mut at) = (open.len(), head);
+            while at != NOBODY {
+                open.push(at);
+                at = self.sessions[at as usize].next;
+            }
+            open[start..].reverse();
+        }
+        open
+    }
+
     /// Merges that whoever keeps the sessions' state has to follow, in this order; the slots of those merged away are free then.
     pub fn take_merges(&mut self) -> Vec<(u32, u32)> {
         self.free.extend(self.merges.iter().map(|(_, from)| *from));

@@ -4,7 +4,7 @@ use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::cell::resize_table;
 use crate::rolling::ring::{Arena, Ring};
-use crate::rolling::{Extent, Frame, RollingRows};
+use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
 use crate::{scalar, simd};
 
 /// Windows of every slot.
@@ -129,6 +129,46 @@ impl RollingSums {
     pub fn state_bytes(&self) -> usize {
         let rows = self.rows.capacity() * size_of::<Held>() + self.times.capacity() * size_of::<i64>();
         self.heads.capacity() * size_of::<SumHead>() + rows + self.arena.bytes()
+    }
+
+    /// Appends the window of a slot to a snapshot; [`Self::load_slot`] gives it back.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn save_slot(&self, slot: u32, words: &mut Vec<u64>) {
+        let ring = self.heads[slot as usize].ring;
+        words.push(u64::from(ring.rows));
+        for at in (0..ring.rows).map(|row| ring.at(row)) {
+            words.extend([self.rows[at].value as u64, u64::from(self.rows[at].count)]);
+            words.extend(self.times.get(at).map(|&time| time as u64));
+        }
+    }
+
+    /// Gives an empty slot the window that was saved in `words`, which must be read to the last word.
+    ///
+    /// # Errors
+    /// [`Malformed`] if they are not of such a window.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn load_slot(&mut self, slot: u32, words: &[u64]) -> Result<(), Malformed> {
+        let (mut words, has_times) = (Words(words), matches!(self.extent, Extent::Range(_)));
+        let rows = words.rows(self.extent)?;
+        let head = &mut self.heads[slot as usize];
+        if rows > 0 {
+            self.arena.resize(&mut head.ring, rows, &mut self.rows, has_times.then_some(&mut self.times));
+        }
+        head.ring.rows = rows;
+        for at in (0..rows).map(|row| head.ring.at(row)) {
+            let row = Held::of(words.next()? as i64, words.next()? != 0);
+            self.rows[at] = row;
+            head.total.sum += i128::from(row.value);
+            head.total.count += row.count;
+            if has_times {
+                self.times[at] = words.next()? as i64;
+            }
+        }
+        words.end()
     }
 
     /// Takes a row in and answers what its window holds.

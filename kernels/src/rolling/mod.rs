@@ -127,14 +127,6 @@ impl Extent {
             Self::Range(_) => Arena::for_ranges(),
         }
     }
-
-    /// Two words for a snapshot.
-    fn to_words(self) -> [u64; 2] {
-        match self {
-            Self::Rows(rows) => [0, u64::from(rows)],
-            Self::Range(length) => [1, length as u64],
-        }
-    }
 }
 
 impl<T> RollingRows<'_, T> {
@@ -170,29 +162,6 @@ impl Words<'_> {
         let (word, rest) = self.0.split_first().ok_or(Malformed { what: "cut short" })?;
         self.0 = rest;
         Ok(*word)
-    }
-
-    /// Checks the version and reads the extent, the frame and the number of slots.
-    fn header(&mut self, version: u64) -> Result<(Extent, Frame, usize), Malformed> {
-        if self.next()? != version {
-            return Err(Malformed { what: "of another kind or version" });
-        }
-        let extent = match (self.next()?, self.next()?) {
-            (0, rows @ 1..=0x8000_0000) => Extent::Rows(rows as u32),
-            (1, length) if length as i64 >= 0 => Extent::Range(length as i64),
-            _ => return Err(Malformed { what: "of no known extent" }),
-        };
-        let frame = match self.next()? {
-            0 => Frame::Including,
-            1 => Frame::Preceding,
-            _ => return Err(Malformed { what: "of no known frame" }),
-        };
-        let slots = self.next()?;
-        // A slot takes at least one word, so that a wild number cannot ask for more memory than the words themselves took.
-        if slots > self.0.len() as u64 {
-            return Err(Malformed { what: "cut short" });
-        }
-        Ok((extent, frame, slots as usize))
     }
 
     /// Checks that all were read.

@@ -8,9 +8,6 @@ use crate::rolling::sums::{Head, LEAST_AGE, Odds, is_null, stored};
 use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
 use crate::{scalar, simd};
 
-/// First word of a snapshot: kind and version.
-const VERSION: u64 = u64::from_le_bytes(*b"rollmom1");
-
 /// Windows of every slot, with what is known of the values in them.
 ///
 /// A slot's sums are of distances from a pivot near its mean, and of their squares, both with their rounding errors
@@ -97,43 +94,40 @@ impl RollingMoments {
         slots + (self.values.capacity() + self.times.capacity()) * 8 + self.arena.bytes()
     }
 
-    /// Appends the state to a snapshot; [`Self::from_words`] gives it back such that all later answers are the same bits.
-    pub fn to_words(&self, words: &mut Vec<u64>) {
-        let [kind, length] = self.extent.to_words();
-        words.extend([VERSION, kind, length, self.frame as u64, self.heads.len() as u64]);
-        for head in &self.heads {
-            let rows = head.ring.rows;
-            words.push(u64::from(rows));
-            if rows == 0 {
-                continue;
-            }
-            let floats = [head.pivot, head.sums[0], head.sums[1], head.errors[0], head.errors[1]];
-            words.extend(floats.map(f64::to_bits));
-            words.push(u64::from(head.age) | u64::from(head.peak) << 32);
-            words.extend((0..rows).map(|row| self.values[head.ring.at(row)].to_bits()));
-            if let Extent::Range(_) = self.extent {
-                words.extend((0..rows).map(|row| self.times[head.ring.at(row)] as u64));
-            }
+    /// Appends the window of a slot to a snapshot; [`Self::load_slot`] gives it back such that all later answers are the same bits.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn save_slot(&self, slot: u32, words: &mut Vec<u64>) {
+        let head = &self.heads[slot as usize];
+        let rows = head.ring.rows;
+        words.push(u64::from(rows));
+        if rows == 0 {
+            return;
+        }
+        let floats = [head.pivot, head.sums[0], head.sums[1], head.errors[0], head.errors[1]];
+        words.extend(floats.map(f64::to_bits));
+        words.push(u64::from(head.age) | u64::from(head.peak) << 32);
+        words.extend((0..rows).map(|row| self.values[head.ring.at(row)].to_bits()));
+        if let Extent::Range(_) = self.extent {
+            words.extend((0..rows).map(|row| self.times[head.ring.at(row)] as u64));
         }
     }
 
-    /// The state of a snapshot, which `words` must be to the last word.
+    /// Gives an empty slot the window that was saved in `words`, which must be read to the last word.
     ///
     /// # Errors
-    /// [`Malformed`] if they are not.
-    pub fn from_words(words: &[u64]) -> Result<Self, Malformed> {
+    /// [`Malformed`] if they are not of such a window.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn load_slot(&mut self, slot: u32, words: &[u64]) -> Result<(), Malformed> {
         let mut words = Words(words);
-        let (extent, frame, slots) = words.header(VERSION)?;
-        let mut windows = Self::new(extent, frame);
-        windows.reserve_slots(slots);
-        for slot in 0..slots {
-            let rows = words.rows(extent)?;
-            if rows > 0 {
-                windows.restore(slot, rows, &mut words)?;
-            }
+        match words.rows(self.extent)? {
+            0 => {}
+            rows => self.restore(slot as usize, rows, &mut words)?,
         }
-        words.end()?;
-        Ok(windows)
+        words.end()
     }
 
     fn restore(&mut self, slot: usize, rows: u32, words: &mut Words<'_>) -> Result<(), Malformed> {

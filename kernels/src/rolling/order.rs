@@ -14,9 +14,6 @@ use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
 use crate::value::{Lane, Value};
 use crate::{scalar, simd};
 
-/// First word of a snapshot: kind and version.
-const VERSION: u64 = u64::from_le_bytes(*b"rollord1");
-
 /// Order keys of the smallest and the largest value of some rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Order {
@@ -159,42 +156,39 @@ impl RollingOrder {
         self.heads.capacity() * size_of::<OrderHead>() + rows + self.arena.bytes()
     }
 
-    /// Appends the state to a snapshot; [`Self::from_words`] gives it back.
-    pub fn to_words(&self, words: &mut Vec<u64>) {
-        let [kind, length] = self.extent.to_words();
-        words.extend([VERSION, kind, length, self.frame as u64, self.heads.len() as u64]);
-        for head in &self.heads {
-            let rows = head.ring.rows;
-            words.push(u64::from(rows));
-            if rows == 0 {
-                continue;
-            }
-            words.extend([u64::from(head.front), head.back.min as u64, head.back.max as u64]);
-            for row in 0..rows {
-                let at = head.ring.at(row);
-                words.extend([self.orders[at].min as u64, self.orders[at].max as u64]);
-                words.extend(self.times.get(at).map(|&time| time as u64));
-            }
+    /// Appends the window of a slot to a snapshot; [`Self::load_slot`] gives it back.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn save_slot(&self, slot: u32, words: &mut Vec<u64>) {
+        let head = &self.heads[slot as usize];
+        let rows = head.ring.rows;
+        words.push(u64::from(rows));
+        if rows == 0 {
+            return;
+        }
+        words.extend([u64::from(head.front), head.back.min as u64, head.back.max as u64]);
+        for row in 0..rows {
+            let at = head.ring.at(row);
+            words.extend([self.orders[at].min as u64, self.orders[at].max as u64]);
+            words.extend(self.times.get(at).map(|&time| time as u64));
         }
     }
 
-    /// The state of a snapshot, which `words` must be to the last word.
+    /// Gives an empty slot the window that was saved in `words`, which must be read to the last word.
     ///
     /// # Errors
-    /// [`Malformed`] if they are not.
-    pub fn from_words(words: &[u64]) -> Result<Self, Malformed> {
+    /// [`Malformed`] if they are not of such a window.
+    ///
+    /// # Panics
+    /// If there is no such slot.
+    pub fn load_slot(&mut self, slot: u32, words: &[u64]) -> Result<(), Malformed> {
         let mut words = Words(words);
-        let (extent, frame, slots) = words.header(VERSION)?;
-        let mut windows = Self::new(extent, frame);
-        windows.reserve_slots(slots);
-        for slot in 0..slots {
-            let rows = words.rows(extent)?;
-            if rows > 0 {
-                windows.restore(slot, rows, &mut words)?;
-            }
+        match words.rows(self.extent)? {
+            0 => {}
+            rows => self.restore(slot as usize, rows, &mut words)?,
         }
-        words.end()?;
-        Ok(windows)
+        words.end()
     }
 
     fn restore(&mut self, slot: usize, rows: u32, words: &mut Words<'_>) -> Result<(), Malformed> {

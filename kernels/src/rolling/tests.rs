@@ -26,6 +26,21 @@ struct Answers {
     magnitudes: Vec<f64>,
 }
 
+/// Windows that were saved and loaded, slot by slot, into `$empty`.
+macro_rules! saved_and_loaded {
+    ($windows:expr, $empty:expr) => {{
+        let mut loaded = $empty;
+        loaded.reserve_slots($windows.slots());
+        let mut words = Vec::new();
+        for slot in 0..$windows.slots() as u32 {
+            words.clear();
+            $windows.save_slot(slot, &mut words);
+            loaded.load_slot(slot, &words).unwrap();
+        }
+        loaded
+    }};
+}
+
 impl Answers {
     fn room(rows: usize) -> Self {
         let floats = || vec![7.0; rows];
@@ -172,12 +187,8 @@ fn run(
         };
         backend.rolling_order(&mut order, &rows, columns);
         if (start / batch).is_multiple_of(2) {
-            let mut words = Vec::new();
-            moments.to_words(&mut words);
-            moments = RollingMoments::from_words(&words).unwrap();
-            words.clear();
-            order.to_words(&mut words);
-            order = RollingOrder::from_words(&words).unwrap();
+            moments = saved_and_loaded!(moments, RollingMoments::new(extent, frame));
+            order = saved_and_loaded!(order, RollingOrder::new(extent, frame));
         }
     }
     answers
@@ -334,43 +345,51 @@ fn a_forgotten_slot_starts_anew_and_its_memory_serves_others() {
 
 #[test]
 fn words_that_are_no_snapshot_are_refused() {
+    let try_words = |extent: Extent, words: &[u64]| {
+        let (mut moments, mut order) = (RollingMoments::new(extent, Frame::Preceding), RollingOrder::new(extent, Frame::Preceding));
+        let mut sums = RollingSums::new(extent, Frame::Preceding);
+        moments.reserve_slots(1);
+        order.reserve_slots(1);
+        sums.reserve_slots(1);
+        let taken = [moments.load_slot(0, words), order.load_slot(0, words), sums.load_slot(0, words)];
+        // Whatever is taken must be safe to go on with.
+        let times: Vec<i64> = (0..60).collect();
+        let rows = RollingRows { slots: &[0].repeat(60), values: &[1.5, f64::NAN, 2.5].repeat(20), validity: None, times: &times };
+        if taken[0].is_ok() {
+            Backend::active().rolling_moments(&mut moments, &rows, MomentColumns::default());
+        }
+        taken
+    };
     for extent in [Extent::Rows(20), Extent::Range(20)] {
         let (mut moments, mut order) = (RollingMoments::new(extent, Frame::Preceding), RollingOrder::new(extent, Frame::Preceding));
+        let mut sums = RollingSums::new(extent, Frame::Preceding);
         moments.reserve_slots(3);
         order.reserve_slots(3);
-        let times: Vec<i64> = (0..60).collect();
-        let rows = RollingRows { slots: &[0, 2].repeat(30), values: &[1.5, f64::NAN, 2.5].repeat(20), validity: None, times: &times };
+        sums.reserve_slots(3);
+        let (times, slots): (Vec<i64>, _) = ((0..60).collect(), [0, 2].repeat(30));
+        let rows = RollingRows { slots: &slots, values: &[1.5, f64::NAN, 2.5].repeat(20), validity: None, times: &times };
         Backend::active().rolling_moments(&mut moments, &rows, MomentColumns::default());
         Backend::active().rolling_order(&mut order, &rows, OrderColumns::default());
-        let (mut words, mut other) = (Vec::new(), Vec::new());
-        moments.to_words(&mut words);
-        order.to_words(&mut other);
-        let (mut again, mut other_again) = (Vec::new(), Vec::new());
-        RollingMoments::from_words(&words).unwrap().to_words(&mut again);
-        RollingOrder::from_words(&other).unwrap().to_words(&mut other_again);
-        assert_eq!((&words, &other), (&again, &other_again));
-        assert!(RollingMoments::from_words(&other).is_err() && RollingOrder::from_words(&words).is_err());
-        for cut in 0..words.len() {
-            assert!(RollingMoments::from_words(&words[..cut]).is_err());
-        }
-        for cut in 0..other.len() {
-            assert!(RollingOrder::from_words(&other[..cut]).is_err());
-        }
-        for place in 0..words.len() {
-            for word in [0, 1, 21, u64::MAX, 1 << 31, 1 << 40] {
-                let mut wild = words.clone();
-                wild[place] = word;
-                // Whatever is taken must be safe to go on with.
-                if let Ok(mut windows) = RollingMoments::from_words(&wild)
-                    && windows.slots() == 3
-                    && windows.extent == extent
-                {
-                    Backend::active().rolling_moments(&mut windows, &rows, MomentColumns::default());
+        let integers = RollingRows { slots: &slots, values: &[1, -2, 3].repeat(20), validity: None, times: &times };
+        Backend::active().rolling_sums(&mut sums, &integers, SumColumns::default());
+        let mut saved = [Vec::new(), Vec::new(), Vec::new()];
+        moments.save_slot(2, &mut saved[0]);
+        order.save_slot(2, &mut saved[1]);
+        sums.save_slot(2, &mut saved[2]);
+        for (kind, words) in saved.iter_mut().enumerate() {
+            assert!(try_words(extent, words)[kind].is_ok());
+            (0..words.len()).for_each(|cut| assert!(try_words(extent, &words[..cut])[kind].is_err()));
+            for place in 0..words.len() {
+                for word in [0, 1, 21, u64::MAX, 1 << 31, 1 << 40] {
+                    let before = std::mem::replace(&mut words[place], word);
+                    let _ = try_words(extent, words);
+                    words[place] = before;
                 }
             }
+            words.push(0);
+            let why = try_words(extent, words).into_iter().nth(kind).unwrap().unwrap_err().to_string();
+            assert!(why.contains("longer"), "{why}");
         }
-        words.push(0);
-        assert!(RollingMoments::from_words(&words).unwrap_err().to_string().contains("longer"));
     }
 }
 
@@ -418,6 +437,9 @@ fn check_integers(backend: Backend, case: &Case) {
                 let (least, greatest) = (window.iter().min(), window.iter().max());
                 let expected = (*least.unwrap_or(&0), *greatest.unwrap_or(&0), least.is_some());
                 assert_eq!((mins[row], maxs[row], any[row]), expected, "{backend}, {extent:?}, {frame:?}");
+            }
+            if batch.is_multiple_of(3) {
+                windows = saved_and_loaded!(windows, RollingSums::new(extent, frame));
             }
         }
     }

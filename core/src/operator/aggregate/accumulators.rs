@@ -2,9 +2,10 @@
 //! other states.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, ArrowPrimitiveType, PrimitiveArray};
+use arrow::array::{ArrayRef, ArrowPrimitiveType, LargeBinaryArray, LargeBinaryBuilder, PrimitiveArray};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
 use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, resize_table};
 
@@ -13,6 +14,7 @@ use super::table::Table;
 use super::{Aggregates, Lane, Placed, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
+use crate::state::{Reader, Writer};
 use crate::time::Unit;
 
 /// See the [module documentation](self). Groups beyond those that rows have reached are empty.
@@ -142,6 +144,66 @@ impl Accumulators {
         if !from.counts.is_empty() {
             self.counts.extend(slots.iter().map(|&slot| from.counts.get(slot as usize).copied().unwrap_or(0)));
         }
+    }
+
+    /// Adds each group of `from` to group `slots[s]` here, of which there are `groups`; several may go to one.
+    pub fn add_at(&mut self, from: &Accumulators, slots: &[u32], groups: usize) {
+        self.reserve(groups);
+        let mut rounds: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
+        let mut seen: HashMap<u32, usize> = HashMap::with_capacity(slots.len());
+        for (group, &slot) in (0u32..).zip(slots) {
+            let round = seen.entry(slot).and_modify(|round| *round += 1).or_insert(0);
+            if *round == rounds.len() {
+                rounds.push((Vec::new(), Vec::new()));
+            }
+            let (from, into) = &mut rounds[*round];
+            from.push(group);
+            into.push(slot);
+        }
+        let (mut chosen, mut placed) = (self.empty(), self.empty());
+        for (from_slots, into) in rounds {
+            chosen.gather(from, &from_slots);
+            placed.place(&chosen, &into, groups);
+            self.combine(&placed);
+        }
+    }
+
+    /// The groups of `slots` as bytes, for a snapshot.
+    pub fn save(&self, slots: &Slots<'_>) -> LargeBinaryArray {
+        let (mut states, mut out) = (LargeBinaryBuilder::new(), Writer::default());
+        slots.map(|slot| {
+            for column in &self.columns {
+                out.words(&column.cells.get(slot as usize).unwrap_or(&Cell::EMPTY).to_words());
+            }
+            self.tables.iter().for_each(|table| table.save(slot, &mut out));
+            out.word(self.counts.get(slot as usize).copied().unwrap_or(0));
+            states.append_value(out.take());
+        });
+        states.finish()
+    }
+
+    /// Becomes the groups that were saved as `states[rows]`, in that order. It has none.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if the bytes are not those of such groups.
+    pub fn load(&mut self, states: &LargeBinaryArray, rows: &[u32]) -> Result<()> {
+        self.reserve(rows.len());
+        let mut counts = Vec::with_capacity(rows.len());
+        for (slot, &row) in rows.iter().enumerate() {
+            let mut from = Reader::new(states.value(row as usize));
+            for column in &mut self.columns {
+                column.cells[slot] = Cell::from_words(from.words()?);
+            }
+            for table in &mut self.tables {
+                table.load(slot as u32, &mut from)?;
+            }
+            counts.push(from.word()?);
+            from.end()?;
+        }
+        if self.columns.is_empty() || counts.iter().any(|&count| count > 0) {
+            self.counts = counts;
+        }
+        Ok(())
     }
 
     /// Becomes a copy of `from`, in the memory that is here.

@@ -8,6 +8,7 @@ use arrow::datatypes::DataType;
 use super::{Function, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
+use crate::state::{Reader, Writer};
 
 /// A function and the type of its result.
 pub(crate) type Wanted<'a> = (&'a Function, &'a DataType);
@@ -55,6 +56,15 @@ pub(crate) trait Table: Any + Send {
 
     /// Bytes held.
     fn bytes(&self) -> usize;
+
+    /// Writes a group, which may be beyond those that room was made for.
+    fn save(&self, slot: u32, out: &mut Writer);
+
+    /// Fills an empty group, for which there is room, with one that was saved.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if the bytes are not those of a group.
+    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()>;
 }
 
 /// A table as the kind that it is known to be.
@@ -93,6 +103,15 @@ pub(crate) trait CellKind: Clone + Send + 'static {
         let _ = cell;
         0
     }
+
+    /// Writes a cell.
+    fn save(&self, cell: &Self::Cell, out: &mut Writer);
+
+    /// A cell that was written.
+    ///
+    /// # Errors
+    /// As [`Table::load`].
+    fn load(&self, from: &mut Reader<'_>) -> Result<Self::Cell>;
 }
 
 /// A table of one cell per group.
@@ -190,5 +209,19 @@ impl<K: CellKind> Table for Cells<K> {
 
     fn bytes(&self) -> usize {
         self.cells.capacity() * size_of::<K::Cell>() + self.elsewhere
+    }
+
+    fn save(&self, slot: u32, out: &mut Writer) {
+        match self.cells.get(slot as usize) {
+            Some(cell) => self.kind.save(cell, out),
+            None => self.kind.save(&self.kind.empty(), out),
+        }
+    }
+
+    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
+        let cell = self.kind.load(from)?;
+        self.elsewhere += self.kind.bytes(&cell);
+        self.cells[slot as usize] = cell;
+        Ok(())
     }
 }

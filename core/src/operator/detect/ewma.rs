@@ -7,6 +7,7 @@ use thalweg_kernels::{self as kernels, Bits, EwmaCell};
 
 use crate::error::{Error, Result};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
+use crate::state::{Reader, Writer};
 
 /// Rows of a key that are learnt from but not scored unless another number is given.
 pub const DEFAULT_WARMUP: u64 = 10;
@@ -62,5 +63,18 @@ impl Detector for State {
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<EwmaCell>()
+    }
+
+    fn save(&self, slot: u32, out: &mut Writer) {
+        let EwmaCell { mean, variance, count } = self.cells.get(slot as usize).copied().unwrap_or_default();
+        out.float(mean);
+        out.float(variance);
+        out.word(count);
+    }
+
+    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
+        self.cells.resize(self.cells.len().max(slot as usize + 1), EwmaCell::default());
+        self.cells[slot as usize] = EwmaCell { mean: from.float()?, variance: from.float()?, count: from.word()? };
+        Ok(())
     }
 }

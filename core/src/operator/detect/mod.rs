@@ -7,7 +7,7 @@ mod ewma;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, LargeBinaryBuilder, RecordBatch};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
@@ -16,8 +16,9 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::devices::cpu_only;
-use crate::operator::keys::{KeyColumns, Keys, column_index};
+use crate::operator::keys::{KeyColumns, Keys, Slots, column_index};
 use crate::operator::{Operator, Output};
+use crate::state::{Reader, Saved, Writer, bytes};
 pub use ewma::{Ewma, ewma};
 
 /// The rows of a batch as a detector sees them.
@@ -39,6 +40,15 @@ pub trait Detector: Send {
 
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
+
+    /// Writes what is known of the key in `slot`, which may not have been scored yet.
+    fn save(&self, slot: u32, out: &mut Writer);
+
+    /// Takes up what was written of the key in `slot`: its rows score as they would have where it was saved.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it is not what this detector writes.
+    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()>;
 }
 
 /// A detector's parameters: makes one detector per observed column. Displayed as one would call for it: `ewma(alpha=0.05)`.
@@ -59,6 +69,10 @@ pub struct Detection {
     by: Vec<String>,
     threshold: f64,
 }
+
+/// Name of the table of keys in a snapshot, and of its column of what detectors know of them.
+const KEYS: &str = "keys";
+const STATE: &str = "state";
 
 /// The score from which a row is an anomaly unless another is given: in units of standard deviations.
 pub const DEFAULT_THRESHOLD: f64 = 4.0;
@@ -167,6 +181,30 @@ impl Operator for Detect {
         columns.push(Arc::new(BooleanArray::new(anomalies, None)));
         let records = RecordBatch::try_new(self.schema(), columns)?;
         out.batches.push(batch.with_records(records));
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let (mut saved, mut out, mut states) = (Saved::default(), Writer::default(), LargeBinaryBuilder::new());
+        let slots = Slots::Range(0..self.keys.slots());
+        slots.map(|slot| {
+            self.watched.iter().for_each(|(_, detector)| detector.save(slot, &mut out));
+            states.append_value(out.take());
+        });
+        let (groups, keys) = self.columns.save(&self.keys, &slots)?;
+        let states = bytes(STATE, Arc::new(states.finish()));
+        saved.add(KEYS, groups, std::iter::once(states).chain(keys).collect())?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        let Some(rows) = saved.table(KEYS) else { return Ok(()) };
+        self.keys.assign(&self.columns.load(&rows, STATE)?, &mut self.slots)?;
+        for (&slot, state) in self.slots.iter().zip(rows.bytes(STATE)?) {
+            let mut from = Reader::new(state.unwrap_or_default());
+            self.watched.iter_mut().try_for_each(|(_, detector)| detector.load(slot, &mut from))?;
+            from.end()?;
+        }
         Ok(())
     }
 

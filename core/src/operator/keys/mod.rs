@@ -20,7 +20,7 @@ use arrow::row::{RowConverter, SortField};
 
 use crate::error::{Error, Result};
 use crate::operator::split::split;
-use crate::state::key_groups;
+use crate::state::{Rows, key_groups};
 pub(crate) use dictionary::Keys;
 use dictionary::Table;
 
@@ -166,8 +166,12 @@ impl KeyColumns {
     /// # Errors
     /// If Arrow cannot cast a column or convert it to rows, which would be a defect.
     pub fn encode(&mut self, records: &RecordBatch) -> Result<KeyColumn> {
-        let rows = records.num_rows();
-        let mut columns = self.columns.iter().map(|&index| Arc::clone(records.column(index)));
+        let columns = self.columns.iter().map(|&index| Arc::clone(records.column(index))).collect();
+        self.encode_columns(columns, records.num_rows())
+    }
+
+    fn encode_columns(&mut self, columns: Vec<ArrayRef>, rows: usize) -> Result<KeyColumn> {
+        let mut columns = columns.into_iter();
         let column = match &mut self.form {
             Form::Single => None,
             Form::Int => columns.next(),
@@ -177,6 +181,35 @@ impl KeyColumns {
             }
         };
         Ok(KeyColumn { column, rows })
+    }
+
+    /// The keys that `keys` holds in `slots`, as those of rows.
+    ///
+    /// # Errors
+    /// As [`KeyColumns::encode`].
+    pub fn of(&mut self, keys: &Keys, slots: &Slots<'_>) -> Result<KeyColumn> {
+        let columns = self.decode(keys, slots)?;
+        self.encode_columns(columns, slots.len())
+    }
+
+    /// The keys that `keys` holds in `slots`, for a snapshot: the group of each, and its columns.
+    ///
+    /// # Errors
+    /// As [`KeyColumns::encode`].
+    pub fn save(&mut self, keys: &Keys, slots: &Slots<'_>) -> Result<(Vec<u8>, Vec<(FieldRef, ArrayRef)>)> {
+        let columns = self.decode(keys, slots)?;
+        let mut groups = Vec::new();
+        self.encode_columns(columns.clone(), slots.len())?.groups(&mut groups)?;
+        Ok((groups, self.fields.iter().cloned().zip(columns).collect()))
+    }
+
+    /// The keys of rows of a snapshot, whose columns follow the column `after`.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if the columns are others.
+    pub fn load(&mut self, rows: &Rows<'_>, after: &str) -> Result<KeyColumn> {
+        let columns = rows.columns_after(after, &self.fields)?;
+        self.encode_columns(columns.to_vec(), rows.len())
     }
 
     /// The key columns of the keys that `keys` holds in `slots`, one row each.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{LargeBinaryBuilder, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
 
@@ -15,14 +15,24 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::event_time::on_time;
 use crate::operator::held::{Held, Sorted};
-use crate::operator::keys::{KeyColumns, Keys};
+use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
+use crate::state::{Reader, Saved, Writer, bytes, numbers};
 use crate::time::Unit;
 use crate::watermark::{END, NONE};
+
+/// Name of the table of keys in a snapshot, and of its columns: number in the order in which keys came, event time of the latest row, and
+/// timers and state.
+const KEYS: &str = "keys";
+const CREATED: &str = "created";
+const LATEST: &str = "latest";
+const STATE: &str = "state";
 
 /// Runs a [`Process`].
 pub(super) struct Keyed<P: Process> {
     process: Arc<P>,
+    /// The columns that come in.
+    input: SchemaRef,
     columns: KeyColumns,
     keys: Keys,
     states: States<P::State>,
@@ -61,6 +71,7 @@ impl<P: Process> Keyed<P> {
             emitted: Emitted::new(process.schema(input)?, process.event_time(), unit, config.batch_rows)?,
             held: process.in_order().then(Held::default),
             process,
+            input: Arc::clone(input),
             keys: columns.dictionary(),
             columns,
             states: States::new(ttl),
@@ -236,6 +247,49 @@ impl<P: Process> Operator for Keyed<P> {
     fn waits_for(&self) -> Option<i64> {
         let held = self.held.as_ref().and_then(Held::earliest).map(|time| time.saturating_add(1));
         held.into_iter().chain(self.states.earliest_timer()).min()
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        if let Some(held) = &self.held {
+            held.save(&mut self.columns, &mut saved)?;
+        }
+        let (mut slots, mut created, mut latest, mut states) = (Vec::new(), Vec::new(), Vec::new(), LargeBinaryBuilder::new());
+        for (slot, number, time, state, timers) in self.states.all() {
+            let mut out = Writer::default();
+            out.word(timers.len() as u64);
+            timers.iter().for_each(|&time| out.word(time as u64));
+            self.process.save(state, &mut out)?;
+            states.append_value(out.take());
+            slots.push(slot);
+            created.push(number as i64);
+            latest.push(time);
+        }
+        let (groups, keys) = self.columns.save(&self.keys, &Slots::List(&slots))?;
+        let columns = [numbers(CREATED, created), numbers(LATEST, latest), bytes(STATE, Arc::new(states.finish()))];
+        saved.add(KEYS, groups, columns.into_iter().chain(keys).collect())?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        if let Some(held) = &mut self.held {
+            held.restore(&self.input, saved)?;
+        }
+        let Some(rows) = saved.table(KEYS) else { return Ok(()) };
+        self.keys.assign(&self.columns.load(&rows, STATE)?, &mut self.slots)?;
+        let (created, latest, states) = (rows.numbers(CREATED)?, rows.numbers(LATEST)?, rows.bytes(STATE)?);
+        for (row, &slot) in self.slots.iter().enumerate() {
+            let mut from = Reader::new(states.value(row));
+            let timers = (0..from.count(8)?).map(|_| from.word().map(|time| time as i64)).collect::<Result<_>>()?;
+            let state = self.process.load(&mut from)?;
+            from.end()?;
+            let bytes = self.process.state_bytes(&state);
+            self.states.restore(slot, state, (created.value(row) as u64, latest.value(row)), timers);
+            self.states.holds(slot, bytes);
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

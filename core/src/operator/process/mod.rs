@@ -69,8 +69,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operator::Operator;
+use crate::state::{Reader, Writer};
 use crate::time::Unit;
 pub use context::Context;
 use keyed::Keyed;
@@ -131,6 +132,30 @@ pub trait Process: Send + Sync + 'static {
     /// Whether rows wait for the watermark and come in order of event time.
     fn in_order(&self) -> bool {
         false
+    }
+
+    /// Writes a state for a snapshot.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) unless it is implemented, with [`Process::load`].
+    fn save(&self, state: &Self::State, out: &mut Writer) -> Result<()> {
+        let _ = (state, out);
+        Err(Error::config(format!(
+            "`{}` cannot go into a snapshot: implement `Process::save` and `Process::load` for its state",
+            self.name()
+        )))
+    }
+
+    /// The state that was written.
+    ///
+    /// # Errors
+    /// As [`Process::save`], and [`Kind::State`](crate::error::Kind::State) if it is not what that wrote.
+    fn load(&self, from: &mut Reader<'_>) -> Result<Self::State> {
+        let _ = from;
+        Err(Error::config(format!(
+            "`{}` cannot come out of a snapshot: implement `Process::save` and `Process::load` for its state",
+            self.name()
+        )))
     }
 
     /// Bytes that a state holds, itself included.

@@ -67,6 +67,26 @@ impl<S: Default> States<S> {
         }
     }
 
+    /// Takes up a key of a snapshot, whose number there was `number`.
+    pub fn restore(&mut self, slot: u32, state: S, (number, latest): (u64, i64), timers: Vec<i64>) {
+        self.seen(slot, latest);
+        self.created = self.created.max(number + 1);
+        if let Some(Some(entry)) = self.entries.get_mut(slot as usize) {
+            self.expiries.remove(&(entry.expires, entry.number, slot));
+            (entry.state, entry.number) = (state, number);
+        }
+        self.put_off(slot);
+        timers.into_iter().for_each(|time| self.set_timer(slot, time));
+    }
+
+    /// The keys, by slot: number, event time of the latest row, state and timers.
+    pub fn all(&self) -> impl Iterator<Item = (u32, u64, i64, &S, &[i64])> {
+        let entries = (0u32..).zip(&self.entries);
+        entries.filter_map(|(slot, entry)| {
+            entry.as_ref().map(|entry| (slot, entry.number, entry.latest, &entry.state, entry.timers.as_slice()))
+        })
+    }
+
     /// Looks at a key again when its latest row lies back far enough.
     fn put_off(&mut self, slot: u32) {
         if let (Some(ttl), Some(Some(entry))) = (self.ttl, self.entries.get_mut(slot as usize)) {

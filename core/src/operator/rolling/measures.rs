@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array, PrimitiveArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array, LargeBinaryArray, PrimitiveArray, RecordBatch};
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
@@ -13,6 +13,7 @@ use thalweg_kernels::{
 
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, Function, Inputs, Lane, Values};
+use crate::state::{Reader, Writer, damaged};
 
 /// The aggregates of one operator with the state of their windows.
 pub(super) struct Measures {
@@ -126,6 +127,38 @@ impl Measures {
         }
     }
 
+    /// The windows of the keys in `slots`, for a snapshot.
+    pub fn save(&self, slots: &[u32]) -> LargeBinaryArray {
+        let (mut out, mut words) = (Writer::default(), Vec::new());
+        let mut save = |slot: u32| {
+            for group in &self.groups {
+                words.clear();
+                group.windows.save(slot, &mut words);
+                out.word(words.len() as u64);
+                out.words(&words);
+            }
+            Some(out.take())
+        };
+        slots.iter().map(|&slot| save(slot)).collect()
+    }
+
+    /// Takes up the windows of a snapshot into `slots`, all below `keys`.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if they are not such windows.
+    pub fn load(&mut self, slots: &[u32], keys: usize, saved: &LargeBinaryArray) -> Result<()> {
+        self.groups.iter_mut().for_each(|group| group.windows.reserve_slots(keys));
+        for (&slot, state) in slots.iter().zip(saved) {
+            let mut from = Reader::new(state.unwrap_or_default());
+            for group in &mut self.groups {
+                let words = (0..from.count(8)?).map(|_| from.word()).collect::<Result<Vec<u64>>>()?;
+                group.windows.load(slot, &words)?;
+            }
+            from.end()?;
+        }
+        Ok(())
+    }
+
     /// Takes rows into the windows of their keys, whose slots are all below `keys`; returns a column per aggregate. `times` are
     /// looked at for windows of time only.
     ///
@@ -185,6 +218,23 @@ impl Windows {
             Windows::Order(windows) => windows.reserve_slots(slots),
             Windows::Sums(windows) => windows.reserve_slots(slots),
         }
+    }
+
+    fn save(&self, slot: u32, words: &mut Vec<u64>) {
+        match self {
+            Windows::Moments(windows) => windows.save_slot(slot, words),
+            Windows::Order(windows) => windows.save_slot(slot, words),
+            Windows::Sums(windows) => windows.save_slot(slot, words),
+        }
+    }
+
+    fn load(&mut self, slot: u32, words: &[u64]) -> Result<()> {
+        match self {
+            Windows::Moments(windows) => windows.load_slot(slot, words),
+            Windows::Order(windows) => windows.load_slot(slot, words),
+            Windows::Sums(windows) => windows.load_slot(slot, words),
+        }
+        .map_err(|error| damaged("the rows of a rolling window are not whole").with_source(error))
     }
 
     fn forget(&mut self, slot: u32) {

@@ -25,8 +25,9 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::Aggregate;
 use crate::operator::event_time::{on_time, timed};
 use crate::operator::held::{Held, Sorted};
-use crate::operator::keys::{KeyColumns, Keys};
+use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
+use crate::state::{Saved, bytes, numbers};
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::RollingSpec;
@@ -35,11 +36,17 @@ use measures::Measures;
 /// Most rows of a rolling window: the kernels' bound.
 const MAX_ROWS: u32 = 1 << 31;
 
+/// Name of the table of keys in a snapshot, and of its columns: event time of a key's latest row, and the rows of its windows.
+const KEYS: &str = "keys";
+const LATEST: &str = "latest";
+const WINDOWS: &str = "windows";
+
 /// Rolling aggregates of every row, see the [module documentation](self).
 pub struct Rolling {
     columns: KeyColumns,
     keys: Keys,
     measures: Measures,
+    input: SchemaRef,
     schema: SchemaRef,
     /// The rows that wait for the watermark; none without an event time.
     held: Option<Held>,
@@ -71,6 +78,7 @@ impl Rolling {
         Ok(Rolling {
             keys: columns.dictionary(),
             columns,
+            input: Arc::clone(schema),
             schema: output_schema(schema, measures.fields())?,
             measures,
             held: unit.map(|_| Held::default()),
@@ -190,6 +198,34 @@ impl Operator for Rolling {
 
     fn waits_for(&self) -> Option<i64> {
         self.held.as_ref()?.earliest().map(|time| time.saturating_add(1))
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        if let Some(held) = &self.held {
+            held.save(&mut self.columns, &mut saved)?;
+        }
+        let latest = |slot: u32| self.idle.as_ref().map_or(0, |idle| idle.latest[slot as usize]);
+        let slots: Vec<u32> = (0..self.keys.slots() as u32).filter(|&slot| latest(slot) != NONE).collect();
+        let (groups, keys) = self.columns.save(&self.keys, &Slots::List(&slots))?;
+        let latest = numbers(LATEST, slots.iter().map(|&slot| latest(slot)).collect());
+        let windows = bytes(WINDOWS, Arc::new(self.measures.save(&slots)));
+        saved.add(KEYS, groups, [latest, windows].into_iter().chain(keys).collect())?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        if let Some(held) = &mut self.held {
+            held.restore(&self.input, saved)?;
+        }
+        let Some(rows) = saved.table(KEYS) else { return Ok(()) };
+        self.keys.assign(&self.columns.load(&rows, WINDOWS)?, &mut self.slots)?;
+        if let Some(idle) = &mut self.idle {
+            idle.note(&self.slots, rows.numbers(LATEST)?.values(), self.keys.slots());
+        }
+        self.measures.load(&self.slots, self.keys.slots(), rows.bytes(WINDOWS)?)
     }
 
     fn state_bytes(&self) -> usize {

@@ -8,16 +8,26 @@ use std::collections::VecDeque;
 use arrow::datatypes::SchemaRef;
 
 use super::results::{RESULT_ROWS, Results};
+use super::saved::{LoadedGroups, SavedGroups};
 use crate::batch::{Batch, EventTime};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans};
 use crate::operator::devices;
-use crate::operator::keys::Keys;
+use crate::operator::keys::{Keys, Slots};
 use crate::operator::{Operator, Output};
+use crate::state::Saved;
 use crate::time::Unit;
 use crate::watermark::{END, NONE};
 use crate::window::{CountPanes, CountSpec};
+
+/// Name of the table of panes in a snapshot, and of its columns: rows in the youngest pane of the key, complete panes since the key's last
+/// window, and the earliest and latest event time of the pane.
+const PANES: &str = "panes";
+const ROWS: &str = "rows";
+const SINCE: &str = "since";
+const EARLIEST: &str = "earliest";
+const LATEST: &str = "latest";
 
 /// Windows of a number of rows, see the [module documentation](self).
 pub struct CountWindow {
@@ -230,6 +240,46 @@ impl Operator for CountWindow {
             self.put_out(out)?;
         }
         self.watermark = self.watermark.max(watermark);
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        saved.mark("sequence", self.sequence as i64);
+        let runs = (0u32..).zip(&self.runs);
+        let (keys, slots): (Vec<u32>, Vec<u32>) = runs.flat_map(|(key, run)| run.panes.iter().map(move |&pane| (key, pane))).unzip();
+        let place = |name: &str, row: usize| {
+            let (run, Span(earliest, latest)) = (&self.runs[keys[row] as usize], self.spans[slots[row] as usize]);
+            match name {
+                ROWS => i64::from(run.rows),
+                SINCE => i64::from(run.since),
+                EARLIEST => earliest,
+                _ => latest,
+            }
+        };
+        let mut groups = SavedGroups::new(&[ROWS, SINCE, EARLIEST, LATEST]);
+        groups.add(place, &mut self.results, (&self.keys, &Slots::List(&keys)), (&self.groups, &Slots::List(&slots)))?;
+        groups.put(PANES, &mut saved)?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        self.sequence = saved.marked("sequence")? as u64;
+        let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? else { return Ok(()) };
+        let rows: Vec<u32> = (0..loaded.len() as u32).collect();
+        self.keys.assign(&loaded.keys(&rows)?, &mut self.key_slots)?;
+        self.runs.resize(self.keys.slots(), Run::default());
+        let [counts, since, earliest, latest] = [ROWS, SINCE, EARLIEST, LATEST].map(|name| loaded.numbers(name));
+        let (counts, since, earliest, latest) = (counts?, since?, earliest?, latest?);
+        for (row, &key) in self.key_slots.iter().enumerate() {
+            let run = &mut self.runs[key as usize];
+            run.panes.push_back(row as u32);
+            (run.rows, run.since) = (counts[row] as u32, since[row] as u32);
+            self.spans.push(Span(earliest[row], latest[row]));
+        }
+        self.groups = loaded.groups(&self.groups, &rows)?;
         Ok(())
     }
 

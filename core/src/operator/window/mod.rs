@@ -9,6 +9,7 @@ mod count;
 mod pane;
 mod results;
 mod revised;
+mod saved;
 mod session;
 mod sliding;
 mod stacks;
@@ -25,6 +26,7 @@ use crate::operator::aggregate::Aggregate;
 use crate::operator::devices::Devices;
 use crate::operator::keys::Slots;
 use crate::operator::{Operator, Output};
+use crate::state::Saved;
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
@@ -33,6 +35,7 @@ pub use count::CountWindow;
 use pane::{Pane, Rows, Sorter};
 use results::Results;
 pub use revised::RevisedWindow;
+use saved::{LoadedGroups, SavedGroups};
 pub use session::SessionWindow;
 use sliding::Sliding;
 
@@ -59,6 +62,14 @@ pub struct Window {
     /// Rows that came so far: their numbers in order of arrival.
     sequence: u64,
 }
+
+/// Name of the table of panes in a snapshot, and of the columns that tell them apart.
+const PANES: &str = "panes";
+const FROM: &str = "from";
+const PANE: &str = "pane";
+
+/// In the column [`FROM`]: all windows of the pane count its rows. Else those from that window on.
+const WHOLE: i64 = i64::MIN;
 
 /// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
 const SPARE_PANES: usize = 3;
@@ -199,6 +210,33 @@ impl Window {
         Ok(())
     }
 
+    fn save(&mut self, saved: &mut Saved) -> Result<()> {
+        let mut groups = SavedGroups::new(&[FROM, PANE]);
+        let whole = self.open.iter_mut().map(|(pane, groups)| ((WHOLE, *pane), groups));
+        for ((from, number), pane) in whole.chain(self.amendments.iter_mut().map(|(place, groups)| (*place, groups))) {
+            pane.settle();
+            let slots = Slots::Range(0..pane.keys.slots());
+            let place = |name: &str, _| if name == FROM { from } else { number };
+            groups.add(place, &mut self.results, (&pane.keys, &slots), (&pane.accumulators, &slots))?;
+        }
+        groups.put(PANES, saved)?;
+        self.sliding.save(&mut self.results, saved)
+    }
+
+    fn load(&mut self, saved: &Saved) -> Result<()> {
+        if let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? {
+            for ([from, number], rows) in loaded.panes([FROM, PANE])? {
+                let new = || Pane::new(&self.results, &self.devices);
+                let pane = match from {
+                    WHOLE => self.open.entry(number).or_insert_with(new),
+                    from => self.amendments.entry((from, number)).or_insert_with(new),
+                };
+                pane.take_up(&loaded, &rows)?;
+            }
+        }
+        self.sliding.restore(&mut self.results, saved)
+    }
+
     /// Keeps the memory of a pane whose groups have been put out.
     fn retire(&mut self, mut pane: Pane) {
         if self.spare.len() < SPARE_PANES {
@@ -231,6 +269,22 @@ impl Operator for Window {
     fn waits_for(&self) -> Option<i64> {
         let pane = self.open.keys().chain(self.amendments.keys().map(|(_, pane)| pane)).copied().chain(self.sliding.oldest()).min()?;
         Some(self.panes.bounds(self.panes.first_window(pane).max(self.next)).1)
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        saved.mark("next", self.next);
+        saved.mark("sequence", self.sequence as i64);
+        self.save(&mut saved)?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        self.next = saved.marked("next")?;
+        self.sequence = saved.marked("sequence")? as u64;
+        self.load(saved)
     }
 
     fn state_bytes(&self) -> usize {

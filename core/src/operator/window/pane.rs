@@ -10,6 +10,7 @@ use arrow::buffer::BooleanBuffer;
 use thalweg_kernels::{assign_panes, order_by_part};
 
 use super::results::Results;
+use super::saved::LoadedGroups;
 use crate::batch::EventTime;
 use crate::error::Result;
 use crate::operator::aggregate::{Accumulators, Placed, Values};
@@ -36,6 +37,15 @@ impl Pane {
         self.keys.assign(&rows.keys, slots)?;
         self.accumulators.reserve(self.keys.slots());
         self.accumulators.accumulate(slots, &rows.values, sequence, &mut self.placed)
+    }
+
+    /// Adds groups of a snapshot, those of `rows`; returns their slots.
+    pub fn take_up(&mut self, loaded: &LoadedGroups<'_>, rows: &[u32]) -> Result<Vec<u32>> {
+        let mut slots = Vec::new();
+        self.keys.assign(&loaded.keys(rows)?, &mut slots)?;
+        let groups = loaded.groups(&self.accumulators, rows)?;
+        self.accumulators.add_at(&groups, &slots, self.keys.slots());
+        Ok(slots)
     }
 
     /// Completes the accumulators: rows may be on their way over the GPU until then.

@@ -2,13 +2,12 @@
 //!
 //! A window fires when the watermark passes its end, as any; it stays until the watermark is the allowed lateness past that.
 //! Whatever comes for it meanwhile is counted, and the groups that it changed are put out again: the last result of a key and
-//! window is the one to keep. Before its end a window puts out what it has, all of it every so often or what has changed with
-//! every batch.
+//! window is the one to keep. Before its end a window puts out the groups that have changed, every so often or with every batch.
 //!
 //! Panes are kept until their last window is gone, and combined for each result: with many panes to a window that costs more
 //! than results that come once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -16,7 +15,9 @@ use arrow::datatypes::SchemaRef;
 use super::admission::{Admitted, admit};
 use super::pane::{Pane, Rows, Sorter};
 use super::results::Results;
+use super::saved::{LoadedGroups, SavedGroups};
 use super::sliding::Sliding;
+use super::{FROM, PANE, PANES};
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
@@ -24,9 +25,13 @@ use crate::operator::aggregate::Aggregate;
 use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, Slots};
 use crate::operator::{Operator, Output};
+use crate::state::Saved;
 use crate::time::Unit;
 use crate::watermark::{END, NONE};
 use crate::window::{Panes, Revisions, WindowSpec};
+
+/// In the table of panes of a snapshot, whether a group has changed since it was put out early.
+const STALE: &str = "stale";
 
 /// Windows that are revised, see the [module documentation](self).
 pub struct RevisedWindow {
@@ -40,8 +45,8 @@ pub struct RevisedWindow {
     held: BTreeMap<(i64, i64), Pane>,
     /// Keys of rows that came since groups were put out last, by window: those of the batch at hand.
     changed: BTreeMap<i64, Vec<KeyColumn>>,
-    /// Windows that have changed since they were put out early.
-    stale: BTreeSet<i64>,
+    /// By pane, as in `held`, and slot: whether a group has changed since it was put out early.
+    stale: BTreeMap<(i64, i64), Vec<bool>>,
     /// No window before this one has yet to end.
     next: i64,
     watermark: i64,
@@ -81,7 +86,7 @@ impl RevisedWindow {
             updates: revisions.updates,
             held: BTreeMap::new(),
             changed: BTreeMap::new(),
-            stale: BTreeSet::new(),
+            stale: BTreeMap::new(),
             next: i64::MIN,
             watermark: NONE,
             max_state_bytes: config.max_state_bytes,
@@ -127,14 +132,19 @@ impl RevisedWindow {
         for window in from..=self.panes.last_window(pane) {
             if self.updates || window < self.next {
                 self.changed.entry(window).or_default().push(rows.keys.clone());
-            } else if self.early.is_some() {
-                self.stale.insert(window);
             }
         }
         let new = || Pane::new(&self.results, &self.devices);
         let sequence = self.sequence;
         self.sequence += rows.len() as u64;
-        self.held.entry((from, pane)).or_insert_with(new).add(rows, sequence, &mut self.slots)
+        let held = self.held.entry((from, pane)).or_insert_with(new);
+        held.add(rows, sequence, &mut self.slots)?;
+        if self.early.is_some() && !self.updates {
+            let stale = self.stale.entry((from, pane)).or_default();
+            stale.resize(held.keys.slots(), false);
+            self.slots.iter().for_each(|&slot| stale[slot as usize] = true);
+        }
+        Ok(())
     }
 
     fn over_bound(&self, bytes: usize) -> Error {
@@ -196,22 +206,58 @@ impl RevisedWindow {
         Ok(())
     }
 
-    /// Puts out early results if the watermark has passed a time for them.
+    /// Puts out the groups that have changed since the last time, if the watermark has passed another.
     fn put_out_early(&mut self, before: i64, out: &mut Output) -> Result<()> {
         let Some(every) = self.early.filter(|_| self.watermark < END) else { return Ok(()) };
         if before == NONE || before.div_euclid(every) == self.watermark.div_euclid(every) {
             return Ok(());
         }
-        for window in std::mem::take(&mut self.stale) {
-            self.put_out(window, None, out)?;
+        let mut changed: BTreeMap<i64, Vec<KeyColumn>> = BTreeMap::new();
+        for ((from, number), stale) in std::mem::take(&mut self.stale) {
+            let Some(pane) = self.held.get(&(from, number)) else { continue };
+            let slots: Vec<u32> = (0u32..).zip(stale).filter(|(_, stale)| *stale).map(|(slot, _)| slot).collect();
+            let keys = self.results.keys.of(&pane.keys, &Slots::List(&slots))?;
+            let windows = from.max(self.next)..=self.panes.last_window(number);
+            windows.for_each(|window| changed.entry(window).or_default().push(keys.clone()));
         }
-        Ok(())
+        changed.into_iter().try_for_each(|(window, keys)| self.put_out(window, Some(&keys), out))
     }
 
     /// Forgets the panes that no window can need any more.
     fn expire(&mut self) {
         let gone = self.watermark.saturating_sub(if self.watermark == END { 0 } else { self.lateness });
         self.held.retain(|(_, pane), _| !self.panes.is_closed(self.panes.last_window(*pane), gone));
+        self.stale.retain(|place, _| self.held.contains_key(place));
+    }
+
+    fn save(&mut self, saved: &mut Saved) -> Result<()> {
+        let mut groups = SavedGroups::new(&[FROM, PANE, STALE]);
+        for ((from, number), pane) in &mut self.held {
+            pane.settle();
+            let (slots, stale) = (Slots::Range(0..pane.keys.slots()), self.stale.get(&(*from, *number)));
+            let place = |name: &str, row: usize| match name {
+                FROM => *from,
+                PANE => *number,
+                _ => i64::from(stale.is_some_and(|stale| stale[row])),
+            };
+            groups.add(place, &mut self.results, (&pane.keys, &slots), (&pane.accumulators, &slots))?;
+        }
+        groups.put(PANES, saved)
+    }
+
+    fn load(&mut self, saved: &Saved) -> Result<()> {
+        let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? else { return Ok(()) };
+        let stale = loaded.numbers(STALE)?;
+        for ([from, number], rows) in loaded.panes([FROM, PANE])? {
+            let pane = self.held.entry((from, number)).or_insert_with(|| Pane::new(&self.results, &self.devices));
+            let slots = pane.take_up(&loaded, &rows)?;
+            if rows.iter().any(|&row| stale[row as usize] != 0) {
+                let flags = self.stale.entry((from, number)).or_default();
+                flags.resize(pane.keys.slots(), false);
+                slots.iter().zip(&rows).for_each(|(&slot, &row)| flags[slot as usize] |= stale[row as usize] != 0);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -247,7 +293,6 @@ impl Operator for RevisedWindow {
         let before = self.watermark;
         self.watermark = self.watermark.max(watermark);
         while let Some(window) = self.next_ended() {
-            self.stale.remove(&window);
             // What was put out with every change is as it is.
             if !self.updates {
                 self.put_out(window, None, out)?;
@@ -265,8 +310,24 @@ impl Operator for RevisedWindow {
         waiting.map(|(window, _)| self.panes.bounds(window).1).min()
     }
 
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        saved.mark("next", self.next);
+        saved.mark("sequence", self.sequence as i64);
+        self.save(&mut saved)?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        self.next = saved.marked("next")?;
+        self.sequence = saved.marked("sequence")? as u64;
+        self.load(saved)
+    }
+
     fn state_bytes(&self) -> usize {
-        self.held.values().map(Pane::bytes).sum()
+        self.held.values().map(Pane::bytes).sum::<usize>() + self.stale.values().map(Vec::capacity).sum::<usize>()
     }
 
     fn placement(&self) -> Option<String> {

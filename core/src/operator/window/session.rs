@@ -8,16 +8,23 @@ use arrow::datatypes::SchemaRef;
 use thalweg_kernels::sorted_rows;
 
 use super::results::{RESULT_ROWS, Results};
+use super::saved::{LoadedGroups, SavedGroups};
 use crate::batch::{Batch, EventTime};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans};
 use crate::operator::devices;
-use crate::operator::keys::Keys;
+use crate::operator::keys::{Keys, Slots};
 use crate::operator::{Operator, Output};
+use crate::state::Saved;
 use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{SessionSpec, Sessions, TOGETHER};
+
+/// Name of the table of sessions in a snapshot, and of the columns of their first and last event times.
+const SESSIONS: &str = "sessions";
+const FIRST: &str = "first";
+const LAST: &str = "last";
 
 /// Session windows, see the [module documentation](self).
 pub struct SessionWindow {
@@ -196,6 +203,34 @@ impl Operator for SessionWindow {
 
     fn waits_for(&self) -> Option<i64> {
         self.sessions.earliest_end()
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        saved.mark("sequence", self.sequence as i64);
+        let slots = self.sessions.open();
+        let sessions: Vec<(u32, i64, i64)> = slots.iter().map(|&slot| self.sessions.get(slot)).collect();
+        let keys: Vec<u32> = sessions.iter().map(|(key, ..)| *key).collect();
+        let place = |name: &str, row: usize| if name == FIRST { sessions[row].1 } else { sessions[row].2 - self.gap };
+        let mut groups = SavedGroups::new(&[FIRST, LAST]);
+        groups.add(place, &mut self.results, (&self.keys, &Slots::List(&keys)), (&self.groups, &Slots::List(&slots)))?;
+        groups.put(SESSIONS, &mut saved)?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        self.sequence = saved.marked("sequence")? as u64;
+        let Some(loaded) = LoadedGroups::get(saved, SESSIONS, &mut self.results)? else { return Ok(()) };
+        let rows: Vec<u32> = (0..loaded.len() as u32).collect();
+        self.keys.assign(&loaded.keys(&rows)?, &mut self.key_slots)?;
+        self.sessions.reserve(self.keys.slots());
+        let spans = loaded.numbers(FIRST)?.iter().zip(loaded.numbers(LAST)?);
+        let slots: Vec<u32> =
+            self.key_slots.iter().zip(spans).map(|(&key, (&first, &last))| self.sessions.restore(key, first, last)).collect();
+        self.groups.add_at(&loaded.groups(&self.groups, &rows)?, &slots, self.sessions.slots());
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

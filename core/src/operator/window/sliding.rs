@@ -1,10 +1,23 @@
 //! Windows of several panes: complete panes brought to one set of slots and combined.
 
+use std::collections::BTreeMap;
+
 use super::pane::Pane;
+use super::results::Results;
+use super::saved::{LoadedGroups, SavedGroups};
 use super::stacks::Stacks;
 use crate::error::Result;
 use crate::operator::aggregate::Accumulators;
-use crate::operator::keys::{KeyColumn, Keys};
+use crate::operator::keys::{KeyColumn, Keys, Slots};
+use crate::state::Saved;
+
+/// Name of the table of a snapshot, and of the columns that tell its panes apart.
+const SLIDING: &str = "sliding";
+const UNTIL: &str = "until";
+const PANE: &str = "pane";
+
+/// In the column [`UNTIL`]: the groups are those of the pane alone. Else they are of all panes from it until that one.
+const ALONE: i64 = i64::MIN;
 
 /// Accumulators that are kept: a stream's time may jump, and then as many panes go as a window has.
 const SPARE: usize = 2;
@@ -105,6 +118,47 @@ impl Sliding {
                 }
             }
         }
+    }
+
+    /// Puts the panes into a snapshot.
+    ///
+    /// # Errors
+    /// If the keys cannot be decoded, which would be a defect.
+    pub fn save(&self, results: &mut Results, saved: &mut Saved) -> Result<()> {
+        let (mut panes, mut live) = (SavedGroups::new(&[UNTIL, PANE]), Vec::new());
+        let (front, back) = self.stacks.parts();
+        let until = front.first().map_or(ALONE, |(youngest, _)| *youngest);
+        for (until, (pane, groups)) in front.iter().map(|pane| (until, pane)).chain(back.iter().map(|pane| (ALONE, pane))) {
+            groups.live(&mut live);
+            let slots = Slots::List(&live);
+            panes.add(|name, _| if name == PANE { *pane } else { until }, results, (&self.keys, &slots), (groups, &slots))?;
+        }
+        panes.put(SLIDING, saved)
+    }
+
+    /// Adds the panes of a snapshot.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`], and [`Kind::State`](crate::error::Kind::State) if they are not those of such windows.
+    pub fn restore(&mut self, results: &mut Results, saved: &Saved) -> Result<()> {
+        let Some(loaded) = LoadedGroups::get(saved, SLIDING, results)? else { return Ok(()) };
+        let mut parts: BTreeMap<i64, Vec<(i64, Accumulators)>> = BTreeMap::new();
+        for ([until, pane], rows) in loaded.panes([UNTIL, PANE])? {
+            self.keys.assign(&loaded.keys(&rows)?, &mut self.slots)?;
+            let mut groups = self.total.empty();
+            groups.add_at(&loaded.groups(&self.total, &rows)?, &self.slots, self.keys.slots());
+            parts.entry(until).or_default().push((pane, groups));
+        }
+        for (until, mut panes) in parts {
+            let (front, back) = if until == ALONE {
+                (Vec::new(), panes)
+            } else {
+                panes.reverse();
+                (panes, Vec::new())
+            };
+            self.stacks.merge(Stacks::of_parts(front, back, self.total.empty()));
+        }
+        Ok(())
     }
 
     /// Bytes held.

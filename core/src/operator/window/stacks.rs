@@ -6,6 +6,9 @@
 //! Source: Tangwongsan, Hirzel, Schneider, "Low-Latency Sliding-Window Aggregation in Worst-Case Constant
 //! Time", DEBS 2017, which calls it Two-Stacks.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
 use crate::operator::aggregate::Accumulators;
 
 /// The panes of the current window, whose groups have the same slots in all of them.
@@ -81,6 +84,62 @@ impl Stacks {
             }
             self.front.push((pane, groups));
         }
+    }
+
+    /// The suffix aggregates of the front, each with its pane, and the panes of the back.
+    pub fn parts(&self) -> (&[(i64, Accumulators)], &[(i64, Accumulators)]) {
+        (&self.front, &self.back)
+    }
+
+    /// Panes of some groups: suffix aggregates in the front, youngest pane first, and panes of the back, oldest first.
+    pub fn of_parts(front: Vec<(i64, Accumulators)>, back: Vec<(i64, Accumulators)>, empty: Accumulators) -> Stacks {
+        let mut stacks = Stacks { front, back: Vec::new(), back_total: empty };
+        back.into_iter().for_each(|(pane, groups)| stacks.push(pane, groups));
+        stacks
+    }
+
+    /// Adds the groups of other panes, those of each pane to its own.
+    pub fn merge(&mut self, mut other: Stacks) {
+        let youngest = |stacks: &Stacks| stacks.front.first().map(|(pane, _)| *pane);
+        if let Some(edge) = youngest(self).max(youngest(&other)) {
+            self.turn_over_until(edge);
+            other.turn_over_until(edge);
+        }
+        let (own, others) = (std::mem::take(&mut self.front), other.front);
+        let mut panes: Vec<i64> = own.iter().chain(&others).map(|(pane, _)| *pane).collect();
+        panes.sort_unstable_by(|a, b| b.cmp(a));
+        panes.dedup();
+        for pane in panes {
+            // Of each, the aggregate from this pane on: that of its oldest pane which is not older.
+            let mut total = self.back_total.empty();
+            for front in [&own, &others] {
+                let from = front.partition_point(|(held, _)| *held >= pane);
+                if let Some((_, suffix)) = from.checked_sub(1).and_then(|index| front.get(index)) {
+                    total.combine(suffix);
+                }
+            }
+            self.front.push((pane, total));
+        }
+        let mut back: BTreeMap<i64, Accumulators> = std::mem::take(&mut self.back).into_iter().collect();
+        for (pane, groups) in other.back {
+            match back.entry(pane) {
+                Entry::Occupied(mut own) => own.get_mut().combine(&groups),
+                Entry::Vacant(place) => drop(place.insert(groups)),
+            }
+        }
+        back.into_iter().for_each(|(pane, groups)| self.push(pane, groups));
+    }
+
+    /// Brings the panes of the back up to `edge`, none of which is in the front, to the front.
+    fn turn_over_until(&mut self, edge: i64) {
+        let rest = self.back.split_off(self.back.partition_point(|(pane, _)| *pane <= edge));
+        let mut older = std::mem::take(&mut self.front);
+        self.turn_over();
+        if let Some((_, turned)) = self.front.last() {
+            older.iter_mut().for_each(|(_, groups)| groups.combine(turned));
+        }
+        self.front.append(&mut older);
+        rest.into_iter().for_each(|(pane, groups)| self.push(pane, groups));
     }
 
     /// What together is the aggregate of all panes: none, one or two.

@@ -12,6 +12,7 @@ use super::super::values::Values;
 use super::super::{Function, unexpected};
 use super::kept::{Keeper, Kept, canonical};
 use crate::error::Result;
+use crate::state::{Reader, Writer};
 
 /// Occurrences of the values of one input. State: every distinct value of every group.
 #[derive(Clone)]
@@ -59,6 +60,20 @@ impl CellKind for ValueCounts {
     fn bytes(&self, cell: &Self::Cell) -> usize {
         // A byte of control beside each place of the table.
         cell.capacity() * (size_of::<(Kept, u64)>() + 1) + cell.keys().map(Kept::bytes).sum::<usize>()
+    }
+
+    fn save(&self, cell: &Self::Cell, out: &mut Writer) {
+        let mut values: Vec<_> = cell.iter().collect();
+        values.sort_unstable();
+        out.word(values.len() as u64);
+        for (value, count) in values {
+            value.save(out);
+            out.word(*count);
+        }
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<Self::Cell> {
+        (0..from.count(24)?).map(|_| Ok((Kept::load(from)?, from.word()?))).collect()
     }
 }
 

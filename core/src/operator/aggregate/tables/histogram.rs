@@ -11,6 +11,7 @@ use super::super::table::CellKind;
 use super::super::values::Values;
 use super::super::{Function, unexpected};
 use crate::error::Result;
+use crate::state::{Reader, Writer};
 
 /// Counts by bin of the numbers of one input, between edges that ascend.
 #[derive(Clone)]
@@ -65,5 +66,14 @@ impl CellKind for HistogramCells {
 
     fn bytes(&self, cell: &Vec<u64>) -> usize {
         cell.capacity() * size_of::<u64>()
+    }
+
+    fn save(&self, cell: &Vec<u64>, out: &mut Writer) {
+        out.word(cell.len() as u64);
+        out.words(cell);
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<Vec<u64>> {
+        (0..from.count(8)?).map(|_| from.word()).collect()
     }
 }

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Float32Type, Float64Type, UInt8Type, UInt16Type
 use arrow::row::{RowConverter, SortField};
 
 use crate::error::Result;
+use crate::state::{Reader, Writer};
 
 /// One value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -25,6 +26,23 @@ impl Kept {
         match self {
             Kept::Word(_) => 0,
             Kept::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    pub fn save(&self, out: &mut Writer) {
+        match self {
+            Kept::Word(word) => out.words(&[0, *word]),
+            Kept::Bytes(bytes) => {
+                out.word(1);
+                out.bytes(bytes);
+            }
+        }
+    }
+
+    pub fn load(from: &mut Reader<'_>) -> Result<Kept> {
+        match from.word()? {
+            0 => from.word().map(Kept::Word),
+            _ => from.bytes().map(|bytes| Kept::Bytes(bytes.into())),
         }
     }
 }

@@ -11,6 +11,7 @@ use super::super::values::Values;
 use super::super::{Function, unexpected};
 use super::kept::{Keeper, Kept};
 use crate::error::Result;
+use crate::state::{Reader, Writer};
 
 /// At most `limit` values of one input, by event time and, of one time, in order of arrival.
 #[derive(Clone)]
@@ -74,5 +75,17 @@ impl CellKind for Lists {
 
     fn bytes(&self, cell: &Vec<Entry>) -> usize {
         cell.capacity() * size_of::<Entry>() + cell.iter().map(|(_, _, value)| value.bytes()).sum::<usize>()
+    }
+
+    fn save(&self, cell: &Vec<Entry>, out: &mut Writer) {
+        out.word(cell.len() as u64);
+        for (time, number, value) in cell {
+            out.words(&[*time as u64, *number]);
+            value.save(out);
+        }
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<Vec<Entry>> {
+        (0..from.count(32)?).map(|_| Ok((from.word()? as i64, from.word()?, Kept::load(from)?))).collect()
     }
 }

@@ -11,6 +11,7 @@ use super::super::table::CellKind;
 use super::super::values::{Values, bits};
 use super::super::{Function, unexpected};
 use crate::error::Result;
+use crate::state::{Reader, Writer};
 
 /// Variance and standard deviation of the numbers of one input.
 #[derive(Clone)]
@@ -46,6 +47,14 @@ impl CellKind for MomentCells {
             other => unexpected(other),
         };
         Ok(Arc::new(Float64Array::from_iter(cells.iter().map(|moments| (moments.count > 1).then(|| value(moments))))))
+    }
+
+    fn save(&self, cell: &Moments, out: &mut Writer) {
+        out.words(&cell.to_words());
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<Moments> {
+        from.words().map(Moments::from_words)
     }
 }
 
@@ -87,5 +96,13 @@ impl CellKind for PairCells {
             other => unexpected(other),
         };
         Ok(Arc::new(Float64Array::from_iter(cells.iter().map(|moments| (moments.count() > 1).then(|| value(moments))))))
+    }
+
+    fn save(&self, cell: &CoMoments, out: &mut Writer) {
+        out.words(&cell.to_words());
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<CoMoments> {
+        from.words().map(CoMoments::from_words)
     }
 }

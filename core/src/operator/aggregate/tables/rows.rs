@@ -9,6 +9,7 @@ use super::super::values::{Values, bits};
 use super::kept::{Keeper, Kept};
 use crate::error::Result;
 use crate::operator::keys::Slots;
+use crate::state::{Reader, Writer};
 
 /// Which row of a group is kept; its cells name it by its number in order of arrival.
 pub(crate) trait Chosen: Send + 'static {
@@ -22,6 +23,10 @@ pub(crate) trait Chosen: Send + 'static {
 
     /// The number of the row that is kept.
     fn row(cell: &Self::Cell) -> Option<u64>;
+
+    fn save(cell: &Self::Cell, out: &mut Writer);
+
+    fn load(from: &mut Reader<'_>) -> Result<Self::Cell>;
 }
 
 /// The first (`false`) or last (`true`) row in event time.
@@ -44,6 +49,14 @@ impl<const LAST: bool> Chosen for ByTime<LAST> {
 
     fn row(cell: &Self::Cell) -> Option<u64> {
         cell.sequence()
+    }
+
+    fn save(cell: &Self::Cell, out: &mut Writer) {
+        out.words(&cell.to_words());
+    }
+
+    fn load(from: &mut Reader<'_>) -> Result<Self::Cell> {
+        from.words().map(FirstLast::from_words)
     }
 }
 
@@ -71,6 +84,14 @@ impl<const MAX: bool> Chosen for ByValue<MAX> {
 
     fn row(cell: &Self::Cell) -> Option<u64> {
         cell.payload().map(|number| number as u64)
+    }
+
+    fn save(cell: &Self::Cell, out: &mut Writer) {
+        out.words(&cell.to_words());
+    }
+
+    fn load(from: &mut Reader<'_>) -> Result<Self::Cell> {
+        from.words().map(Arg::from_words)
     }
 }
 
@@ -193,5 +214,16 @@ impl<C: Chosen> Table for Rows<C> {
 
     fn bytes(&self) -> usize {
         self.cells.capacity() * size_of::<C::Cell>() + self.values.capacity() * size_of::<Kept>() + self.elsewhere
+    }
+
+    fn save(&self, slot: u32, out: &mut Writer) {
+        C::save(self.cells.get(slot as usize).unwrap_or(&C::EMPTY), out);
+        self.values.get(slot as usize).unwrap_or(&Kept::Word(0)).save(out);
+    }
+
+    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
+        self.cells[slot as usize] = C::load(from)?;
+        self.set(slot as usize, Kept::load(from)?);
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@ use super::super::{Function, unexpected};
 use super::few::Few;
 use crate::error::Result;
 use crate::operator::keys::Slots;
+use crate::state::{Reader, Writer, damaged};
 
 /// Sketches of groups of many values, by number.
 pub(crate) trait Sketches: Clone + Send + 'static {
@@ -56,6 +57,15 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     fn estimate(&self, number: u32, functions: &[&Function], answer: impl FnMut(Option<f64>));
     /// Answers as a column.
     fn column(answers: Vec<Option<f64>>) -> ArrayRef;
+
+    /// An item as a number.
+    fn to_word(item: Self::Item) -> u64;
+    /// The item of a number.
+    fn from_word(word: u64) -> Self::Item;
+    /// Writes a sketch.
+    fn save(&self, number: u32, out: &mut Writer);
+    /// Fills an empty sketch with one that was written.
+    fn load(&mut self, number: u32, from: &mut Reader<'_>) -> Result<()>;
 }
 
 /// A table of groups of one input.
@@ -267,6 +277,35 @@ impl<S: Sketches> Table for Sketched<S> {
         let waiting = self.items.capacity() * size_of::<S::Item>() + self.numbers.capacity() * size_of::<u32>();
         self.few.bytes() + self.many.bytes() + waiting
     }
+
+    fn save(&self, slot: u32, out: &mut Writer) {
+        if (slot as usize) >= self.few.groups() {
+            return out.words(&[0, 0]);
+        }
+        match self.few.replacement(slot) {
+            Some(number) => {
+                out.word(1);
+                self.many.save(number, out);
+            }
+            None => {
+                let mut values = Vec::new();
+                self.few.append_to(slot, &mut values);
+                out.words(&[0, values.len() as u64]);
+                values.into_iter().for_each(|item| out.word(S::to_word(item)));
+            }
+        }
+    }
+
+    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
+        if from.word()? == 1 {
+            let number = self.promote(slot);
+            return self.many.load(number, from);
+        }
+        for _ in 0..from.count(8)? {
+            self.few.push(slot, S::from_word(from.word()?));
+        }
+        Ok(())
+    }
 }
 
 /// Registers of a group of many distinct values, as a power of two: a standard error of 1.6%.
@@ -349,6 +388,27 @@ impl Sketches for Distinct {
 
     fn column(answers: Vec<Option<f64>>) -> ArrayRef {
         Arc::new(Int64Array::from_iter_values(answers.into_iter().map(|answer| answer.unwrap_or(0.0) as i64)))
+    }
+
+    fn to_word(hash: u64) -> u64 {
+        hash
+    }
+
+    fn from_word(word: u64) -> u64 {
+        word
+    }
+
+    fn save(&self, number: u32, out: &mut Writer) {
+        out.bytes(self.registers(number));
+    }
+
+    fn load(&mut self, number: u32, from: &mut Reader<'_>) -> Result<()> {
+        let (registers, saved) = (self.registers_mut(number), from.bytes()?);
+        if saved.len() != registers.len() {
+            return Err(damaged("a sketch of distinct values is of another size"));
+        }
+        registers.copy_from_slice(saved);
+        Ok(())
     }
 }
 
@@ -437,6 +497,31 @@ impl Sketches for Quantiles {
 
     fn column(answers: Vec<Option<f64>>) -> ArrayRef {
         Arc::new(Float64Array::from(answers))
+    }
+
+    fn to_word(value: f64) -> u64 {
+        value.to_bits()
+    }
+
+    fn from_word(word: u64) -> f64 {
+        f64::from_bits(word)
+    }
+
+    fn save(&self, number: u32, out: &mut Writer) {
+        out.words(&self.heads[number as usize].to_words());
+        let filled: Vec<(usize, &u64)> = self.counts(number).iter().enumerate().filter(|(_, count)| **count > 0).collect();
+        out.word(filled.len() as u64);
+        filled.into_iter().for_each(|(bucket, count)| out.words(&[bucket as u64, *count]));
+    }
+
+    fn load(&mut self, number: u32, from: &mut Reader<'_>) -> Result<()> {
+        self.heads[number as usize] = DdHead::from_words(from.words()?);
+        for _ in 0..from.count(16)? {
+            let [bucket, count] = from.words()?;
+            let place = usize::try_from(bucket).ok().and_then(|bucket| self.counts_mut(number).get_mut(bucket));
+            *place.ok_or_else(|| damaged("a sketch of quantiles is of another size"))? = count;
+        }
+        Ok(())
     }
 }
 

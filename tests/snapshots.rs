@@ -1,0 +1,283 @@
+//! A pipeline stopped between any two batches goes on in a fresh one as if nothing had happened.
+
+#![allow(clippy::unwrap_used)]
+
+#[path = "support/trace.rs"]
+#[allow(dead_code)]
+mod trace;
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use proptest::prelude::*;
+use thalweg::operator::process::{Context, Process, Rows};
+use thalweg::sink::Callback;
+use thalweg::state::{Reader, Snapshot, Writer};
+use thalweg::testing::{batch, eof, source};
+use thalweg::window::Windowing;
+use thalweg::{
+    Aggregate, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct,
+    count_window, covar, cumulate, delta, event_time, ewma, first, histogram, hopping, last, max, mean, median, millis, min, quantile,
+    rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, zscore,
+};
+use trace::{Row, records, traces};
+
+/// Counts the rows of a key and says so by a timer some time after its first row.
+struct Remind {
+    in_order: bool,
+    ttl: Option<Duration>,
+}
+
+impl Process for Remind {
+    type State = i64;
+
+    fn schema(&self, input: &SchemaRef) -> Result<SchemaRef> {
+        let int = |name: &str| Arc::new(Field::new(name, DataType::Int64, false));
+        Ok(Arc::new(Schema::new(vec![Arc::clone(&input.fields()[1]), int("n"), int("at")])))
+    }
+
+    fn on_rows(&self, rows: &Rows<'_>, state: &mut i64, context: &mut Context<'_>) -> Result<()> {
+        if *state == 0 {
+            context.set_timer(rows.times[0] + 70)?;
+        }
+        *state += rows.times.len() as i64;
+        Ok(())
+    }
+
+    fn on_timer(&self, time: i64, state: &mut i64, context: &mut Context<'_>) -> Result<()> {
+        let int = |value| Arc::new(Int64Array::from(vec![value])) as ArrayRef;
+        let key = Arc::clone(context.key()?.column(0));
+        context.emit(RecordBatch::try_from_iter_with_nullable([("key", key, true), ("n", int(*state), false), ("at", int(time), false)])?);
+        context.set_timer(time + 50)?;
+        Ok(())
+    }
+
+    fn in_order(&self) -> bool {
+        self.in_order
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.ttl
+    }
+
+    fn save(&self, state: &i64, out: &mut Writer) -> Result<()> {
+        out.word(*state as u64);
+        Ok(())
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<i64> {
+        Ok(from.word()? as i64)
+    }
+}
+
+/// One of each kind of state.
+fn aggregates() -> Vec<Aggregate> {
+    vec![
+        count().alias("n"),
+        sum("whole").alias("whole"),
+        mean("value").alias("mean"),
+        min("value").alias("min"),
+        max("whole").alias("max"),
+        var("value").alias("var"),
+        std("whole").alias("std"),
+        corr("value", "whole").alias("corr"),
+        covar("value", "whole").alias("covar"),
+        first("text").alias("first"),
+        last("value").alias("last"),
+        arg_min("text", "value").alias("arg_min"),
+        arg_max("whole", "value").alias("arg_max"),
+        count_distinct("text").alias("distinct"),
+        approx_distinct("value").alias("approx"),
+        median("value").alias("median"),
+        quantile("whole", 0.9).alias("p90"),
+        histogram("value", [-10.0, 0.0, 10.0]).alias("histogram"),
+        top_k("text", 2).alias("top"),
+        collect_list("text", 3).alias("list"),
+        rate().alias("rate"),
+        delta("whole").alias("delta"),
+        sum("value").filter("whole > 0").alias("some"),
+    ]
+}
+
+/// Every kind of step that has a state, by name.
+fn pipelines() -> Vec<(&'static str, Box<dyn Fn(&Stream) -> Stream>)> {
+    fn windows(spec: impl Into<Windowing> + Clone + 'static) -> Box<dyn Fn(&Stream) -> Stream> {
+        Box::new(move |stream| stream.window(spec.clone()).by(["key"]).agg(aggregates()))
+    }
+    let rolling =
+        || [count().alias("n"), sum("whole").alias("total"), mean("value"), min("value").alias("min"), zscore("value").alias("z")];
+    let remind = |in_order, ttl| -> Box<dyn Fn(&Stream) -> Stream> {
+        Box::new(move |stream: &Stream| stream.process(["key"], Remind { in_order, ttl }))
+    };
+    vec![
+        ("tumbling", windows(tumbling(millis(100)))),
+        ("hopping", windows(hopping(millis(100), millis(30)))),
+        ("cumulate", windows(cumulate(millis(120), millis(40)))),
+        ("session", windows(session(millis(15)))),
+        ("rows", windows(count_window(5).slide(2))),
+        ("one key", Box::new(|stream| stream.window(hopping(millis(90), millis(30))).agg([count().alias("n"), first("text").alias("f")]))),
+        ("two keys", Box::new(|stream| stream.window(tumbling(millis(90))).by(["text", "key"]).agg([count().alias("n")]))),
+        (
+            "lateness",
+            Box::new(|stream| stream.window(hopping(millis(100), millis(50))).allowed_lateness(millis(80)).by(["key"]).agg(aggregates())),
+        ),
+        ("early", Box::new(|stream| stream.window(tumbling(millis(100))).early(millis(20)).by(["key"]).agg(aggregates()))),
+        ("updates", Box::new(|stream| stream.window(tumbling(millis(100))).updates().by(["key"]).agg(aggregates()))),
+        ("rolling rows", Box::new(move |stream| stream.window(rolling_rows(4)).by(["key"]).agg(rolling()))),
+        ("rolling range", Box::new(move |stream| stream.window(rolling_range(millis(60))).by(["key"]).agg(rolling()))),
+        ("dedup", Box::new(|stream| stream.dedup(["key", "whole"], millis(40)))),
+        ("detect", Box::new(|stream| stream.detect(ewma(0.1).on(["value", "whole"]).by(["key"])))),
+        ("process", remind(true, None)),
+        ("process that forgets", remind(true, Some(millis(90)))),
+        ("process as rows come", remind(false, None)),
+        (
+            "two windows",
+            Box::new(|stream| {
+                let inner = stream.window(tumbling(millis(50))).by(["key"]).agg([count().alias("n"), sum("whole").alias("whole")]);
+                inner.window(tumbling(millis(100))).agg([count().alias("keys"), max("n").alias("most"), sum("whole").alias("whole")])
+            }),
+        ),
+    ]
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+/// A sink that keeps each row as text.
+fn keep(lines: &Lines) -> Callback<impl FnMut(&RecordBatch) -> Result<()> + Send + use<>> {
+    let lines = Arc::clone(lines);
+    Callback::new(move |batch: &RecordBatch| {
+        let options = FormatOptions::default().with_null("-");
+        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+        let line = |row: usize| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ");
+        lines.lock().unwrap().extend((0..batch.num_rows()).map(line));
+        Ok(())
+    })
+}
+
+/// Rows and late rows of a run, each sorted.
+#[derive(Debug, PartialEq)]
+struct Outcome {
+    rows: Vec<String>,
+    late: Vec<String>,
+}
+
+/// Runs the batches in parts, from snapshot to snapshot.
+fn run(parts: &[&[RecordBatch]], delay: i64, steps: &dyn Fn(&Stream) -> Stream) -> Outcome {
+    let (rows, late) = (Lines::default(), Lines::default());
+    let mut snapshot: Option<Vec<u8>> = None;
+    for (number, part) in parts.iter().enumerate() {
+        let schema = parts.iter().find_map(|part| part.first()).unwrap().schema();
+        let script = std::iter::once(batch(RecordBatch::new_empty(schema))).chain(part.iter().cloned().map(batch)).chain([eof()]);
+        let stream = steps(&source(script).unwrap().event_time(event_time("ts").max_delay(millis(delay as u64))));
+        let mut query = Query::new().sink(&stream, keep(&rows));
+        if stream.has_late_rows() {
+            query = query.late(keep(&late));
+        }
+        if let Some(bytes) = &snapshot {
+            query = query.restore(Snapshot::from_bytes(bytes).unwrap());
+        }
+        let mut pipeline = query.build().unwrap();
+        if number + 1 == parts.len() {
+            pipeline.run().unwrap();
+        } else {
+            // Asked before each delivery: the table of the columns, and the batches.
+            let mut deliveries = 0;
+            let ended = pipeline.step_until(Duration::from_secs(3_600), &mut || {
+                deliveries += 1;
+                deliveries > part.len() + 1
+            });
+            assert!(!ended.unwrap());
+            snapshot = Some(pipeline.snapshot().unwrap().to_bytes().unwrap());
+        }
+    }
+    let sorted = |lines: Lines| {
+        let mut lines = std::mem::take(&mut *lines.lock().unwrap());
+        lines.sort();
+        lines
+    };
+    Outcome { rows: sorted(rows), late: sorted(late) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn stopped_at_any_batch_it_goes_on_as_if_nothing_had_happened(
+        rows in traces(),
+        text_keys in any::<bool>(),
+        delay in prop_oneof![Just(0), Just(30), Just(400)],
+        batch_rows in prop_oneof![Just(1), Just(7), Just(64)],
+        stops in prop::collection::vec(0.0..1.0_f64, 1..4),
+        pipeline in 0..pipelines().len(),
+    ) {
+        let all = records(&rows, text_keys);
+        let starts = (0..rows.len()).step_by(batch_rows);
+        let batches: Vec<RecordBatch> = starts.map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect();
+        let mut stops: Vec<usize> = stops.iter().map(|stop| (stop * (batches.len() + 1) as f64) as usize).collect();
+        stops.extend([0, batches.len()]);
+        stops.sort_unstable();
+        let parts: Vec<&[RecordBatch]> = stops.windows(2).map(|stops| &batches[stops[0]..stops[1]]).collect();
+        let (name, steps) = &pipelines()[pipeline];
+        prop_assert_eq!(run(&parts, delay, steps.as_ref()), run(&[&batches], delay, steps.as_ref()), "{}", name);
+    }
+}
+
+fn at(time: i64) -> Row {
+    Row { time, key: Some(1), value: Some(1.5), whole: Some(2) }
+}
+
+fn pipeline(stream: &Stream, snapshot: Option<Snapshot>) -> Result<thalweg::Pipeline> {
+    let query = Query::new().sink(stream, keep(&Lines::default()));
+    match snapshot {
+        Some(snapshot) => query.restore(snapshot).build(),
+        None => query.build(),
+    }
+}
+
+#[test]
+fn a_snapshot_of_other_steps_is_refused() {
+    let stream = source([batch(records(&[at(0)], false))]).unwrap().event_time("ts");
+    let counts = stream.window(tumbling(millis(10))).by(["key"]).agg([count()]);
+    let snapshot = pipeline(&counts, None).unwrap().snapshot().unwrap();
+    assert!(pipeline(&counts, Some(snapshot.clone())).is_ok());
+    let other = stream.window(tumbling(millis(20))).by(["key"]).agg([count()]);
+    let error = pipeline(&other, Some(snapshot)).map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), Kind::Config);
+    let said = error.to_string();
+    assert!(
+        said.contains("the snapshot is of another pipeline") && said.contains("tumbling(10ms)") && said.contains("tumbling(20ms)"),
+        "{said}"
+    );
+}
+
+/// A process without `save`.
+struct Forgetful;
+
+impl Process for Forgetful {
+    type State = ();
+
+    fn schema(&self, input: &SchemaRef) -> Result<SchemaRef> {
+        Ok(Arc::clone(input))
+    }
+
+    fn on_rows(&self, _: &Rows<'_>, _: &mut (), _: &mut Context<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_process_that_cannot_be_saved_says_so() {
+    let stream = source([batch(records(&[at(0)], false))]).unwrap().event_time("ts").process(["key"], Forgetful);
+    let mut running = pipeline(&stream, None).unwrap();
+    let mut asked = 0;
+    let ended = running.step_until(Duration::from_secs(1), &mut || {
+        asked += 1;
+        asked > 1
+    });
+    assert!(!ended.unwrap());
+    let error: Error = running.snapshot().unwrap_err();
+    assert!(error.to_string().contains("implement `Process::save` and `Process::load`"), "{error}");
+}
