@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
+use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::{
-    Aggregate, Config, Kind, Stream, Table, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar,
-    delta, event_time, first, histogram, hopping, last, max, median, millis, quantile, rate, rate_of, secs, sum, top_k, tumbling,
+    Aggregate, AggregateFunction, Config, Error, Kind, Result, Stream, Table, approx_distinct, arg_max, arg_min, collect_list, corr, count,
+    count_distinct, count_of, covar, custom, delta, event_time, first, histogram, hopping, last, max, median, millis, quantile, rate,
+    rate_of, secs, sum, top_k, tumbling,
 };
 use trace::{Row, key_of, records, traces, windows_of, word};
 
@@ -259,4 +260,123 @@ fn parameters_out_of_range_and_wrong_types_are_refused_with_the_reason() {
     assert!(refused(collect_list("text", 0)).1.contains("at least one"));
     let rolling = stream.window(thalweg::rolling_rows(5)).agg([median("value")]).schema().unwrap_err().to_string();
     assert!(rolling.contains("rolling windows know count"), "{rolling}");
+}
+
+/// The greatest value less the least, and the words seen: a state with memory of its own, that merges in any order.
+struct Spread;
+
+impl AggregateFunction for Spread {
+    type State = (Option<(f64, f64)>, Vec<String>);
+
+    fn data_type(&self, inputs: &[DataType]) -> Result<DataType> {
+        assert_eq!(inputs, [DataType::Float64, DataType::Utf8]);
+        Ok(DataType::Utf8)
+    }
+
+    fn accumulate(&self, state: &mut Self::State, rows: &[ArrayRef]) -> Result<()> {
+        assert!(!rows[0].is_empty());
+        for value in rows[0].as_primitive::<Float64Type>().iter().flatten() {
+            let (low, high) = state.0.unwrap_or((value, value));
+            state.0 = Some((low.min(value), high.max(value)));
+        }
+        state.1.extend(rows[1].as_string::<i32>().iter().flatten().map(str::to_owned));
+        Ok(())
+    }
+
+    fn merge(&self, state: &mut Self::State, other: &Self::State) -> Result<()> {
+        if let (Some((low, high)), Some((a, b))) = (state.0, other.0) {
+            state.0 = Some((low.min(a), high.max(b)));
+        }
+        state.0 = state.0.or(other.0);
+        state.1.extend(other.1.iter().cloned());
+        Ok(())
+    }
+
+    fn finish(&self, states: &[&Self::State]) -> Result<ArrayRef> {
+        let said = |state: &&Self::State| {
+            let mut words = state.1.clone();
+            words.sort();
+            format!("{:?} {}", state.0, words.join(","))
+        };
+        Ok(Arc::new(StringArray::from_iter_values(states.iter().map(said))))
+    }
+}
+
+/// What [`Spread`] should say of some rows.
+fn spread<'a>(rows: impl Iterator<Item = &'a Row>) -> String {
+    let rows: Vec<&Row> = rows.collect();
+    let values = || rows.iter().filter_map(|row| row.value);
+    let bounds = values().reduce(f64::min).zip(values().reduce(f64::max));
+    let mut words: Vec<String> = rows.iter().filter_map(|row| row.whole).map(word).collect();
+    words.sort();
+    format!("{bounds:?} {}", words.join(","))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_aggregate_of_ones_own_sees_the_rows_of_its_groups(
+        rows in traces(),
+        (size, slide) in prop_oneof![Just((100, 100)), Just((100, 30))],
+        batch_rows in prop_oneof![Just(1), Just(7), Just(10_000)],
+    ) {
+        let mut config = Config::default();
+        config.batch_rows = batch_rows;
+        let table = Stream::from_arrow([records(&rows, false)])
+            .event_time(event_time("ts").max_delay(millis(50)))
+            .window(hopping(millis(size as u64), millis(slide as u64)))
+            .by(["key"])
+            .agg([custom(Spread, ["value", "text"]).alias("all"), custom(Spread, ["value", "text"]).filter("whole > 0").alias("some")])
+            .batches(config)
+            .unwrap()
+            .into_table()
+            .unwrap();
+        let (expected, _) = windows_of(&rows, size, slide, 50);
+        prop_assert_eq!(table.num_rows(), expected.len());
+        for batch in table.batches() {
+            for row in 0..batch.num_rows() {
+                let group = &expected[&(batch.column(1).as_primitive::<TimestampMillisecondType>().value(row), key_of(batch, row))];
+                prop_assert_eq!(batch.column(3).as_string::<i32>().value(row), spread(group.iter()));
+                let positive = |row: &&Row| row.whole.is_some_and(|whole| whole > 0);
+                prop_assert_eq!(batch.column(4).as_string::<i32>().value(row), spread(group.iter().filter(positive)));
+            }
+        }
+    }
+}
+
+/// Fails where it is told to.
+struct Broken(&'static str);
+
+impl AggregateFunction for Broken {
+    type State = ();
+
+    fn data_type(&self, _: &[DataType]) -> Result<DataType> {
+        if self.0 == "type" { Err(Error::schema("it takes no such column")) } else { Ok(DataType::Int64) }
+    }
+
+    fn accumulate(&self, (): &mut (), _: &[ArrayRef]) -> Result<()> {
+        if self.0 == "accumulate" { Err(Error::state("it has had enough")) } else { Ok(()) }
+    }
+
+    fn merge(&self, (): &mut (), (): &()) -> Result<()> {
+        if self.0 == "merge" { Err(Error::state("it keeps to itself")) } else { Ok(()) }
+    }
+
+    fn finish(&self, states: &[&()]) -> Result<ArrayRef> {
+        Ok(Arc::new(Int64Array::from(vec![0; if self.0 == "finish" { 0 } else { states.len() }])))
+    }
+}
+
+#[test]
+fn an_aggregate_of_ones_own_that_fails_ends_the_run_and_says_why() {
+    let rows: Vec<Row> = (0..10).map(|time| Row { time: time * 10, key: Some(1), value: None, whole: None }).collect();
+    let why = |at| {
+        let windows = Stream::from_arrow([records(&rows, false)]).event_time("ts").window(hopping(millis(40), millis(20)));
+        windows.agg([custom(Broken(at), ["value"])]).collect().unwrap_err().to_string()
+    };
+    assert!(why("type").contains("broken(value) AS broken_value: it takes no such column"), "{}", why("type"));
+    assert!(why("accumulate").contains("it has had enough"));
+    assert!(why("merge").contains("`broken` could not merge two states: it keeps to itself"), "{}", why("merge"));
+    assert!(why("finish").contains("finished 1 groups as 0 values of Int64"), "{}", why("finish"));
 }

@@ -19,9 +19,9 @@ use thalweg::state::{Reader, Snapshot, Writer};
 use thalweg::testing::{batch, eof, source};
 use thalweg::window::Windowing;
 use thalweg::{
-    Aggregate, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct,
-    count_window, covar, cumulate, delta, event_time, ewma, first, histogram, hopping, last, max, mean, median, millis, min, quantile,
-    rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, zscore,
+    Aggregate, AggregateFunction, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count,
+    count_distinct, count_window, covar, cumulate, custom, delta, event_time, ewma, first, histogram, hopping, last, max, mean, median,
+    millis, min, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, zscore,
 };
 use trace::{Row, records, traces};
 
@@ -73,6 +73,40 @@ impl Process for Remind {
     }
 }
 
+/// Counts rows, in an aggregate of its own.
+struct RowCount;
+
+impl AggregateFunction for RowCount {
+    type State = i64;
+
+    fn data_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Int64)
+    }
+
+    fn accumulate(&self, state: &mut i64, rows: &[ArrayRef]) -> Result<()> {
+        *state += rows[0].len() as i64;
+        Ok(())
+    }
+
+    fn merge(&self, state: &mut i64, other: &i64) -> Result<()> {
+        *state += other;
+        Ok(())
+    }
+
+    fn finish(&self, states: &[&i64]) -> Result<ArrayRef> {
+        Ok(Arc::new(states.iter().map(|state| Some(**state)).collect::<Int64Array>()))
+    }
+
+    fn save(&self, state: &i64, out: &mut Writer) -> Result<()> {
+        out.word(*state as u64);
+        Ok(())
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<i64> {
+        Ok(from.word()? as i64)
+    }
+}
+
 /// One of each kind of state.
 fn aggregates() -> Vec<Aggregate> {
     vec![
@@ -99,6 +133,7 @@ fn aggregates() -> Vec<Aggregate> {
         rate().alias("rate"),
         delta("whole").alias("delta"),
         sum("value").filter("whole > 0").alias("some"),
+        custom(RowCount, ["value"]).filter("whole > 0").alias("own"),
     ]
 }
 

@@ -8,7 +8,7 @@ use thalweg::Aggregate;
 pub struct PyAggregate(pub Aggregate);
 
 impl PyAggregate {
-    fn of(aggregate: Aggregate, condition: Option<&str>) -> PyAggregate {
+    pub fn of(aggregate: Aggregate, condition: Option<&str>) -> PyAggregate {
         PyAggregate(match condition {
             Some(condition) => aggregate.filter(condition),
             None => aggregate,

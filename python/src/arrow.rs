@@ -62,7 +62,8 @@ pub fn schema_from(value: &Bound<'_, PyAny>) -> PyResult<SchemaRef> {
     Ok(Arc::new(Schema::new(fields)))
 }
 
-fn type_from(value: &Bound<'_, PyAny>) -> PyResult<DataType> {
+/// A type as `"float64"`, or any object with `__arrow_c_schema__`.
+pub fn type_from(value: &Bound<'_, PyAny>) -> PyResult<DataType> {
     match value.extract::<String>() {
         Ok(text) => parse_type(&text).map_err(raise),
         Err(_) if value.hasattr("__arrow_c_schema__")? => Ok(value.extract::<PyField>()?.into_inner().data_type().clone()),

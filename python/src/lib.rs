@@ -5,7 +5,9 @@ use pyo3::prelude::*;
 
 mod aggregate;
 mod arrow;
+mod call;
 mod config;
+mod custom;
 mod error;
 mod held_back;
 mod log;
@@ -76,6 +78,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(aggregate::collect_list, module)?)?;
     module.add_function(wrap_pyfunction!(aggregate::rate, module)?)?;
     module.add_function(wrap_pyfunction!(aggregate::delta, module)?)?;
+    module.add_function(wrap_pyfunction!(custom::custom, module)?)?;
     module.add_function(wrap_pyfunction!(stream::ewma, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;

@@ -1,19 +1,17 @@
-//! Python functions over the rows of each key. The interpreter's lock is held during a call and no longer.
+//! Python functions over the rows of each key.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
-use pyo3_arrow::input::AnyRecordBatch;
 use thalweg::operator::process::{Context, Process, Rows};
 use thalweg::{Error, Result};
 
-use crate::arrow::PyColumns;
+use crate::call::{attached, batches_of, conform};
 use crate::table::PyTable;
 
 /// One call of a function of `Stream.process`: which key it is for, when it is, and what the function asks for.
@@ -166,11 +164,6 @@ impl PyProcess {
         }
         Ok(())
     }
-
-    fn attached(&self, call: impl for<'py> FnOnce(Python<'py>) -> Result<()>) -> Result<()> {
-        let gone = || Error::state("the interpreter is shutting down; stop the query and wait for it first");
-        Python::try_attach(call).unwrap_or_else(|| Err(gone()))
-    }
 }
 
 impl Process for PyProcess {
@@ -182,12 +175,12 @@ impl Process for PyProcess {
 
     fn on_rows(&self, rows: &Rows<'_>, state: &mut PyState, context: &mut Context<'_>) -> Result<()> {
         let table = PyTable::of(rows.records.schema(), vec![rows.records.clone()]);
-        self.attached(|py| self.call(py, &self.on_rows, table, state, context))
+        attached(|py| self.call(py, &self.on_rows, table, state, context))
     }
 
     fn on_timer(&self, time: i64, state: &mut PyState, context: &mut Context<'_>) -> Result<()> {
         match &self.on_timer {
-            Some(on_timer) => self.attached(|py| self.call(py, on_timer, time, state, context)),
+            Some(on_timer) => attached(|py| self.call(py, on_timer, time, state, context)),
             None => Err(Error::config(format!("`{}` has set a timer but has no `on_timer`; give one to `process`", self.name))),
         }
     }
@@ -211,37 +204,4 @@ impl Process for PyProcess {
     fn state_bytes(&self, state: &PyState) -> usize {
         size_of_val(state) + state.bytes
     }
-}
-
-/// The rows that a function has returned: an object of Arrow's, or a dict of lists, which pyarrow makes into columns of `schema`.
-fn batches_of(returned: &Bound<'_, PyAny>, schema: &SchemaRef) -> PyResult<Vec<Result<RecordBatch>>> {
-    let py = returned.py();
-    let table = match returned.cast::<PyDict>() {
-        Ok(columns) => {
-            let pyarrow = py.import("pyarrow")?;
-            let schema = pyarrow.call_method1("schema", (PyColumns(SchemaRef::clone(schema)),))?;
-            pyarrow.getattr("RecordBatch")?.call_method1("from_pydict", (columns, schema))?
-        }
-        Err(_) => returned.clone(),
-    };
-    if !table.hasattr("__arrow_c_array__")? && !table.hasattr("__arrow_c_stream__")? {
-        return Err(PyTypeError::new_err(format!(
-            "it must return rows (an object with __arrow_c_stream__ or __arrow_c_array__, or a dict of lists) or None, not {}",
-            returned.get_type().name()?
-        )));
-    }
-    Ok(table.extract::<AnyRecordBatch>()?.into_reader()?.map(|batch| batch.map_err(Error::from)).collect())
-}
-
-/// The same rows with the columns of `schema`: found by their names, and cast where a library has another type for the same.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let checked = CastOptions { safe: false, ..CastOptions::default() };
-    let columns = schema.fields().iter().map(|field| {
-        let column = batch.column_by_name(field.name()).ok_or_else(|| {
-            let known: Vec<_> = batch.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
-            Error::schema(format!("rows without the column `{}` were returned; theirs are `{}`", field.name(), known.join("`, `")))
-        })?;
-        Ok(cast_with_options(column, field.data_type(), &checked)?)
-    });
-    Ok(RecordBatch::try_new(SchemaRef::clone(schema), columns.collect::<Result<Vec<_>>>()?)?)
 }

@@ -444,7 +444,7 @@ pub fn ewma(alpha: f64, warmup: u64) -> PyDetector {
 
 /// One name or several.
 #[derive(Default)]
-struct Names(Vec<String>);
+pub struct Names(pub Vec<String>);
 
 impl FromPyObject<'_, '_> for Names {
     type Error = PyErr;

@@ -1,3 +1,4 @@
+import builtins as _builtins
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from os import PathLike
@@ -29,6 +30,11 @@ _RowsFunction: TypeAlias = Callable[[Table, dict[Any, Any], Context], _Rows]
 _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow"]
+
+class _AggregateObject(Protocol):
+    def accumulate(self, state: Any, rows: Table, /) -> Any: ...
+    def merge(self, state: Any, other: Any, /) -> Any: ...
+    def finish(self, state: Any, /) -> Any: ...
 
 class _ProcessObject(Protocol):
     def on_rows(self, rows: Table, state: dict[Any, Any], ctx: Context, /) -> _Rows: ...
@@ -466,6 +472,15 @@ def rate(column: str | None = None, *, where: str | None = None) -> Aggregate:
 
 def delta(column: str, *, where: str | None = None) -> Aggregate:
     """The value of a column in the latest row less that in the earliest."""
+
+def custom(
+    function: _AggregateObject | _builtins.type[_AggregateObject],
+    columns: _Columns,
+    type: str | _ArrowSchema | Any,
+    *,
+    where: str | None = None,
+) -> Aggregate:
+    """An aggregate of your own: an object, or a class that is made one, with methods init, accumulate, merge and finish."""
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""

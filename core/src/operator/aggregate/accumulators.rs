@@ -169,17 +169,20 @@ impl Accumulators {
     }
 
     /// The groups of `slots` as bytes, for a snapshot.
-    pub fn save(&self, slots: &Slots<'_>) -> LargeBinaryArray {
+    ///
+    /// # Errors
+    /// If an aggregate of the user's own cannot be saved.
+    pub fn save(&self, slots: &Slots<'_>) -> Result<LargeBinaryArray> {
         let (mut states, mut out) = (LargeBinaryBuilder::new(), Writer::default());
-        slots.map(|slot| {
+        for slot in slots.map(|slot| slot) {
             for column in &self.columns {
                 out.words(&column.cells.get(slot as usize).unwrap_or(&Cell::EMPTY).to_words());
             }
-            self.tables.iter().for_each(|table| table.save(slot, &mut out));
+            self.tables.iter().try_for_each(|table| table.save(slot, &mut out))?;
             out.word(self.counts.get(slot as usize).copied().unwrap_or(0));
             states.append_value(out.take());
-        });
-        states.finish()
+        }
+        Ok(states.finish())
     }
 
     /// Becomes the groups that were saved as `states[rows]`, in that order. It has none.

@@ -9,6 +9,7 @@
 //! values count all NaNs as one, and both zeros. A row that an aggregate's own condition leaves out is null to it.
 
 mod accumulators;
+mod custom;
 mod groups;
 mod placed;
 mod resolve;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use crate::expr::Expression;
 pub(crate) use accumulators::{Accumulators, Spans};
+pub use custom::{AggregateFunction, Custom, custom};
 pub(crate) use placed::Placed;
 pub(crate) use resolve::Aggregates;
 pub(crate) use values::{Inputs, Lane, Values};
@@ -78,6 +80,8 @@ pub enum Function {
     Rate,
     /// The last value less the first.
     Delta,
+    /// One's own.
+    Custom(Custom),
 }
 
 impl Function {
@@ -106,6 +110,7 @@ impl Function {
             Function::Collect(_) => "collect_list",
             Function::Rate => "rate",
             Function::Delta => "delta",
+            Function::Custom(custom) => return Cow::Owned(custom.name()),
         })
     }
 }
@@ -299,18 +304,24 @@ impl Aggregate {
 
     /// The name of the result: the alias, else function and columns joined by `_`.
     pub fn name(&self) -> String {
-        let parts = [Some(&*self.function.name()), self.column.as_deref(), self.other.as_deref()];
-        self.alias.clone().unwrap_or_else(|| parts.into_iter().flatten().collect::<Vec<_>>().join("_"))
+        let name = self.function.name();
+        self.alias.clone().unwrap_or_else(|| std::iter::once(&*name).chain(self.columns()).collect::<Vec<_>>().join("_"))
+    }
+
+    /// Its columns, in order.
+    fn columns(&self) -> impl Iterator<Item = &str> {
+        let own = match &self.function {
+            Function::Custom(custom) => custom.columns.as_slice(),
+            _ => &[],
+        };
+        own.iter().chain(&self.column).chain(&self.other).map(String::as_str)
     }
 }
 
 impl fmt::Display for Aggregate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({}", self.function.name(), self.column.as_deref().unwrap_or("*"))?;
-        if let Some(other) = &self.other {
-            write!(f, ", {other}")?;
-        }
-        f.write_str(")")?;
+        let columns: Vec<&str> = self.columns().collect();
+        write!(f, "{}({})", self.function.name(), if columns.is_empty() { "*".to_owned() } else { columns.join(", ") })?;
         if let Some(condition) = &self.condition {
             write!(f, " FILTER ({condition})")?;
         }

@@ -16,7 +16,7 @@ use super::tables::{
     Sketched, ValueCounts, top_k_type,
 };
 use super::values::lane;
-use super::{Aggregate, Function, Inputs, Lane, Values, unexpected};
+use super::{Aggregate, Custom, Function, Inputs, Lane, Values, unexpected};
 use crate::error::{Error, Result};
 use crate::operator::keys::Slots;
 
@@ -56,6 +56,8 @@ enum TableKind {
     Quantiles(usize, f64),
     Histogram(usize, Arc<[f64]>),
     List(usize, usize),
+    /// Which table it is: none is shared.
+    Custom(usize),
 }
 
 /// One result.
@@ -104,6 +106,9 @@ impl Aggregates {
 
     /// What `aggregate` is answered from, made on first use.
     fn state(&mut self, aggregate: &Aggregate) -> Result<State> {
+        if let Function::Custom(custom) = &aggregate.function {
+            return self.custom(aggregate, custom);
+        }
         let Some(name) = aggregate.column.as_deref() else {
             return match &aggregate.condition {
                 None => Ok(State::Rows),
@@ -139,6 +144,16 @@ impl Aggregates {
             }
         };
         Ok(State::Table(self.table(kind, name)?))
+    }
+
+    /// The table of a function of the user's own.
+    fn custom(&mut self, aggregate: &Aggregate, custom: &Custom) -> Result<State> {
+        let plain = Aggregate { condition: None, ..aggregate.clone() };
+        let inputs = custom.columns.iter().map(|name| self.inputs.whole(&plain, name)).collect::<Result<_>>()?;
+        let counted = aggregate.condition.as_ref().map(|_| self.inputs.marks(aggregate)).transpose()?;
+        self.tables.push(custom.table(inputs, counted));
+        self.kinds.push(TableKind::Custom(self.tables.len() - 1));
+        Ok(State::Table(self.tables.len() - 1))
     }
 
     /// The cells of an input, with what `function` wants of them.
@@ -178,6 +193,7 @@ impl Aggregates {
                 let (keeper, times) = (keeper()?, self.inputs.times());
                 Cells::boxed(Lists { input: *input, times, limit: *limit, keeper })
             }
+            TableKind::Custom(_) => unreachable!("tables of functions of the user's own are made with them"),
         };
         self.tables.push(table);
         self.kinds.push(kind);
@@ -193,6 +209,10 @@ impl Aggregates {
             Function::Min | Function::Max | Function::First | Function::Last | Function::ArgMin | Function::ArgMax => of_column()?,
             Function::TopK(_) => top_k_type(&of_column()?),
             Function::Collect(_) => DataType::List(Arc::new(Field::new("item", of_column()?, false))),
+            Function::Custom(custom) => {
+                let types = custom.columns.iter().map(|name| self.inputs.data_type(name)).collect::<Result<Vec<_>>>()?;
+                custom.data_type(&types).map_err(|error| error.context(aggregate))?
+            }
             Function::Histogram(_) => DataType::List(Arc::new(Field::new("item", DataType::Int64, false))),
             _ => DataType::Float64,
         })
@@ -215,6 +235,7 @@ impl Aggregates {
             TableKind::Quantiles(..) => "quantiles",
             TableKind::Histogram(..) => "histograms",
             TableKind::List(..) => "lists",
+            TableKind::Custom(_) => "functions of yours",
         };
         let mut words: Vec<_> = self.kinds.iter().map(word).collect();
         words.sort_unstable();

@@ -58,7 +58,10 @@ pub(crate) trait Table: Any + Send {
     fn bytes(&self) -> usize;
 
     /// Writes a group, which may be beyond those that room was made for.
-    fn save(&self, slot: u32, out: &mut Writer);
+    ///
+    /// # Errors
+    /// If it cannot be saved.
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()>;
 
     /// Fills an empty group, for which there is room, with one that was saved.
     ///
@@ -105,7 +108,10 @@ pub(crate) trait CellKind: Clone + Send + 'static {
     }
 
     /// Writes a cell.
-    fn save(&self, cell: &Self::Cell, out: &mut Writer);
+    ///
+    /// # Errors
+    /// As [`Table::save`].
+    fn save(&self, cell: &Self::Cell, out: &mut Writer) -> Result<()>;
 
     /// A cell that was written.
     ///
@@ -211,7 +217,7 @@ impl<K: CellKind> Table for Cells<K> {
         self.cells.capacity() * size_of::<K::Cell>() + self.elsewhere
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         match self.cells.get(slot as usize) {
             Some(cell) => self.kind.save(cell, out),
             None => self.kind.save(&self.kind.empty(), out),

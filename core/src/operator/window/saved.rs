@@ -48,7 +48,7 @@ impl SavedGroups {
             column.extend((0..key_groups.len()).map(|row| place(name, row)));
         }
         self.groups.extend(key_groups);
-        self.states.push(Arc::new(groups.save(slots)));
+        self.states.push(Arc::new(groups.save(slots)?));
         self.keys.push(columns);
         Ok(())
     }

@@ -62,7 +62,7 @@ impl CellKind for ValueCounts {
         cell.capacity() * (size_of::<(Kept, u64)>() + 1) + cell.keys().map(Kept::bytes).sum::<usize>()
     }
 
-    fn save(&self, cell: &Self::Cell, out: &mut Writer) {
+    fn save(&self, cell: &Self::Cell, out: &mut Writer) -> Result<()> {
         let mut values: Vec<_> = cell.iter().collect();
         values.sort_unstable();
         out.word(values.len() as u64);
@@ -70,6 +70,7 @@ impl CellKind for ValueCounts {
             value.save(out);
             out.word(*count);
         }
+        Ok(())
     }
 
     fn load(&self, from: &mut Reader<'_>) -> Result<Self::Cell> {

@@ -68,9 +68,10 @@ impl CellKind for HistogramCells {
         cell.capacity() * size_of::<u64>()
     }
 
-    fn save(&self, cell: &Vec<u64>, out: &mut Writer) {
+    fn save(&self, cell: &Vec<u64>, out: &mut Writer) -> Result<()> {
         out.word(cell.len() as u64);
         out.words(cell);
+        Ok(())
     }
 
     fn load(&self, from: &mut Reader<'_>) -> Result<Vec<u64>> {

@@ -77,12 +77,13 @@ impl CellKind for Lists {
         cell.capacity() * size_of::<Entry>() + cell.iter().map(|(_, _, value)| value.bytes()).sum::<usize>()
     }
 
-    fn save(&self, cell: &Vec<Entry>, out: &mut Writer) {
+    fn save(&self, cell: &Vec<Entry>, out: &mut Writer) -> Result<()> {
         out.word(cell.len() as u64);
         for (time, number, value) in cell {
             out.words(&[*time as u64, *number]);
             value.save(out);
         }
+        Ok(())
     }
 
     fn load(&self, from: &mut Reader<'_>) -> Result<Vec<Entry>> {

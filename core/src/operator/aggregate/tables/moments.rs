@@ -49,8 +49,9 @@ impl CellKind for MomentCells {
         Ok(Arc::new(Float64Array::from_iter(cells.iter().map(|moments| (moments.count > 1).then(|| value(moments))))))
     }
 
-    fn save(&self, cell: &Moments, out: &mut Writer) {
+    fn save(&self, cell: &Moments, out: &mut Writer) -> Result<()> {
         out.words(&cell.to_words());
+        Ok(())
     }
 
     fn load(&self, from: &mut Reader<'_>) -> Result<Moments> {
@@ -98,8 +99,9 @@ impl CellKind for PairCells {
         Ok(Arc::new(Float64Array::from_iter(cells.iter().map(|moments| (moments.count() > 1).then(|| value(moments))))))
     }
 
-    fn save(&self, cell: &CoMoments, out: &mut Writer) {
+    fn save(&self, cell: &CoMoments, out: &mut Writer) -> Result<()> {
         out.words(&cell.to_words());
+        Ok(())
     }
 
     fn load(&self, from: &mut Reader<'_>) -> Result<CoMoments> {

@@ -216,9 +216,10 @@ impl<C: Chosen> Table for Rows<C> {
         self.cells.capacity() * size_of::<C::Cell>() + self.values.capacity() * size_of::<Kept>() + self.elsewhere
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         C::save(self.cells.get(slot as usize).unwrap_or(&C::EMPTY), out);
         self.values.get(slot as usize).unwrap_or(&Kept::Word(0)).save(out);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -278,9 +278,10 @@ impl<S: Sketches> Table for Sketched<S> {
         self.few.bytes() + self.many.bytes() + waiting
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         if (slot as usize) >= self.few.groups() {
-            return out.words(&[0, 0]);
+            out.words(&[0, 0]);
+            return Ok(());
         }
         match self.few.replacement(slot) {
             Some(number) => {
@@ -294,6 +295,7 @@ impl<S: Sketches> Table for Sketched<S> {
                 values.into_iter().for_each(|item| out.word(S::to_word(item)));
             }
         }
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
