@@ -480,7 +480,7 @@ def custom(
     *,
     where: str | None = None,
 ) -> Aggregate:
-    """An aggregate of your own: an object, or a class that is made one, with methods init, accumulate, merge and finish."""
+    """An aggregate of your own: an object, or a class that is made one."""
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""
