@@ -66,6 +66,7 @@ pub mod ring;
 pub mod runtime;
 pub mod sink;
 pub mod source;
+mod state;
 pub mod testing;
 pub mod time;
 pub mod watermark;

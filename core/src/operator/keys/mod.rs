@@ -20,6 +20,7 @@ use arrow::row::{RowConverter, SortField};
 
 use crate::error::{Error, Result};
 use crate::operator::split::split;
+use crate::state::key_groups;
 pub(crate) use dictionary::Keys;
 use dictionary::Table;
 
@@ -52,6 +53,14 @@ impl KeyColumn {
     /// How many rows.
     pub fn len(&self) -> usize {
         self.rows
+    }
+
+    /// Replaces `groups` by the key group of each row.
+    ///
+    /// # Errors
+    /// As [`key_groups`].
+    pub fn groups(&self, groups: &mut Vec<u8>) -> Result<()> {
+        key_groups(self.column.as_ref(), self.rows, groups)
     }
 
     /// The keys of `rows`, in that order.
