@@ -1,11 +1,18 @@
 //! Running a pipeline: one loop on one thread that takes deliveries from the source and pushes them through.
+//!
+//! With several [`workers`](crate::Config::workers) that thread shares out the rows of the steps that can be shared, and puts the results
+//! together.
 
+mod exchange;
 mod feed;
 mod graph;
 mod held_back;
+mod merge;
 mod outlet;
 mod running;
 mod time_stage;
+mod worker;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -21,6 +28,7 @@ use crate::quality::{self, Rejected};
 use crate::source::{Delivery, Source};
 use crate::time::SharedClock;
 use crate::watermark::END;
+pub(crate) use exchange::Exchange;
 use feed::Feed;
 pub(crate) use graph::{Graph, Target};
 use held_back::Watch;
@@ -28,9 +36,15 @@ pub use held_back::{HeldBack, SlowPartition};
 pub(crate) use outlet::Outlet;
 pub use running::Running;
 pub(crate) use time_stage::{Origin, TimeStage};
+pub(crate) use worker::Entry;
+use workers::Workers;
+pub(crate) use workers::{Exit, Port, Sharing};
 
 /// The longest that one look at the source waits, so that a stop is seen soon.
 const MAX_WAIT: Duration = Duration::from_millis(20);
+
+/// The longest wait for results of workers before another look at the source.
+const RESULT_WAIT: Duration = Duration::from_millis(1);
 
 /// What a plan compiles to.
 pub(crate) struct Parts {
@@ -39,6 +53,8 @@ pub(crate) struct Parts {
     pub prelude: Vec<(String, Box<dyn Operator>)>,
     pub time: Option<TimeStage>,
     pub graph: Graph,
+    /// The steps that workers share.
+    pub sharing: Option<Sharing>,
     /// The outlet that takes quarantined rows.
     pub quarantine: Option<usize>,
     pub config: Config,
@@ -52,6 +68,8 @@ pub struct Pipeline {
     prelude: Vec<(String, Box<dyn Operator>)>,
     time: Option<TimeStage>,
     graph: Graph,
+    /// Those that share steps, until the end.
+    workers: Option<Workers>,
     quarantine: Option<usize>,
     clock: SharedClock,
     devices: Devices,
@@ -73,18 +91,21 @@ enum State {
 impl Pipeline {
     pub(crate) fn new(parts: Parts) -> Result<Pipeline> {
         let feed = Feed::new(parts.source, &parts.config)?;
+        let counters = Counters::shared();
+        let workers = parts.sharing.map(|sharing| Workers::start(sharing, &parts.config, &counters)).transpose()?;
         Ok(Pipeline {
             feed,
             prelude: parts.prelude,
             time: parts.time,
             graph: parts.graph,
+            workers,
             quarantine: parts.quarantine,
             last_commit: parts.clock.monotonic(),
             watch: Watch::new(parts.config.held_back_warning),
             clock: parts.clock,
             devices: parts.devices,
             config: parts.config,
-            counters: Counters::shared(),
+            counters,
             stop: Arc::new(AtomicBool::new(false)),
             state: State::Fresh,
         })
@@ -134,6 +155,7 @@ impl Pipeline {
     pub fn abort(&mut self) {
         if self.state != State::Ended {
             self.state = State::Ended;
+            self.workers = None;
             self.graph.outlets.iter_mut().for_each(Outlet::abort);
         }
     }
@@ -153,10 +175,20 @@ impl Pipeline {
             if left.is_zero() || enough() {
                 break;
             }
-            let delivery = self.feed.poll(left.min(MAX_WAIT))?;
+            let delivery = self.poll(left.min(MAX_WAIT))?;
             self.take(delivery)?;
         }
         Ok(self.state == State::Ended)
+    }
+
+    /// The next delivery. While results are on their way from the workers, it is those that are waited for.
+    fn poll(&mut self, wait: Duration) -> Result<Delivery> {
+        let Some(workers) = self.workers.as_mut().filter(|workers| workers.is_busy()) else { return self.feed.poll(wait) };
+        let delivery = self.feed.poll(Duration::ZERO)?;
+        if delivery.batch.is_none() && !delivery.end {
+            workers.wait(wait.min(RESULT_WAIT), &mut self.graph, &self.counters)?;
+        }
+        Ok(delivery)
     }
 
     fn take(&mut self, delivery: Delivery) -> Result<()> {
@@ -171,7 +203,8 @@ impl Pipeline {
             self.counters.rows_in.fetch_add(batch.rows() as u64, Relaxed);
             self.counters.batches_in.fetch_add(1, Relaxed);
             self.process(batch, now, &mut rejected)?;
-            self.counters.state_bytes.store(self.graph.state_bytes() as u64, Relaxed);
+            let shared = self.workers.as_ref().map_or(0, Workers::state_bytes);
+            self.counters.state_bytes.store((self.graph.state_bytes() + shared) as u64, Relaxed);
         }
         self.reject(&rejected)?;
         if let Some(time) = &mut self.time {
@@ -205,7 +238,9 @@ impl Pipeline {
         }
         for batch in batches {
             let Some(stage) = &self.time else {
+                self.graph.received = batch.received;
                 self.graph.push(batch, &self.counters)?;
+                self.advance(None)?;
                 continue;
             };
             let (batch, pieces) = stage.take(batch, rejected)?;
@@ -227,15 +262,30 @@ impl Pipeline {
 
     /// Fires what the watermark has passed.
     fn progress(&mut self, now: u64) -> Result<()> {
-        let Some(watermark) = self.time.as_mut().and_then(|stage| stage.progress(now)) else { return Ok(()) };
-        self.counters.watermark.store(watermark, Relaxed);
-        self.graph.advance(watermark, &self.counters)
+        let watermark = self.time.as_mut().and_then(|stage| stage.progress(now));
+        if let Some(watermark) = watermark {
+            self.counters.watermark.store(watermark, Relaxed);
+        }
+        self.advance(watermark)
+    }
+
+    /// Tells the steps how far event time has come, if it has moved, and hands the workers what is theirs.
+    fn advance(&mut self, watermark: Option<i64>) -> Result<()> {
+        if let Some(watermark) = watermark {
+            self.graph.advance(watermark, &self.counters)?;
+        }
+        match &mut self.workers {
+            Some(workers) => workers.step(&mut self.graph, watermark, &self.counters),
+            None => Ok(()),
+        }
     }
 
     /// Why the earliest window that waits has not fired: who holds the watermark back. `None` if no window waits.
     pub fn why_not_firing(&self) -> Option<HeldBack> {
         let stage = self.time.as_ref().filter(|_| self.state != State::Ended)?;
-        Some(stage.held_back(self.graph.waits_for()?, self.clock.monotonic()))
+        let shared = self.workers.as_ref().and_then(Workers::waits_for);
+        let end = self.graph.waits_for().into_iter().chain(shared).min()?;
+        Some(stage.held_back(end, self.clock.monotonic()))
     }
 
     /// Now and then, looks why windows do not fire, and says so if that goes on for long.
@@ -272,7 +322,10 @@ impl Pipeline {
 
     /// Fires everything that is open and commits.
     fn finish(&mut self) -> Result<()> {
-        self.graph.advance(END, &self.counters)?;
+        self.advance(Some(END))?;
+        if let Some(mut workers) = self.workers.take() {
+            workers.settle(&mut self.graph, &self.counters)?;
+        }
         self.watch_devices();
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         self.state = State::Ended;

@@ -72,7 +72,10 @@ fn stored_as_integers(column: &ArrayRef, groups: &mut Vec<u8>) -> Result<()> {
             integers(&keys, groups);
         }
         _ => {
-            return Err(Error::schema(format!("a key of type {} has no key group; this is a defect, please report it", column.data_type())));
+            return Err(Error::schema(format!(
+                "a key of type {} has no key group; this is a defect, please report it",
+                column.data_type()
+            )));
         }
     }
     Ok(())
