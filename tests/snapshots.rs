@@ -1,4 +1,4 @@
-//! A pipeline stopped between any two batches goes on in a fresh one as if nothing had happened.
+//! A pipeline stopped between any two batches goes on in a fresh one as if nothing had happened, by however many workers.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,17 +9,18 @@ mod trace;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
+use thalweg::config::Exchange;
 use thalweg::operator::process::{Context, Process, Rows};
 use thalweg::sink::Callback;
 use thalweg::state::{Reader, Snapshot, Writer};
 use thalweg::testing::{batch, eof, source};
 use thalweg::window::Windowing;
 use thalweg::{
-    Aggregate, AggregateFunction, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count,
+    Aggregate, AggregateFunction, Config, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count,
     count_distinct, count_window, covar, cumulate, custom, delta, event_time, ewma, first, histogram, hopping, last, max, mean, median,
     millis, min, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, zscore,
 };
@@ -180,13 +181,22 @@ fn pipelines() -> Vec<(&'static str, Box<dyn Fn(&Stream) -> Stream>)> {
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
+/// A float in so many digits as do not depend on the order in which workers add.
+fn rounded(value: f64) -> String {
+    if value.abs() < 1e-9 { "0".to_owned() } else { format!("{value:.8e}") }
+}
+
 /// A sink that keeps each row as text.
 fn keep(lines: &Lines) -> Callback<impl FnMut(&RecordBatch) -> Result<()> + Send + use<>> {
     let lines = Arc::clone(lines);
     Callback::new(move |batch: &RecordBatch| {
         let options = FormatOptions::default().with_null("-");
         let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        let line = |row: usize| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ");
+        let cell = |column: usize, row: usize| match batch.column(column).as_primitive_opt::<Float64Type>() {
+            Some(floats) if floats.is_valid(row) => rounded(floats.value(row)),
+            _ => columns[column].value(row).to_string(),
+        };
+        let line = |row: usize| (0..columns.len()).map(|column| cell(column, row)).collect::<Vec<_>>().join(" | ");
         lines.lock().unwrap().extend((0..batch.num_rows()).map(line));
         Ok(())
     })
@@ -199,15 +209,17 @@ struct Outcome {
     late: Vec<String>,
 }
 
-/// Runs the batches in parts, from snapshot to snapshot.
-fn run(parts: &[&[RecordBatch]], delay: i64, steps: &dyn Fn(&Stream) -> Stream) -> Outcome {
+/// Runs the batches in parts, from snapshot to snapshot, each by so many workers.
+fn run(parts: &[(&[RecordBatch], usize, Exchange)], delay: i64, steps: &dyn Fn(&Stream) -> Stream) -> Outcome {
     let (rows, late) = (Lines::default(), Lines::default());
     let mut snapshot: Option<Vec<u8>> = None;
-    for (number, part) in parts.iter().enumerate() {
-        let schema = parts.iter().find_map(|part| part.first()).unwrap().schema();
+    for (number, (part, workers, exchange)) in parts.iter().enumerate() {
+        let schema = parts.iter().find_map(|(part, ..)| part.first()).unwrap().schema();
+        let mut config = Config::default();
+        (config.workers, config.exchange) = (*workers, *exchange);
         let script = std::iter::once(batch(RecordBatch::new_empty(schema))).chain(part.iter().cloned().map(batch)).chain([eof()]);
         let stream = steps(&source(script).unwrap().event_time(event_time("ts").max_delay(millis(delay as u64))));
-        let mut query = Query::new().sink(&stream, keep(&rows));
+        let mut query = Query::new().config(config).sink(&stream, keep(&rows));
         if stream.has_late_rows() {
             query = query.late(keep(&late));
         }
@@ -245,18 +257,24 @@ proptest! {
         text_keys in any::<bool>(),
         delay in prop_oneof![Just(0), Just(30), Just(400)],
         batch_rows in prop_oneof![Just(1), Just(7), Just(64)],
-        stops in prop::collection::vec(0.0..1.0_f64, 1..4),
+        stops in prop::collection::vec((0.0..1.0_f64, 1..4_usize, 0..3_usize), 1..4),
+        (last_workers, last_exchange) in (1..4_usize, 0..3_usize),
         pipeline in 0..pipelines().len(),
     ) {
         let all = records(&rows, text_keys);
         let starts = (0..rows.len()).step_by(batch_rows);
         let batches: Vec<RecordBatch> = starts.map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect();
-        let mut stops: Vec<usize> = stops.iter().map(|stop| (stop * (batches.len() + 1) as f64) as usize).collect();
-        stops.extend([0, batches.len()]);
-        stops.sort_unstable();
-        let parts: Vec<&[RecordBatch]> = stops.windows(2).map(|stops| &batches[stops[0]..stops[1]]).collect();
+        let exchange = |number: usize| [Exchange::Auto, Exchange::Hash, Exchange::TwoPhases][number];
+        let place = |stop: f64| (stop * (batches.len() + 1) as f64) as usize;
+        let mut stops: Vec<_> = stops.iter().map(|&(stop, workers, by)| (place(stop), workers, exchange(by))).collect();
+        stops.push((batches.len(), last_workers, exchange(last_exchange)));
+        stops.sort_unstable_by_key(|stop| stop.0);
+        let mut start = 0;
+        let part = |(end, workers, by)| (&batches[std::mem::replace(&mut start, end)..end], workers, by);
+        let parts: Vec<_> = stops.into_iter().map(part).collect();
         let (name, steps) = &pipelines()[pipeline];
-        prop_assert_eq!(run(&parts, delay, steps.as_ref()), run(&[&batches], delay, steps.as_ref()), "{}", name);
+        let undisturbed = run(&[(&batches, 1, Exchange::Auto)], delay, steps.as_ref());
+        prop_assert_eq!(run(&parts, delay, steps.as_ref()), undisturbed, "{}", name);
     }
 }
 

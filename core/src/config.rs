@@ -132,6 +132,21 @@ pub enum WaitStrategy {
     Park,
 }
 
+/// How rows are shared out to [workers](Config::workers).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Exchange {
+    /// Whichever suits the first rows, for each step.
+    #[default]
+    Auto,
+    /// By the hash of the key, which decides who holds it; in two phases where there is no key.
+    Hash,
+    /// In two phases, where a step can: each worker aggregates rows of any key, and what they have is combined.
+    TwoPhases,
+}
+
+/// The most workers: there is one key group for each.
+pub const MAX_WORKERS: usize = 256;
+
 /// The knobs of one pipeline. [`Config::default`] suits most; [`Config::from_env`] lets an operator override it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -161,9 +176,22 @@ pub struct Config {
     pub source_thread: bool,
     /// What a thread does while a ring is empty or full.
     pub wait: WaitStrategy,
-    /// Keys that one operator may hold at once.
+    /// Threads that share the work of a query, beside the pipeline's own, which reads the source, takes the event time, shares the
+    /// rows out and puts the results together. One, the default, is none beside it: all is done on the pipeline's thread.
+    ///
+    /// Shared are the first step with state and those after it with the same key or a finer one: windows, `dedup`, `process` and
+    /// `detect`, by the hash of their key, or in two phases (see [`exchange`](Config::exchange)); [`Stream::explain_with`] says which.
+    /// Counts, results and late rows are those of one worker; sums of floats may differ in their last bits. Results come in the
+    /// order of their windows' ends and, of one key, in that of one worker; in two phases all rows are where one worker puts them, by
+    /// hash those of different keys may change places, always in the same way for one number of workers.
+    ///
+    /// [`Stream::explain_with`]: crate::Stream::explain_with
+    pub workers: usize,
+    /// How rows are shared out to the workers.
+    pub exchange: Exchange,
+    /// Keys that one operator may hold at once; each worker's copy of it, where workers share its rows.
     pub max_keys: usize,
-    /// Bytes of accumulators that one window operator may hold.
+    /// Bytes of accumulators that one window operator may hold. Where workers share its rows each may hold an equal part of them.
     pub max_state_bytes: usize,
     /// How often sinks publish what was written; the end of a run publishes the rest.
     pub commit_every: Duration,
@@ -187,6 +215,8 @@ impl Default for Config {
             connection_idle: CONNECTION_IDLE,
             source_thread: false,
             wait: WaitStrategy::Park,
+            workers: 1,
+            exchange: Exchange::Auto,
             max_keys: MAX_KEYS,
             max_state_bytes: MAX_STATE_BYTES,
             commit_every: COMMIT_EVERY,
@@ -233,6 +263,7 @@ impl Config {
         in_range("batch_rows", self.batch_rows, 1, 1 << 24)?;
         in_range("max_connections", self.max_connections, 1, 1 << 20)?;
         in_range("max_line_bytes", self.max_line_bytes, 64, 1 << 30)?;
+        in_range("workers", self.workers, 1, MAX_WORKERS)?;
         in_range("max_keys", self.max_keys, 1, 1 << 30)
     }
 }

@@ -21,6 +21,8 @@ macro_rules! counters {
             pub gpu_break_even_rows: AtomicU64,
             /// Time from the arrival of the oldest row of a batch to the hand-over of its results to a sink.
             pub latency: Latency,
+            /// How each step that workers share has its rows shared out.
+            exchanges: Mutex<Vec<String>>,
         }
 
         /// The counters of a pipeline at one moment.
@@ -35,6 +37,8 @@ macro_rules! counters {
             pub gpu_break_even_rows: Option<u64>,
             /// Percentiles of the time from a row's arrival to its results, over all result rows so far.
             pub latency: Percentiles,
+            /// How each step that [workers](crate::Config::workers) share has its rows shared out, and why, in words; once it is known.
+            pub exchanges: Vec<String>,
         }
 
         impl Counters {
@@ -47,6 +51,7 @@ macro_rules! counters {
                     watermark: (watermark != i64::MIN).then_some(watermark),
                     gpu_break_even_rows: (break_even != u64::MAX).then_some(break_even),
                     latency: self.latency.percentiles(),
+                    exchanges: self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 }
             }
         }
@@ -133,6 +138,11 @@ impl Counters {
         counters.watermark.store(i64::MIN, Relaxed);
         counters.gpu_break_even_rows.store(u64::MAX, Relaxed);
         Arc::new(counters)
+    }
+
+    /// Takes note of how the rows of a step are shared out.
+    pub(crate) fn note_exchange(&self, choice: String) {
+        self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(choice);
     }
 }
 

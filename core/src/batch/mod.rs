@@ -48,13 +48,16 @@ pub struct Batch {
     pub segments: Vec<Segment>,
     /// When the first byte of the oldest row arrived, in the clock's monotonic nanoseconds.
     pub received: u64,
+    /// The number of the first row in order of arrival, where the batches of a stream go to several workers; rows that follow have
+    /// greater ones, below that of the next batch. `None` where steps count for themselves.
+    pub sequence: Option<u64>,
 }
 
 impl Batch {
     /// A batch whose rows all come from partition 0, starting at row number `offset`.
     pub fn new(records: RecordBatch, offset: u64, received: u64) -> Batch {
         let rows = records.num_rows();
-        Batch { records, time: None, segments: vec![Segment { partition: PartitionId(0), rows, offset }], received }
+        Batch { records, time: None, segments: vec![Segment { partition: PartitionId(0), rows, offset }], received, sequence: None }
     }
 
     /// How many rows.
@@ -90,7 +93,7 @@ impl Batch {
             })
             .filter(|segment| segment.rows > 0)
             .collect();
-        Ok(Batch { records, time, segments, received: self.received })
+        Ok(Batch { records, time, segments, received: self.received, sequence: self.sequence })
     }
 
     /// The rows in `range`, without a copy.
@@ -110,6 +113,7 @@ impl Batch {
             time: self.time.as_ref().map(|time| time.slice(range.start, length)),
             segments,
             received: self.received,
+            sequence: self.sequence,
         }
     }
 }

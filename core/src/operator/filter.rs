@@ -59,7 +59,13 @@ mod tests {
             Segment { partition: PartitionId(3), rows: half, offset: 10 },
             Segment { partition: PartitionId(5), rows: rows - half, offset: 70 },
         ];
-        Batch { records, time: Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX }), segments, received: 42 }
+        Batch {
+            records,
+            time: Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX }),
+            segments,
+            received: 42,
+            sequence: None,
+        }
     }
 
     fn run(condition: &str, batch: Batch) -> Vec<Batch> {

@@ -15,11 +15,12 @@ pub mod rolling;
 mod split;
 pub mod window;
 
-pub(crate) use keys::column_index;
+pub(crate) use keys::{KeyColumn, KeyColumns, column_index};
 
 use crate::batch::Batch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::state::Saved;
+pub use window::PartialPane;
 
 /// What an operator puts out in one call.
 #[derive(Debug, Default)]
@@ -30,6 +31,8 @@ pub struct Output {
     pub late: Vec<Batch>,
     /// How many rows were dropped because they repeat another.
     pub duplicates: u64,
+    /// Panes that a [`PartialWindow`](window::PartialWindow) gives to the window that puts out their results.
+    pub panes: Vec<PartialPane>,
 }
 
 /// One step of a pipeline. It owns no thread, reads no clock and opens no file.
@@ -48,6 +51,16 @@ pub trait Operator: Send {
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         let _ = (watermark, out);
         Ok(())
+    }
+
+    /// Takes in panes that another operator has put out: a window those of the workers that share its rows, who get back the
+    /// emptied ones, for the rows to come. What is not used up stays in `panes`.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if the operator has no panes, which would be a defect, or too many keys.
+    fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
+        let _ = panes;
+        Err(Error::state("a step was given panes that are not its own; this is a defect, please report it"))
     }
 
     /// The end of the earliest window that has rows and waits for event time to reach it; `None` if none does.

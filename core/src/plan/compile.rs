@@ -17,7 +17,7 @@ use crate::operator::event_time::{Punctuation, TimeColumn};
 use crate::operator::filter::Filter;
 use crate::operator::rolling::Rolling;
 use crate::operator::window::{CountWindow, RevisedWindow, SessionWindow, Window};
-use crate::plan::{EventTime, Node, Step, Stream};
+use crate::plan::{EventTime, Node, Step, Stream, sharing};
 use crate::runtime::{Graph, Origin, Target, TimeStage};
 use crate::source::OpenSource;
 use crate::time::{SystemClock, Unit};
@@ -167,6 +167,7 @@ pub(super) fn explain(stream: &Stream, config: &Config) -> Result<String> {
     let mut compiler = Compiler::new(stream, config, devices)?;
     compiler.add(stream)?;
     let (source, steps) = chain(stream)?;
+    let (notes, alone) = if config.workers > 1 { sharing::explain(&compiler, config) } else { (Vec::new(), None) };
     let mut text = source.describe();
     for stream in steps {
         if let Some(step) = step_of(stream) {
@@ -175,7 +176,12 @@ pub(super) fn explain(stream: &Stream, config: &Config) -> Result<String> {
         if let Some(placement) = compiler.placement_of(stream) {
             let _ = write!(text, " on {placement}");
         }
+        let node = compiler.node_of(Arc::as_ptr(&stream.node));
+        if let Some((_, note)) = notes.iter().find(|(noted, _)| Some(*noted) == node) {
+            let _ = write!(text, "; {note}");
+        }
     }
+    text.extend(alone);
     Ok(text)
 }
 
@@ -191,10 +197,27 @@ pub(super) struct Compiler<'a> {
     head: Vec<*const Node>,
     /// The columns where the head ends.
     head_schema: SchemaRef,
-    /// Steps that have an operator already, with their columns.
-    built: Vec<(*const Node, usize, SchemaRef)>,
+    /// The steps of the graph, each at the number of its node.
+    pub steps: Vec<BuiltStep>,
     /// The columns of the stream added last.
     pub schema: SchemaRef,
+}
+
+/// A step that has an operator.
+pub(super) struct BuiltStep {
+    stream: Stream,
+    /// The node that it follows; none if it follows the source.
+    pub from: Option<usize>,
+    /// The columns that go in.
+    pub input: SchemaRef,
+    schema: SchemaRef,
+}
+
+impl BuiltStep {
+    /// What it is.
+    pub fn step(&self) -> &Step {
+        step_of(&self.stream).unwrap_or_else(|| unreachable!("only steps are built"))
+    }
 }
 
 /// Where a compiled stream ends in the graph.
@@ -218,7 +241,7 @@ impl<'a> Compiler<'a> {
             graph: Graph::default(),
             head: Vec::new(),
             head_schema: source.schema(),
-            built: Vec::new(),
+            steps: Vec::new(),
             schema: source.schema(),
         };
         let Some(position) = steps.iter().position(|stream| matches!(step_of(stream), Some(Step::EventTime(_) | Step::ArrivalTime(_))))
@@ -257,11 +280,27 @@ impl<'a> Compiler<'a> {
     /// Where the kernels of the last step of `stream` run, if it has any.
     fn placement_of(&self, stream: &Stream) -> Option<String> {
         let pointer = Arc::as_ptr(&stream.node);
-        if let Some((_, node, _)) = self.built.iter().find(|(built, ..)| *built == pointer) {
-            return self.graph.operator(*node).placement();
+        if let Some(node) = self.node_of(pointer) {
+            return self.graph.operator(node).placement();
         }
         let position = self.head.iter().position(|head| *head == pointer)?;
         self.prelude.get(position)?.1.placement()
+    }
+
+    /// The node of a step, if it has one.
+    fn node_of(&self, pointer: *const Node) -> Option<usize> {
+        self.steps.iter().position(|built| Arc::as_ptr(&built.stream.node) == pointer)
+    }
+
+    /// What the event time counts, if there is one.
+    pub fn unit(&self) -> Option<Unit> {
+        self.time.as_ref().map(TimeStage::unit)
+    }
+
+    /// One more operator of a step.
+    pub fn operator(&self, built: &BuiltStep, config: &Config) -> Result<Box<dyn Operator>> {
+        let again = build(built.step(), &built.input, self.unit(), config, &self.devices);
+        again.map(|built| built.operator).map_err(|error| error.context(built.step()))
     }
 
     /// Adds the steps of `stream` that no stream before it had.
@@ -285,15 +324,15 @@ impl<'a> Compiler<'a> {
         let Some(step) = step_of(stream) else { return Ok(()) };
         let pointer = Arc::as_ptr(&stream.node);
         let input = SchemaRef::clone(&self.schema);
-        let known = self.built.iter().find(|(built, ..)| *built == pointer).map(|(_, node, schema)| (*node, SchemaRef::clone(schema)));
+        let known = self.node_of(pointer).map(|node| (node, SchemaRef::clone(&self.steps[node].schema)));
         let (node, schema) = match known {
             Some(known) => known,
             None => {
-                let unit = self.time.as_ref().map(TimeStage::unit);
-                let built = build(step, &input, unit, self.config, &self.devices).map_err(|error| error.context(step))?;
+                let built = build(step, &input, self.unit(), self.config, &self.devices).map_err(|error| error.context(step))?;
                 let node = self.graph.add(step.to_string(), built.operator);
                 self.graph.connect(end.node, Target::Node(node));
-                self.built.push((pointer, node, SchemaRef::clone(&built.schema)));
+                let (input, schema) = (SchemaRef::clone(&input), SchemaRef::clone(&built.schema));
+                self.steps.push(BuiltStep { stream: stream.clone(), from: end.node, input, schema });
                 if let (Some(time), Some(pane)) = (&mut self.time, built.pane) {
                     time.pane = Some(time.pane.map_or(pane, |shortest| shortest.min(pane)));
                 }

@@ -2,6 +2,7 @@
 
 mod compile;
 mod query;
+mod sharing;
 mod sources;
 mod table;
 

@@ -10,9 +10,9 @@ use crate::config::{Config, MAX_LATE_ROWS, MAX_QUARANTINED_ROWS};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, SharedCounters};
 use crate::operator::devices::{self, Devices};
-use crate::plan::Stream;
 use crate::plan::compile::Compiler;
 use crate::plan::table::{Kept, Table};
+use crate::plan::{Stream, sharing};
 use crate::quality;
 use crate::runtime::{HeldBack, Outlet, Parts, Pipeline, Running, Target};
 use crate::sink::Sink;
@@ -126,7 +126,10 @@ impl Query {
                 let last = end.late.last().ok_or_else(|| Error::config("late rows come from windows and `dedup`; this stream has none"))?;
                 let schema = SchemaRef::clone(&last.1);
                 let outlet = compiler.graph.outlets.len();
-                end.late.iter().filter(|(_, columns)| *columns == schema).for_each(|(node, _)| compiler.graph.bind_late(*node, outlet));
+                end.late
+                    .iter()
+                    .filter(|(_, columns)| *columns == schema)
+                    .for_each(|(node, _)| compiler.graph.bind_late(*node, Target::Outlet(outlet)));
                 compiler.graph.outlets.push(Outlet::new(format!("late sink {number}"), schema, sink, &clock, false));
             }
         }
@@ -134,9 +137,10 @@ impl Query {
             compiler.graph.outlets.push(Outlet::new("quarantine", quality::schema(), sink, &clock, false));
             compiler.graph.outlets.len() - 1
         });
+        let sharing = if self.config.workers > 1 { sharing::share(&mut compiler, &self.config)? } else { None };
         let source = compiler.source().open(&self.config, &clock)?;
         let Compiler { prelude, time, graph, devices, .. } = compiler;
-        let parts = Parts { source, prelude, time, graph, quarantine, config: self.config.clone(), clock, devices };
+        let parts = Parts { source, prelude, time, graph, sharing, quarantine, config: self.config.clone(), clock, devices };
         let mut pipeline = Pipeline::new(parts)?;
         self.snapshot.iter().try_for_each(|snapshot| pipeline.restore(snapshot))?;
         Ok(pipeline)

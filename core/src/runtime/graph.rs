@@ -5,15 +5,17 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::batch::Batch;
 use crate::error::Result;
 use crate::metrics::Counters;
-use crate::operator::{Operator, Output};
+use crate::operator::{Operator, Output, PartialPane};
 use crate::runtime::outlet::Outlet;
-use crate::state::{Saved, Snapshot};
+use crate::state::Saved;
 
 /// Where a batch goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Target {
     Node(usize),
     Outlet(usize),
+    /// Out of this graph: to the workers, or from one of them back.
+    Port(usize),
 }
 
 struct Node {
@@ -21,11 +23,11 @@ struct Node {
     label: String,
     operator: Box<dyn Operator>,
     next: Vec<Target>,
-    /// The outlet that takes this operator's late rows.
-    late: Option<usize>,
+    /// What takes this operator's late rows: an outlet or a port.
+    late: Option<Target>,
 }
 
-/// A directed acyclic graph of operators that ends in outlets.
+/// A directed acyclic graph of operators that ends in outlets, or in ports where it goes on elsewhere.
 #[derive(Default)]
 pub(crate) struct Graph {
     nodes: Vec<Node>,
@@ -34,6 +36,10 @@ pub(crate) struct Graph {
     /// When the oldest row of the batch arrived that is on its way, in the clock's nanoseconds. Results of
     /// windows inherit it: they are due because of this batch.
     pub received: u64,
+    /// What has left through ports, in order.
+    pub left: Vec<(usize, Batch)>,
+    /// Panes that operators have put out.
+    pub panes: Vec<PartialPane>,
 }
 
 impl Graph {
@@ -56,9 +62,31 @@ impl Graph {
         self.nodes[node].operator.as_ref()
     }
 
-    /// Sends the late rows of `node` to `outlet`.
-    pub fn bind_late(&mut self, node: usize, outlet: usize) {
-        self.nodes[node].late = Some(outlet);
+    /// Sends the late rows of `node` to an outlet or a port.
+    pub fn bind_late(&mut self, node: usize, target: Target) {
+        self.nodes[node].late = Some(target);
+    }
+
+    /// Where the late rows of `node` go.
+    pub fn late_of(&self, node: usize) -> Option<Target> {
+        self.nodes[node].late
+    }
+
+    /// What follows node `from`, or the source.
+    pub fn next_of(&self, from: Option<usize>) -> &[Target] {
+        from.map_or(&self.roots, |node| &self.nodes[node].next)
+    }
+
+    /// Lets `target` follow node `from`, or the source, in the place of node `node`.
+    pub fn redirect(&mut self, from: Option<usize>, node: usize, target: Target) {
+        let next = from.map_or(&mut self.roots, |from| &mut self.nodes[from].next);
+        next.iter_mut().filter(|next| **next == Target::Node(node)).for_each(|next| *next = target);
+    }
+
+    /// Gives an operator panes of another one, see [`Operator::absorb`].
+    pub fn absorb(&mut self, node: usize, panes: &mut Vec<PartialPane>) -> Result<()> {
+        let node = &mut self.nodes[node];
+        node.operator.absorb(panes).map_err(|error| error.context(&node.label))
     }
 
     /// Sends a batch of the source on its way.
@@ -75,7 +103,8 @@ impl Graph {
         Ok(())
     }
 
-    fn advance_target(&mut self, target: Target, watermark: i64, counters: &Counters) -> Result<()> {
+    /// Tells the operators from `target` on how far event time has come.
+    pub fn advance_target(&mut self, target: Target, watermark: i64, counters: &Counters) -> Result<()> {
         let Target::Node(index) = target else { return Ok(()) };
         let mut out = Output::default();
         let node = &mut self.nodes[index];
@@ -89,10 +118,13 @@ impl Graph {
 
     fn deliver(&mut self, index: usize, mut out: Output, counters: &Counters) -> Result<()> {
         counters.duplicate_rows.fetch_add(out.duplicates, Relaxed);
+        self.panes.append(&mut out.panes);
         for late in out.late.drain(..) {
             counters.late_rows.fetch_add(late.rows() as u64, Relaxed);
-            if let Some(outlet) = self.nodes[index].late {
-                self.outlets[outlet].write(&late, counters)?;
+            match self.nodes[index].late {
+                Some(Target::Outlet(outlet)) => self.outlets[outlet].write(&late, counters)?,
+                Some(Target::Port(port)) => self.left.push((port, late)),
+                Some(Target::Node(_)) | None => {}
             }
         }
         if out.batches.is_empty() {
@@ -106,7 +138,8 @@ impl Graph {
         sent
     }
 
-    fn fan_out(&mut self, targets: &[Target], batch: Batch, counters: &Counters) -> Result<()> {
+    /// Sends a batch to each of `targets`.
+    pub fn fan_out(&mut self, targets: &[Target], batch: Batch, counters: &Counters) -> Result<()> {
         let Some((last, others)) = targets.split_last() else { return Ok(()) };
         for target in others {
             self.send(*target, batch.clone(), counters)?;
@@ -114,11 +147,16 @@ impl Graph {
         self.send(*last, batch, counters)
     }
 
-    fn send(&mut self, target: Target, batch: Batch, counters: &Counters) -> Result<()> {
+    /// Sends a batch to `target`.
+    pub fn send(&mut self, target: Target, batch: Batch, counters: &Counters) -> Result<()> {
         match target {
             Target::Outlet(index) => {
                 counters.rows_out.fetch_add(batch.rows() as u64, Relaxed);
                 self.outlets[index].write(&batch, counters)
+            }
+            Target::Port(port) => {
+                self.left.push((port, batch));
+                Ok(())
             }
             Target::Node(index) => {
                 let mut out = Output::default();
@@ -134,25 +172,21 @@ impl Graph {
         self.nodes.iter().map(|node| node.label.as_str())
     }
 
-    /// Puts the state of all operators into a snapshot.
+    /// The state of each operator.
     ///
     /// # Errors
     /// If one of them cannot be saved.
-    pub fn save(&mut self, snapshot: &mut Snapshot) -> Result<()> {
-        for node in &mut self.nodes {
-            let saved = node.operator.snapshot().map_err(|error| error.context(&node.label))?;
-            snapshot.push(&node.label, saved);
-        }
-        Ok(())
+    pub fn save(&mut self) -> Result<Vec<Saved>> {
+        self.nodes.iter_mut().map(|node| node.operator.snapshot().map_err(|error| error.context(&node.label))).collect()
     }
 
-    /// Gives each operator the state of its step.
+    /// Gives the operator of `node` the state of its step.
     ///
     /// # Errors
-    /// [`Kind::State`](crate::error::Kind::State) if one of them does not know it.
-    pub fn restore<'a>(&mut self, saved: impl Iterator<Item = &'a Saved>) -> Result<()> {
-        let mut nodes = self.nodes.iter_mut().zip(saved);
-        nodes.try_for_each(|(node, saved)| node.operator.restore(saved).map_err(|error| error.context(&node.label)))
+    /// [`Kind::State`](crate::error::Kind::State) if it does not know it.
+    pub fn restore(&mut self, node: usize, saved: &Saved) -> Result<()> {
+        let node = &mut self.nodes[node];
+        node.operator.restore(saved).map_err(|error| error.context(&node.label))
     }
 
     /// Whether any operator's late rows have an outlet.

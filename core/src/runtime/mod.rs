@@ -1,11 +1,18 @@
 //! Running a pipeline: one loop on one thread that takes deliveries from the source and pushes them through.
+//!
+//! With several [`workers`](crate::Config::workers) that thread shares out the rows of the steps that can be shared, and puts the results
+//! together.
 
+mod exchange;
 mod feed;
 mod graph;
 mod held_back;
+mod merge;
 mod outlet;
 mod running;
 mod time_stage;
+mod worker;
+mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,9 +26,10 @@ use crate::operator::devices::Devices;
 use crate::operator::{Operator, Output};
 use crate::quality::{self, Rejected};
 use crate::source::{Delivery, Source};
-use crate::state::Snapshot;
+use crate::state::{Saved, Snapshot};
 use crate::time::SharedClock;
 use crate::watermark::END;
+pub(crate) use exchange::Exchange;
 use feed::Feed;
 pub(crate) use graph::{Graph, Target};
 use held_back::Watch;
@@ -29,12 +37,18 @@ pub use held_back::{HeldBack, SlowPartition};
 pub(crate) use outlet::Outlet;
 pub use running::Running;
 pub(crate) use time_stage::{Origin, TimeStage};
+pub(crate) use worker::Entry;
+use workers::Workers;
+pub(crate) use workers::{Exit, Port, Sharing};
 
 /// What the stage of event time is called in snapshots.
 const EVENT_TIME: &str = "event time";
 
 /// The longest that one look at the source waits, so that a stop is seen soon.
 const MAX_WAIT: Duration = Duration::from_millis(20);
+
+/// The longest wait for results of workers before another look at the source.
+const RESULT_WAIT: Duration = Duration::from_millis(1);
 
 /// What a plan compiles to.
 pub(crate) struct Parts {
@@ -43,6 +57,8 @@ pub(crate) struct Parts {
     pub prelude: Vec<(String, Box<dyn Operator>)>,
     pub time: Option<TimeStage>,
     pub graph: Graph,
+    /// The steps that workers share.
+    pub sharing: Option<Sharing>,
     /// The outlet that takes quarantined rows.
     pub quarantine: Option<usize>,
     pub config: Config,
@@ -56,6 +72,8 @@ pub struct Pipeline {
     prelude: Vec<(String, Box<dyn Operator>)>,
     time: Option<TimeStage>,
     graph: Graph,
+    /// Those that share steps, until the end.
+    workers: Option<Workers>,
     quarantine: Option<usize>,
     clock: SharedClock,
     devices: Devices,
@@ -77,18 +95,21 @@ enum State {
 impl Pipeline {
     pub(crate) fn new(parts: Parts) -> Result<Pipeline> {
         let feed = Feed::new(parts.source, &parts.config)?;
+        let counters = Counters::shared();
+        let workers = parts.sharing.map(|sharing| Workers::start(sharing, &parts.config, &counters)).transpose()?;
         Ok(Pipeline {
             feed,
             prelude: parts.prelude,
             time: parts.time,
             graph: parts.graph,
+            workers,
             quarantine: parts.quarantine,
             last_commit: parts.clock.monotonic(),
             watch: Watch::new(parts.config.held_back_warning),
             clock: parts.clock,
             devices: parts.devices,
             config: parts.config,
-            counters: Counters::shared(),
+            counters,
             stop: Arc::new(AtomicBool::new(false)),
             state: State::Fresh,
         })
@@ -100,11 +121,16 @@ impl Pipeline {
     }
 
     /// The state of all steps as it is now, between two batches: what [`Query::restore`](crate::Query::restore) takes up. It says nothing of
-    /// how far the source was read, and what sinks were given before is theirs.
+    /// how far the source was read, and what sinks were given before is theirs. Another number of workers may take it up.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if a step cannot be saved: a [`Process`](crate::Process) without `save`.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        let mut shared = Vec::new();
+        if let Some(workers) = &mut self.workers {
+            workers.settle(&mut self.graph, &self.counters)?;
+            shared = workers.save()?;
+        }
         let mut snapshot = Snapshot::default();
         for (label, operator) in &mut self.prelude {
             snapshot.push(&*label, operator.snapshot().map_err(|error| error.context(&*label))?);
@@ -112,7 +138,9 @@ impl Pipeline {
         if let Some(stage) = &self.time {
             snapshot.push(EVENT_TIME, stage.snapshot(self.clock.monotonic())?);
         }
-        self.graph.save(&mut snapshot)?;
+        let mut saved = self.graph.save()?;
+        shared.into_iter().try_for_each(|(node, part)| saved[node].merge(part))?;
+        self.graph.steps().zip(saved).for_each(|(step, saved)| snapshot.push(step, saved));
         Ok(snapshot)
     }
 
@@ -128,7 +156,13 @@ impl Pipeline {
         if let Some(stage) = &mut self.time {
             saved.next().map_or(Ok(()), |saved| stage.restore(saved, self.clock.monotonic()))?;
         }
-        self.graph.restore(saved)
+        let saved: Vec<&Saved> = saved.collect();
+        let elsewhere = match &mut self.workers {
+            Some(workers) => workers.restore(&saved, self.time.as_ref().and_then(TimeStage::watermark), &self.counters)?,
+            None => Vec::new(),
+        };
+        let own = saved.into_iter().enumerate().filter(|(node, _)| !elsewhere.contains(node));
+        own.into_iter().try_for_each(|(node, saved)| self.graph.restore(node, saved))
     }
 
     /// A flag that, once true, makes the pipeline finish: it takes no more input, fires what is open and commits.
@@ -170,6 +204,7 @@ impl Pipeline {
     pub fn abort(&mut self) {
         if self.state != State::Ended {
             self.state = State::Ended;
+            self.workers = None;
             self.graph.outlets.iter_mut().for_each(Outlet::abort);
         }
     }
@@ -189,10 +224,20 @@ impl Pipeline {
             if left.is_zero() || enough() {
                 break;
             }
-            let delivery = self.feed.poll(left.min(MAX_WAIT))?;
+            let delivery = self.poll(left.min(MAX_WAIT))?;
             self.take(delivery)?;
         }
         Ok(self.state == State::Ended)
+    }
+
+    /// The next delivery. While results are on their way from the workers, it is those that are waited for.
+    fn poll(&mut self, wait: Duration) -> Result<Delivery> {
+        let Some(workers) = self.workers.as_mut().filter(|workers| workers.is_busy()) else { return self.feed.poll(wait) };
+        let delivery = self.feed.poll(Duration::ZERO)?;
+        if delivery.batch.is_none() && !delivery.end {
+            workers.wait(wait.min(RESULT_WAIT), &mut self.graph, &self.counters)?;
+        }
+        Ok(delivery)
     }
 
     fn take(&mut self, delivery: Delivery) -> Result<()> {
@@ -207,7 +252,8 @@ impl Pipeline {
             self.counters.rows_in.fetch_add(batch.rows() as u64, Relaxed);
             self.counters.batches_in.fetch_add(1, Relaxed);
             self.process(batch, now, &mut rejected)?;
-            self.counters.state_bytes.store(self.graph.state_bytes() as u64, Relaxed);
+            let shared = self.workers.as_ref().map_or(0, Workers::state_bytes);
+            self.counters.state_bytes.store((self.graph.state_bytes() + shared) as u64, Relaxed);
         }
         self.reject(&rejected)?;
         if let Some(time) = &mut self.time {
@@ -241,7 +287,9 @@ impl Pipeline {
         }
         for batch in batches {
             let Some(stage) = &self.time else {
+                self.graph.received = batch.received;
                 self.graph.push(batch, &self.counters)?;
+                self.advance(None)?;
                 continue;
             };
             let (batch, pieces) = stage.take(batch, rejected)?;
@@ -263,15 +311,30 @@ impl Pipeline {
 
     /// Fires what the watermark has passed.
     fn progress(&mut self, now: u64) -> Result<()> {
-        let Some(watermark) = self.time.as_mut().and_then(|stage| stage.progress(now)) else { return Ok(()) };
-        self.counters.watermark.store(watermark, Relaxed);
-        self.graph.advance(watermark, &self.counters)
+        let watermark = self.time.as_mut().and_then(|stage| stage.progress(now));
+        if let Some(watermark) = watermark {
+            self.counters.watermark.store(watermark, Relaxed);
+        }
+        self.advance(watermark)
+    }
+
+    /// Tells the steps how far event time has come, if it has moved, and hands the workers what is theirs.
+    fn advance(&mut self, watermark: Option<i64>) -> Result<()> {
+        if let Some(watermark) = watermark {
+            self.graph.advance(watermark, &self.counters)?;
+        }
+        match &mut self.workers {
+            Some(workers) => workers.step(&mut self.graph, watermark, &self.counters),
+            None => Ok(()),
+        }
     }
 
     /// Why the earliest window that waits has not fired: who holds the watermark back. `None` if no window waits.
     pub fn why_not_firing(&self) -> Option<HeldBack> {
         let stage = self.time.as_ref().filter(|_| self.state != State::Ended)?;
-        Some(stage.held_back(self.graph.waits_for()?, self.clock.monotonic()))
+        let shared = self.workers.as_ref().and_then(Workers::waits_for);
+        let end = self.graph.waits_for().into_iter().chain(shared).min()?;
+        Some(stage.held_back(end, self.clock.monotonic()))
     }
 
     /// Now and then, looks why windows do not fire, and says so if that goes on for long.
@@ -308,7 +371,10 @@ impl Pipeline {
 
     /// Fires everything that is open and commits.
     fn finish(&mut self) -> Result<()> {
-        self.graph.advance(END, &self.counters)?;
+        self.advance(Some(END))?;
+        if let Some(mut workers) = self.workers.take() {
+            workers.settle(&mut self.graph, &self.counters)?;
+        }
         self.watch_devices();
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         self.state = State::Ended;

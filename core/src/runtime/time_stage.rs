@@ -107,6 +107,11 @@ impl TimeStage {
         self.watermarks.align(now).map(|paused| paused.into_iter().map(PartitionId).collect())
     }
 
+    /// The overall watermark, if there is one.
+    pub fn watermark(&self) -> Option<i64> {
+        Some(self.watermarks.overall()).filter(|overall| *overall != NONE)
+    }
+
     /// How far event time has come, for a snapshot.
     pub fn snapshot(&self, now: u64) -> Result<Saved> {
         let mut saved = Saved::default();

@@ -138,7 +138,8 @@ impl Gather {
         if decoded.is_some() || !delivery.rejected.is_empty() {
             let received = self.received.take().unwrap_or(now);
             self.linger.handed(received, now);
-            delivery.batch = decoded.map(|decoded| Batch { records: decoded.records, time: None, segments: decoded.segments, received });
+            delivery.batch =
+                decoded.map(|decoded| Batch { records: decoded.records, time: None, segments: decoded.segments, received, sequence: None });
         }
         delivery.end = end;
         Ok(delivery)

@@ -1,7 +1,6 @@
 //! The state of one step at one moment, as columns.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, LargeBinaryArray, RecordBatch, RecordBatchOptions, UInt8Array};
@@ -74,17 +73,18 @@ impl Saved {
         Ok(())
     }
 
-    /// The rows of some key groups, with all marks.
+    /// Some rows of the tables, with all marks: those that `keep` says of each.
     ///
     /// # Errors
-    /// [`Kind::State`](crate::error::Kind::State) if a table has no key groups.
-    pub(crate) fn select(&self, groups: &Range<usize>) -> Result<Saved> {
-        let select = |(name, table): (&String, &RecordBatch)| {
-            let mask: BooleanArray =
-                Rows(table).groups()?.values().iter().map(|&group| Some(groups.contains(&usize::from(group)))).collect();
-            Ok((name.clone(), filter_record_batch(table, &mask)?))
-        };
-        Ok(Saved { marks: self.marks.clone(), tables: self.tables.iter().map(select).collect::<Result<_>>()? })
+    /// Those of `keep`.
+    pub(crate) fn select(&self, mut keep: impl FnMut(&RecordBatch) -> Result<BooleanArray>) -> Result<Saved> {
+        let mut select = |(name, table): (&String, &RecordBatch)| Ok((name.clone(), filter_record_batch(table, &keep(table)?)?));
+        Ok(Saved { marks: self.marks.clone(), tables: self.tables.iter().map(&mut select).collect::<Result<_>>()? })
+    }
+
+    /// Rows of the longest table.
+    pub(crate) fn rows(&self) -> usize {
+        self.tables.values().map(RecordBatch::num_rows).max().unwrap_or(0)
     }
 
     pub(super) fn marks(&self) -> &BTreeMap<String, i64> {

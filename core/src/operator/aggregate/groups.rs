@@ -7,7 +7,7 @@ use thalweg_kernels::order_by_part;
 /// once. All slots are below `groups`.
 pub(super) fn by_group<T: Copy>(slots: &[u32], values: &[T], nulls: Option<&NullBuffer>, groups: usize, mut each: impl FnMut(usize, &[T])) {
     let valid = |row: usize| nulls.is_none_or(|nulls| nulls.is_valid(row));
-    if groups > slots.len() {
+    if groups > slots.len() || slots.is_empty() {
         // Hardly any two rows are of one group: to order them would cost more.
         let rows = (0..slots.len()).filter(|&row| valid(row));
         return rows.for_each(|row| each(slots[row] as usize, &values[row..=row]));

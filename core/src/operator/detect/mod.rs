@@ -100,6 +100,11 @@ impl Detection {
         self.threshold = threshold;
         self
     }
+
+    /// The columns that make a key.
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.by
+    }
 }
 
 impl std::fmt::Display for Detection {

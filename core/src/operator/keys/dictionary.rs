@@ -126,19 +126,33 @@ impl Keys {
     /// As [`Keys::assign`].
     pub fn absorb(&mut self, other: &Keys, slots: &mut Vec<u32>) -> Result<()> {
         slots.clear();
-        let all = other.slots();
-        let null = other.null_slot.map(|null| null as usize);
-        for part in [0..null.unwrap_or(all), null.map_or(all, |null| null + 1)..all] {
-            if part.start > 0 && null.is_some_and(|null| null + 1 == part.start) {
-                slots.push(self.null()?);
-            }
-            match (&mut self.table, &other.table) {
-                (Table::Int(dictionary), Table::Int(other)) => dictionary.assign(&other.keys()[part], slots).map_err(full)?,
-                (Table::Bytes(dictionary), Table::Bytes(other)) => absorb_bytes(dictionary, other, part, slots)?,
-                _ => slots.resize(slots.len() + part.len(), 0),
+        self.absorb_part(other, 0..other.slots(), slots)
+    }
+
+    /// [`Keys::absorb`] of the keys in some slots of `other`, whose slots here are added to `slots`.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`].
+    pub fn absorb_part(&mut self, other: &Keys, part: Range<usize>, slots: &mut Vec<u32>) -> Result<()> {
+        let null = other.null_slot.map(|null| null as usize).filter(|null| part.contains(null));
+        let rest = null.map_or(part.end, |null| null + 1)..part.end;
+        self.absorb_valid(other, part.start..null.unwrap_or(part.end), slots)?;
+        if null.is_some() {
+            slots.push(self.null()?);
+        }
+        self.absorb_valid(other, rest, slots)
+    }
+
+    /// The same of slots none of which is that of the null key.
+    fn absorb_valid(&mut self, other: &Keys, part: Range<usize>, slots: &mut Vec<u32>) -> Result<()> {
+        match (&mut self.table, &other.table) {
+            (Table::Int(dictionary), Table::Int(other)) => dictionary.assign(&other.keys()[part], slots).map_err(full),
+            (Table::Bytes(dictionary), Table::Bytes(other)) => absorb_bytes(dictionary, other, part, slots),
+            _ => {
+                slots.resize(slots.len() + part.len(), 0);
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// Forgets the keys of `slots`, each of which comes once; the slots may be given to other keys.

@@ -131,7 +131,17 @@ impl KeyColumns {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or cannot be a key.
     pub fn new(by: &[String], schema: &SchemaRef, limit: usize) -> Result<KeyColumns> {
-        let columns = by.iter().map(|name| column_index(schema, name)).collect::<Result<Vec<_>>>()?;
+        KeyColumns::at(by.iter().map(|name| column_index(schema, name)).collect::<Result<_>>()?, schema, limit)
+    }
+
+    /// The same keys where they are the last columns of their names in a table of a snapshot; `None` if one is missing.
+    pub fn in_table(&self, schema: &SchemaRef) -> Result<Option<KeyColumns>> {
+        let last = |field: &FieldRef| schema.fields().iter().rposition(|other| other.name() == field.name());
+        let columns: Option<Vec<usize>> = self.fields.iter().map(last).collect();
+        columns.map(|columns| KeyColumns::at(columns, schema, self.limit)).transpose()
+    }
+
+    fn at(columns: Vec<usize>, schema: &SchemaRef, limit: usize) -> Result<KeyColumns> {
         let fields: Vec<FieldRef> = columns.iter().map(|&index| Arc::clone(&schema.fields()[index])).collect();
         let form = match fields.as_slice() {
             [] => Form::Single,
@@ -140,7 +150,7 @@ impl KeyColumns {
             several => {
                 let sort = several.iter().map(|field| SortField::new(field.data_type().clone())).collect();
                 let converter = RowConverter::new(sort)
-                    .map_err(|error| Error::schema(format!("`{}` cannot be a key", by.join("`, `"))).with_source(error))?;
+                    .map_err(|error| Error::schema(format!("`{}` cannot be a key", names(several))).with_source(error))?;
                 Form::Rows(converter)
             }
         };
@@ -240,6 +250,10 @@ impl KeyColumns {
             (_, Table::Single) => Ok(Vec::new()),
         }
     }
+}
+
+fn names(fields: &[FieldRef]) -> String {
+    fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("`, `")
 }
 
 /// The position of the column `name`.

@@ -60,7 +60,7 @@ impl Context<'_> {
 
     /// Lets [`Process::on_timer`](super::Process::on_timer) be called for this key once the watermark has reached `time`; if it has
     /// already, as soon as it moves. A timer that is set twice to one time fires once. At the end of the input the timers that are
-    /// set fire, but not those that they set in turn.
+    /// set fire, but not those that they set in turn after the last row of their key.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if the stream has no event time, or a timer sets another that is not later.

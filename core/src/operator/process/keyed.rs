@@ -43,7 +43,15 @@ pub(super) struct Keyed<P: Process> {
     watermark: i64,
     slots: Vec<u32>,
     by_key: ByKey,
+    /// Set at the end of the input.
+    closing: Option<Closing>,
     max_state_bytes: usize,
+}
+
+/// The last rows of the input: their keys, and by key the time of its last.
+struct Closing {
+    keys: Keys,
+    last: Vec<i64>,
 }
 
 /// One call: which key it is for, when it is, and what the watermark was.
@@ -53,6 +61,8 @@ struct Call {
     time: i64,
     mark: i64,
     is_timer: bool,
+    /// Whether nothing can come of a timer that it sets.
+    is_last: bool,
 }
 
 impl<P: Process> Keyed<P> {
@@ -79,6 +89,7 @@ impl<P: Process> Keyed<P> {
             watermark: NONE,
             slots: Vec::new(),
             by_key: ByKey::default(),
+            closing: None,
             max_state_bytes: config.max_state_bytes,
         })
     }
@@ -109,7 +120,7 @@ impl<P: Process> Keyed<P> {
                 at.map_or(NONE, |at| marks[range.start + at])
             });
             self.states.seen(slot, latest);
-            let call = Call { slot, time: latest, mark: behind.max(self.watermark), is_timer: false };
+            let call = Call { slot, time: latest, mark: behind.max(self.watermark), is_timer: false, is_last: false };
             let rows = Rows { records: records.slice(range.start, range.len()), times };
             self.call(call, out, |process, state, context| process.on_rows(&rows, state, context))?;
         }
@@ -141,6 +152,7 @@ impl<P: Process> Keyed<P> {
         }
         for (time, set) in self.requests.timers.drain(..) {
             match set {
+                true if call.is_last => {}
                 true => self.states.set_timer(call.slot, time),
                 false => self.states.delete_timer(call.slot, time),
             }
@@ -160,7 +172,7 @@ impl<P: Process> Keyed<P> {
         // In order, event time goes on from call to call; else it is where the watermark is, and has not got to the next step yet.
         let mark = if self.held.is_some() { time.saturating_sub(1) } else { NONE };
         self.watermark = self.watermark.max(if self.held.is_some() { time } else { NONE });
-        let call = Call { slot, time, mark, is_timer: true };
+        let call = Call { slot, time, mark, is_timer: true, is_last: self.is_closed(slot, time)? };
         self.call(call, out, |process, state, context| process.on_timer(time, state, context))
     }
 
@@ -175,14 +187,27 @@ impl<P: Process> Keyed<P> {
         Ok(())
     }
 
-    /// At the end of the input every timer fires that is set, and none that is set meanwhile.
-    fn fire_last(&mut self, out: &mut Output) -> Result<()> {
-        for (time, slot, number) in self.states.timers() {
-            if self.states.take_timer(time, slot, number) {
-                self.fire(slot, time, out)?;
-            }
+    /// The end of the input has come, with these rows as the last.
+    ///
+    /// A timer that fires after the last row of its key sets no other, or one that always sets another would fire without end. What is
+    /// last is each key's own affair: so the answer does not depend on which keys share a worker.
+    fn close(&mut self, rows: Option<&Sorted>) -> Result<()> {
+        let (mut keys, mut last, mut slots) = (self.columns.dictionary(), Vec::new(), Vec::new());
+        if let Some(rows) = rows {
+            keys.assign(&self.columns.encode(&rows.records)?, &mut slots)?;
+            last.resize(keys.slots(), NONE);
+            slots.iter().zip(rows.times.iter()).for_each(|(&slot, &time)| last[slot as usize] = time);
         }
+        self.closing = Some(Closing { keys, last });
         Ok(())
+    }
+
+    /// Whether the input has ended and no row of the key will come after `time`.
+    fn is_closed(&mut self, slot: u32, time: i64) -> Result<bool> {
+        let Some(Closing { keys, last }) = &mut self.closing else { return Ok(false) };
+        let mut known = Vec::new();
+        keys.assign(&self.columns.of(&self.keys, &Slots::List(&[slot]))?, &mut known)?;
+        Ok(known.first().and_then(|&slot| last.get(slot as usize)).is_none_or(|&last| last <= time))
     }
 
     /// Gives rows that are in order of time, with what is due in between.
@@ -229,16 +254,16 @@ impl<P: Process> Operator for Keyed<P> {
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         let due = self.held.as_mut().map(|held| held.take(watermark)).transpose()?.flatten();
+        if watermark == END {
+            self.close(due.as_ref())?;
+        }
         if let Some(rows) = due {
             self.give_in_order(&rows, out)?;
         }
         if self.held.is_none() {
             self.watermark = self.watermark.max(watermark);
         }
-        match watermark {
-            END => self.fire_last(out)?,
-            _ => self.fire_due(watermark, out)?,
-        }
+        self.fire_due(watermark, out)?;
         self.watermark = self.watermark.max(watermark);
         self.emitted.flush(out)?;
         self.check_state()

@@ -150,20 +150,6 @@ impl<S: Default> States<S> {
         }
     }
 
-    /// The timers that are set, in their order.
-    pub fn timers(&self) -> Vec<(i64, u32, u64)> {
-        self.timers.iter().map(|&(time, number, slot)| (time, slot, number)).collect()
-    }
-
-    /// Takes out a timer, if it is still set and its key is remembered until then.
-    pub fn take_timer(&mut self, time: i64, slot: u32, number: u64) -> bool {
-        let is_set = self.timers.remove(&(time, number, slot));
-        let ttl = self.ttl;
-        let Some(entry) = self.get_mut(slot).filter(|_| is_set) else { return false };
-        entry.timers.retain(|&other| other != time);
-        ttl.is_none_or(|ttl| time <= entry.latest.saturating_add(ttl))
-    }
-
     /// The earliest timer.
     pub fn earliest_timer(&self) -> Option<i64> {
         self.timers.first().map(|timer| timer.0)

@@ -7,6 +7,7 @@
 mod admission;
 mod count;
 mod pane;
+mod partial;
 mod results;
 mod revised;
 mod saved;
@@ -22,7 +23,7 @@ use arrow::datatypes::SchemaRef;
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
-use crate::operator::aggregate::Aggregate;
+use crate::operator::aggregate::{Accumulators, Aggregate};
 use crate::operator::devices::Devices;
 use crate::operator::keys::Slots;
 use crate::operator::{Operator, Output};
@@ -33,6 +34,7 @@ use crate::window::{Panes, WindowSpec};
 use admission::{Admitted, admit};
 pub use count::CountWindow;
 use pane::{Pane, Rows, Sorter};
+pub use partial::{PartialPane, PartialWindow};
 use results::Results;
 pub use revised::RevisedWindow;
 use saved::{LoadedGroups, SavedGroups};
@@ -52,6 +54,8 @@ pub struct Window {
     sliding: Sliding,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
     spare: Vec<Pane>,
+    /// Room for the groups of a worker's pane in the slots that they get here; only where workers share the rows.
+    moved: Option<Accumulators>,
     /// No window before this one is open.
     next: i64,
     watermark: i64,
@@ -97,6 +101,7 @@ impl Window {
             amendments: BTreeMap::new(),
             sliding: Sliding::new(Pane::new(&results, devices)),
             spare: Vec::new(),
+            moved: None,
             next: i64::MIN,
             watermark: NONE,
             max_state_bytes: config.max_state_bytes,
@@ -251,7 +256,14 @@ impl Operator for Window {
         let Some(time) = batch.time.clone() else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
+        if let Some(first) = batch.sequence {
+            self.sequence = first;
+        }
         self.admit(&batch, &time, out)
+    }
+
+    fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
+        partial::absorb(self, panes)
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
@@ -289,7 +301,7 @@ impl Operator for Window {
 
     fn state_bytes(&self) -> usize {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
-        panes.map(Pane::bytes).sum::<usize>() + self.sliding.bytes()
+        panes.map(Pane::bytes).sum::<usize>() + self.sliding.bytes() + self.moved.as_ref().map_or(0, Accumulators::bytes)
     }
 
     fn placement(&self) -> Option<String> {

@@ -23,26 +23,35 @@ pub(super) struct Pane {
     pub keys: Keys,
     pub accumulators: Accumulators,
     placed: Vec<Placed>,
+    /// The first of the slots that came with the same rows, with the number of the first of those, in order of arrival.
+    pub firsts: Vec<(u64, usize)>,
 }
 
 impl Pane {
     pub fn new(results: &Results, devices: &Devices) -> Pane {
         let (keys, aggregates) = (&results.keys, &results.aggregates);
         let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
-        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed }
+        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed, firsts: Vec::new() }
     }
 
     /// Takes rows in, the first of which is number `sequence` in order of arrival; `slots` is room for the slots of theirs.
     pub fn add(&mut self, rows: &Rows, sequence: u64, slots: &mut Vec<u32>) -> Result<()> {
+        let known = self.keys.slots();
         self.keys.assign(&rows.keys, slots)?;
+        if self.keys.slots() > known {
+            self.firsts.push((sequence, known));
+        }
         self.accumulators.reserve(self.keys.slots());
         self.accumulators.accumulate(slots, &rows.values, sequence, &mut self.placed)
     }
 
     /// Adds groups of a snapshot, those of `rows`; returns their slots.
     pub fn take_up(&mut self, loaded: &LoadedGroups<'_>, rows: &[u32]) -> Result<Vec<u32>> {
-        let mut slots = Vec::new();
+        let (mut slots, known) = (Vec::new(), self.keys.slots());
         self.keys.assign(&loaded.keys(rows)?, &mut slots)?;
+        if self.keys.slots() > known {
+            self.firsts.push((0, known));
+        }
         let groups = loaded.groups(&self.accumulators, rows)?;
         self.accumulators.add_at(&groups, &slots, self.keys.slots());
         Ok(slots)
@@ -62,6 +71,7 @@ impl Pane {
     pub fn clear(&mut self) {
         self.accumulators.clear(self.keys.slots());
         self.keys.clear();
+        self.firsts.clear();
     }
 }
 

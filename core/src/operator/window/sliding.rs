@@ -154,6 +154,7 @@ impl Sliding {
                 (Vec::new(), panes)
             } else {
                 panes.reverse();
+                carry(&mut panes, self.keys.slots());
                 (panes, Vec::new())
             };
             self.stacks.merge(Stacks::of_parts(front, back, self.total.empty()));
@@ -165,5 +166,22 @@ impl Sliding {
     pub fn bytes(&self) -> usize {
         let spare: usize = self.spare.iter().map(Accumulators::bytes).sum();
         self.keys.bytes() + self.stacks.bytes() + self.total.bytes() + spare
+    }
+}
+
+/// Completes suffix aggregates, youngest pane first, of several workers: one that has no rows in a pane has no suffix from there on, and
+/// that of its next pane stands for it.
+fn carry(panes: &mut [(i64, Accumulators)], slots: usize) {
+    let mut live = Vec::new();
+    for place in 1..panes.len() {
+        let (younger, older) = panes.split_at_mut(place);
+        let ((_, younger), (_, own)) = (&younger[place - 1], &mut older[0]);
+        younger.live(&mut live);
+        live.retain(|&slot| own.count(slot) == 0);
+        if !live.is_empty() {
+            let mut carried = own.empty();
+            carried.gather(younger, &live);
+            own.add_at(&carried, &live, slots);
+        }
     }
 }

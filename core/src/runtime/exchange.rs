@@ -1,0 +1,255 @@
+//! The exchange before a step that workers share: which worker gets which rows.
+//!
+//! * **By key hash**: rows go to the worker that owns the key group of their key, which holds all state of the key.
+//! * **In two phases**, for windows made of panes: batches go to the workers in turn, whole; what they make of them is combined, see
+//!   [`window`](crate::operator::window). Costs the pipeline's thread next to nothing per row, but work for every key that several
+//!   workers have in a pane, and shares the rows equally however they are spread over keys.
+//!
+//! Which suits is measured on the first rows.
+
+use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
+use arrow::buffer::ScalarBuffer;
+use arrow::compute::take_record_batch;
+use thalweg_kernels::order_by_part;
+
+use crate::batch::{Batch, EventTime};
+use crate::config;
+use crate::error::Result;
+use crate::operator::{KeyColumn, KeyColumns};
+use crate::state::{KEY_GROUPS, Saved, damaged};
+
+/// Keys up to which two phases are chosen. Combining costs the pipeline's thread some 20 ns per key, pane and worker; routing by hash
+/// some 6 ns per row, so two phases suit keys with some ten rows in a pane; windows that hold fewer are mostly of more keys than
+/// this.
+const FEW_KEYS: f64 = 20_000.0;
+
+/// Times its equal share of the rows that the fullest worker may get by key hash.
+const FULLEST: f64 = 1.5;
+
+/// Rows that are looked at, and those without which shares of rows say nothing.
+const SAMPLE_ROWS: usize = 1 << 16;
+const MIN_SAMPLE_ROWS: usize = 1 << 10;
+
+/// How rows are shared out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Hash,
+    TwoPhases,
+}
+
+/// What is known about an exchange when it is made.
+pub(crate) struct Exchange {
+    /// The step, for whoever reads.
+    pub label: String,
+    /// The key of the step on the rows that go into it.
+    pub keys: KeyColumns,
+    /// The steps before it that workers take along in two phases: the first of them, and the key on the rows that go into that.
+    pub before: Option<(usize, KeyColumns)>,
+    /// Whether rows may go by key hash, and in two phases.
+    pub ways: [bool; 2],
+    /// The step in the pipeline's graph, which combines panes in two phases.
+    pub node: usize,
+    /// Exits of the workers that results come from if rows go by key hash.
+    pub exits: Vec<usize>,
+}
+
+/// An exchange at work.
+pub(crate) struct Router {
+    pub exchange: Exchange,
+    asked: config::Exchange,
+    way: Option<Way>,
+    /// The worker of each key group.
+    owners: Vec<u32>,
+    workers: usize,
+    /// The worker whose turn it is, and the rows that were given to all, in two phases.
+    turn: usize,
+    rows: u64,
+    groups: Vec<u8>,
+    parts: Vec<u32>,
+    starts: Vec<u32>,
+}
+
+/// Where a batch goes.
+pub(crate) enum Routed {
+    /// To workers.
+    Workers(Vec<(usize, Batch)>),
+    /// To a node of the pipeline's own graph, for the steps before the exchange.
+    Node(usize, Batch),
+}
+
+impl Router {
+    pub fn new(exchange: Exchange, workers: usize, asked: config::Exchange) -> Router {
+        Router {
+            exchange,
+            asked,
+            way: None,
+            owners: (0..KEY_GROUPS).map(|group| (group * workers / KEY_GROUPS) as u32).collect(),
+            workers,
+            turn: 0,
+            rows: 0,
+            groups: Vec::new(),
+            parts: Vec::new(),
+            starts: vec![0; workers + 1],
+        }
+    }
+
+    /// How rows are shared out, once that is known.
+    pub fn way(&self) -> Option<Way> {
+        self.way
+    }
+
+    /// Chooses by the first rows, which are `early` or not as in [`Router::route`]; says what and why.
+    ///
+    /// # Errors
+    /// If keys cannot be encoded, which would be a defect.
+    pub fn choose(&mut self, batch: &Batch, early: bool) -> Result<String> {
+        let sample = batch.records.slice(0, batch.rows().min(SAMPLE_ROWS));
+        let keys = match &mut self.exchange.before {
+            Some((_, keys)) if early => keys,
+            _ => &mut self.exchange.keys,
+        };
+        let column = keys.encode(&sample)?;
+        let (mut known, mut slots) = (keys.dictionary(), Vec::new());
+        let rows = column.len();
+        // More keys than one operator may hold are many; whether that is an error is for the step to say.
+        let seen = known.assign(&column, &mut slots).map_or(rows, |()| known.slots());
+        let estimate = estimate_keys(seen, rows);
+        let fullest = self.fullest(&column)? as f64 / rows.max(1) as f64;
+        let unequal = rows >= MIN_SAMPLE_ROWS && fullest * self.workers as f64 > FULLEST;
+        let how = self.decide(unequal || estimate.is_some_and(|keys| keys <= FEW_KEYS));
+        Ok(format!(
+            "{}: {} workers share the rows {how}; {seen} keys in the first {rows} rows, {:.0}% of which one worker would get by key hash",
+            self.exchange.label,
+            self.workers,
+            fullest * 100.0
+        ))
+    }
+
+    /// Goes one of the ways that are open; in two phases, if `two_phases` suit.
+    fn decide(&mut self, two_phases: bool) -> &'static str {
+        let way = match (self.exchange.ways, self.asked) {
+            ([true, false], _) => Way::Hash,
+            ([false, _], _) => Way::TwoPhases,
+            (_, config::Exchange::Hash) => Way::Hash,
+            (_, config::Exchange::TwoPhases) => Way::TwoPhases,
+            (_, config::Exchange::Auto) if two_phases => Way::TwoPhases,
+            (_, config::Exchange::Auto) => Way::Hash,
+        };
+        self.way = Some(way);
+        match way {
+            Way::Hash => "by key hash",
+            Way::TwoPhases => "in two phases",
+        }
+    }
+
+    /// Chooses by the state that was restored, which holds so many groups of keys and windows; says what and why.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if the step's state, `saved`, is not that of such a step.
+    pub fn resume(&mut self, groups: usize, saved: &Saved) -> Result<String> {
+        let how = self.decide(groups as f64 <= FEW_KEYS);
+        if self.way == Some(Way::TwoPhases) {
+            self.rows = saved.marked("sequence")? as u64;
+        }
+        Ok(format!("{}: {} workers share the rows {how}; {groups} groups were restored", self.exchange.label, self.workers))
+    }
+
+    /// Which rows of a table of a snapshot belong to a worker, by key hash.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if the table has not the columns of the key.
+    pub fn owned(&self, worker: usize, table: &RecordBatch) -> Result<BooleanArray> {
+        let mut groups = Vec::new();
+        let keys = self.exchange.keys.in_table(&table.schema())?;
+        let mut keys = keys.ok_or_else(|| damaged("a table has not the columns of the key"))?;
+        keys.encode(table)?.groups(&mut groups)?;
+        Ok(groups.iter().map(|&group| Some(self.owners[usize::from(group)] as usize == worker)).collect())
+    }
+
+    /// Rows that the fullest worker would get by key hash.
+    fn fullest(&mut self, keys: &KeyColumn) -> Result<usize> {
+        keys.groups(&mut self.groups)?;
+        let mut rows = vec![0; self.workers];
+        self.groups.iter().for_each(|&group| rows[self.owners[usize::from(group)] as usize] += 1);
+        Ok(rows.into_iter().max().unwrap_or(0))
+    }
+
+    /// Where the rows of a batch go, once that has been chosen; `early` rows have the steps before the exchange still to go.
+    ///
+    /// # Errors
+    /// If columns cannot be cut, which would be a defect.
+    pub fn route(&mut self, mut batch: Batch, early: bool) -> Result<Routed> {
+        match (self.way, &self.exchange.before) {
+            (Some(Way::TwoPhases), _) => {
+                batch.sequence = Some(self.rows);
+                self.rows += batch.rows() as u64;
+                let worker = self.turn;
+                self.turn = (worker + 1) % self.workers;
+                Ok(Routed::Workers(vec![(worker, batch)]))
+            }
+            (_, Some((first, _))) if early => Ok(Routed::Node(*first, batch)),
+            _ => self.by_hash(batch).map(Routed::Workers),
+        }
+    }
+
+    /// The rows of each worker, in the order in which they came.
+    fn by_hash(&mut self, batch: Batch) -> Result<Vec<(usize, Batch)>> {
+        if batch.rows() == 0 {
+            return Ok(Vec::new());
+        }
+        self.exchange.keys.encode(&batch.records)?.groups(&mut self.groups)?;
+        self.parts.clear();
+        self.parts.extend(self.groups.iter().map(|&group| self.owners[usize::from(group)]));
+        let mut order = vec![0; batch.rows()];
+        order_by_part(&self.parts, &mut self.starts, &mut order);
+        let runs = self.starts.windows(2).enumerate().filter(|(_, run)| run[0] < run[1]);
+        let runs: Vec<_> = runs.map(|(worker, run)| (worker, run[0] as usize..run[1] as usize)).collect();
+        if let [(worker, _)] = runs[..] {
+            return Ok(vec![(worker, batch)]);
+        }
+        let gather = |values: &ScalarBuffer<i64>| -> ScalarBuffer<i64> { order.iter().map(|&row| values[row as usize]).collect() };
+        let time = batch.time.as_ref().map(|time| EventTime {
+            times: gather(&time.times),
+            watermarks: time.watermarks.as_ref().map(gather),
+            ..*time
+        });
+        let records = take_record_batch(&batch.records, &UInt32Array::from(order))?;
+        let sorted = Batch { time, ..Batch::new(records, 0, batch.received) };
+        Ok(runs.into_iter().map(|(worker, rows)| (worker, sorted.slice(rows))).collect())
+    }
+}
+
+/// How many keys there are if `seen` of them came in `rows` rows, each as often as any other; `None` if hardly any came twice.
+///
+/// Of `k` keys, `k · (1 − e^(−rows/k))` are seen on average.
+fn estimate_keys(seen: usize, rows: usize) -> Option<f64> {
+    if seen * 20 > rows * 19 {
+        return None;
+    }
+    let (seen, rows) = (seen as f64, rows as f64);
+    let (mut low, mut high) = (seen, rows * 20.0);
+    for _ in 0..40 {
+        let keys = f64::midpoint(low, high);
+        if keys * (1.0 - (-rows / keys).exp()) < seen {
+            low = keys;
+        } else {
+            high = keys;
+        }
+    }
+    Some(low)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::estimate_keys;
+
+    #[test]
+    fn keys_are_estimated_by_how_often_they_come_again() {
+        let estimate = |keys: f64, rows: f64| estimate_keys((keys * (1.0 - (-rows / keys).exp())) as usize, rows as usize);
+        for keys in [10.0, 1_000.0, 20_000.0, 60_000.0] {
+            let estimate = estimate(keys, 16_384.0).unwrap_or(f64::INFINITY);
+            assert!((estimate / keys - 1.0).abs() < 0.02, "{estimate} is not {keys}");
+        }
+        assert_eq!((estimate(1e6, 16_384.0), estimate_keys(1, 1), estimate_keys(0, 0)), (None, None, Some(0.0)));
+    }
+}
