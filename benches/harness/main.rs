@@ -24,6 +24,7 @@ mod rolling;
 mod sender;
 mod sessions;
 mod transport;
+mod workers;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -91,6 +92,9 @@ struct Common {
     /// Seconds on the wall, or on the core for contenders of one thread: for machines that are busy with other things.
     #[arg(long, value_enum, default_value_t = Timing::Wall)]
     timing: Timing,
+    /// Workers that are measured beside one, such as 2,4,8.
+    #[arg(long, value_delimiter = ',', default_values_t = [2])]
+    workers: Vec<usize>,
     /// Runs only measurements whose name contains this, or ends with it if it ends with `$`.
     #[arg(long)]
     only: Option<String>,

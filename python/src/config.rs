@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDelta;
-use thalweg::config::{Device, IoBackend, WaitStrategy};
+use thalweg::config::{Device, Exchange, IoBackend, WaitStrategy};
 use thalweg::time::parse_duration;
 use thalweg::{Config, Error};
 
@@ -58,8 +58,13 @@ impl FromPyObject<'_, '_> for Interval {
 ///     connection_idle: A client that sends nothing for this long is disconnected.
 ///     source_thread: Reads and decodes on a thread of its own.
 ///     wait: What a thread does while it has nothing to do: "spin", "yield" or "park".
-///     max_keys: Keys that one operator may hold at once.
-///     max_state_bytes: Bytes of accumulators that one window operator may hold.
+///     workers: Threads that share the work of a query beside the one that reads, keeps the time and puts results together.
+///         One, the default, does all on that thread. Results are the same, but for the last bits of sums of floats and the
+///         order of rows of different keys in one window; `explain(config=...)` says which steps are shared.
+///     exchange: How rows are shared out to workers: "auto" (whichever suits the first rows), "hash" (by key) or
+///         "two_phases" (rows of any key, for windows that can be put together).
+///     max_keys: Keys that one operator may hold at once; each worker's copy of it.
+///     max_state_bytes: Bytes of accumulators that one window operator may hold; each worker an equal part of them.
 ///     commit_every: How often sinks publish what was written.
 ///     direct_io: Opens files past the page cache.
 ///     held_back_warning: Once windows have waited this long for a watermark that does not move, a warning says which
@@ -77,6 +82,14 @@ impl PyConfig {
             Some(config) => Ok(config.get().0.clone()),
             None => Config::from_env().map_err(raise),
         }
+    }
+
+    /// The same with so many workers, if that is said.
+    pub fn with_workers(given: Option<&Bound<'_, PyConfig>>, workers: Option<usize>) -> PyResult<Config> {
+        let mut config = PyConfig::resolve(given)?;
+        set(&mut config.workers, workers);
+        config.validate().map_err(raise)?;
+        Ok(config)
     }
 }
 
@@ -104,10 +117,19 @@ fn wait_strategy(name: &str) -> thalweg::Result<WaitStrategy> {
     }
 }
 
+fn exchange_of(name: &str) -> thalweg::Result<Exchange> {
+    match name {
+        "auto" => Ok(Exchange::Auto),
+        "hash" => Ok(Exchange::Hash),
+        "two_phases" => Ok(Exchange::TwoPhases),
+        other => Err(Error::config(format!("`exchange` is `{other}`; it may be auto, hash or two_phases"))),
+    }
+}
+
 #[pymethods]
 impl PyConfig {
     #[new]
-    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None, held_back_warning=None))]
+    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, workers=None, exchange=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None, held_back_warning=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         io: Option<&str>,
@@ -121,6 +143,8 @@ impl PyConfig {
         connection_idle: Option<Interval>,
         source_thread: Option<bool>,
         wait: Option<&str>,
+        workers: Option<usize>,
+        exchange: Option<&str>,
         max_keys: Option<usize>,
         max_state_bytes: Option<usize>,
         commit_every: Option<Interval>,
@@ -139,6 +163,8 @@ impl PyConfig {
         set(&mut config.connection_idle, connection_idle.map(|interval| interval.0));
         set(&mut config.source_thread, source_thread);
         set(&mut config.wait, wait.map(wait_strategy).transpose().map_err(raise)?);
+        set(&mut config.workers, workers);
+        set(&mut config.exchange, exchange.map(exchange_of).transpose().map_err(raise)?);
         set(&mut config.max_keys, max_keys);
         set(&mut config.max_state_bytes, max_state_bytes);
         set(&mut config.commit_every, commit_every.map(|interval| interval.0));

@@ -225,17 +225,19 @@ impl Branch {
 ///     branches: Pairs (stream, sink), or triples (stream, sink, late sink).
 ///     quarantine: Where rows go that did not decode.
 ///     config: The knobs of the run.
+///     workers: As for `Stream.collect`.
 ///
 /// Example:
 ///     >>> s = tw.listen_tcp("127.0.0.1:9000", schema=schema).event_time("ts")
 ///     >>> q = tw.run([(s, tw.write_parquet("raw/")), (s.filter("amount > 1000"), alert)])
 #[pyfunction]
-#[pyo3(signature = (branches, quarantine=None, config=None))]
+#[pyo3(signature = (branches, quarantine=None, config=None, workers=None))]
 pub fn run<'py>(
     py: Python<'py>,
     branches: Vec<Bound<'py, PyTuple>>,
     quarantine: Option<&Bound<'py, PyAny>>,
     config: Option<&Bound<'py, PyConfig>>,
+    workers: Option<usize>,
 ) -> PyResult<Bound<'py, PyQuery>> {
     let branch = |tuple: &Bound<'py, PyTuple>| {
         if !(2..=3).contains(&tuple.len()) {
@@ -246,7 +248,7 @@ pub fn run<'py>(
         Branch::new(stream.cast::<PyStream>()?.get().stream.clone(), &tuple.get_item(1)?, late.as_ref())
     };
     let branches = branches.iter().map(branch).collect::<PyResult<Vec<_>>>()?;
-    PyQuery::start(py, branches, quarantine, PyConfig::resolve(config)?)
+    PyQuery::start(py, branches, quarantine, PyConfig::with_workers(config, workers)?)
 }
 
 /// A query that runs in the background. As a context manager it stops at the end of the block and waits. Queries

@@ -305,36 +305,38 @@ impl PyStream {
     /// `Table.quarantined`.
     ///
     /// Args:
-    ///     workers: How many workers run the steps; None lets Thalweg choose. It has one.
+    ///     workers: How many threads share the work, see `Config`; None for what `config` says, which is one unless told
+    ///         otherwise.
     ///     config: The knobs of the run.
     ///
     /// Example:
     ///     >>> w.collect().to_polars()
     #[pyo3(signature = (workers=None, config=None))]
     fn collect(&self, py: Python<'_>, workers: Option<usize>, config: Option<&Bound<'_, PyConfig>>) -> PyResult<PyTable> {
-        if let Some(workers) = workers.filter(|&workers| workers != 1) {
-            return Err(raise(Error::config(format!("`workers` is {workers}; a stream runs on one worker: leave it out or give 1"))));
-        }
-        collect(py, self, PyConfig::resolve(config)?)
+        collect(py, self, PyConfig::with_workers(config, workers)?)
     }
 
     /// The results as they come: an iterator of tables with a metrics() of its own. Iterating over the stream does
     /// the same with the default configuration.
     ///
+    /// Args:
+    ///     config: The knobs of the run.
+    ///     workers: As for `collect`.
+    ///
     /// Example:
     ///     >>> for batch in w.batches(config=tw.Config(linger="5ms")):
     ///     ...     print(batch)
-    #[pyo3(signature = (config=None))]
-    fn batches(&self, py: Python<'_>, config: Option<&Bound<'_, PyConfig>>) -> PyResult<PyBatches> {
-        PyBatches::start(py, self, PyConfig::resolve(config)?)
+    #[pyo3(signature = (config=None, workers=None))]
+    fn batches(&self, py: Python<'_>, config: Option<&Bound<'_, PyConfig>>, workers: Option<usize>) -> PyResult<PyBatches> {
+        PyBatches::start(py, self, PyConfig::with_workers(config, workers)?)
     }
 
     fn __iter__(&self, py: Python<'_>) -> PyResult<PyBatches> {
-        self.batches(py, None)
+        self.batches(py, None, None)
     }
 
     fn __aiter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.batches(py, None)?.into_pyobject(py)?.call_method0("__aiter__")
+        self.batches(py, None, None)?.into_pyobject(py)?.call_method0("__aiter__")
     }
 
     /// Runs in the background.
@@ -344,11 +346,12 @@ impl PyStream {
     ///     late: Where late rows go.
     ///     quarantine: Where rows go that did not decode.
     ///     config: The knobs of the run.
+    ///     workers: As for `collect`.
     ///
     /// Example:
     ///     >>> with w.run(sink=tw.write_parquet("out/")) as q:
     ///     ...     q.wait()
-    #[pyo3(signature = (sink, late=None, quarantine=None, config=None))]
+    #[pyo3(signature = (sink, late=None, quarantine=None, config=None, workers=None))]
     fn run<'py>(
         &self,
         py: Python<'py>,
@@ -356,9 +359,10 @@ impl PyStream {
         late: Option<&Bound<'py, PyAny>>,
         quarantine: Option<&Bound<'py, PyAny>>,
         config: Option<&Bound<'py, PyConfig>>,
+        workers: Option<usize>,
     ) -> PyResult<Bound<'py, PyQuery>> {
         let branch = Branch::new(self.stream.clone(), sink, late)?;
-        PyQuery::start(py, vec![branch], quarantine, PyConfig::resolve(config)?)
+        PyQuery::start(py, vec![branch], quarantine, PyConfig::with_workers(config, workers)?)
     }
 
     fn __repr__(&self) -> String {

@@ -121,6 +121,8 @@ class Config:
         connection_idle: _Duration | None = None,
         source_thread: bool | None = None,
         wait: Literal["spin", "yield", "park"] | None = None,
+        workers: int | None = None,
+        exchange: Literal["auto", "hash", "two_phases"] | None = None,
         max_keys: int | None = None,
         max_state_bytes: int | None = None,
         commit_every: _Duration | None = None,
@@ -313,7 +315,7 @@ class Stream:
         """The plan in words, one step a line."""
     def collect(self, workers: int | None = None, config: Config | None = None) -> Table:
         """Reads a bounded input to its end and returns the results."""
-    def batches(self, config: Config | None = None) -> Batches:
+    def batches(self, config: Config | None = None, workers: int | None = None) -> Batches:
         """The results as they come."""
     def run(
         self,
@@ -321,6 +323,7 @@ class Stream:
         late: _SinkLike | None = None,
         quarantine: _SinkLike | None = None,
         config: Config | None = None,
+        workers: int | None = None,
     ) -> Query:
         """Runs in the background."""
     def __iter__(self) -> Batches: ...
@@ -369,6 +372,7 @@ def run(
     branches: Sequence[tuple[Stream, _SinkLike] | tuple[Stream, _SinkLike, _SinkLike | None]],
     quarantine: _SinkLike | None = None,
     config: Config | None = None,
+    workers: int | None = None,
 ) -> Query:
     """Runs several streams of one source in the background, each bound to its own sink."""
 

@@ -82,9 +82,10 @@ def wrong_steps() -> list[tuple[str, type[tw.ThalwegError], str]]:
         ("s.event_time('ts').window(tw.tumbling('1s')).agg(x=tw.sum('nope'))", tw.SchemaError, "nope"),
         ("s.detect(tw.anomaly.ewma(), on='card')", tw.SchemaError, "card"),
         ("s.detect(tw.anomaly.ewma(alpha=2.0), on='amount')", tw.ConfigError, "alpha"),
-        ("s.collect(workers=4)", tw.ConfigError, "workers"),
+        ("s.collect(workers=0)", tw.ConfigError, "`workers` is 0; it may be 1 to 256"),
         ("tw.Config(batch_rows=0)", tw.ConfigError, "batch_rows"),
         ("tw.Config(io='magic')", tw.ConfigError, "magic"),
+        ("tw.Config(exchange='magic')", tw.ConfigError, "auto, hash or two_phases"),
     ]
 
 

@@ -18,9 +18,9 @@ use crate::error::Result;
 use crate::operator::{KeyColumn, KeyColumns};
 use crate::state::{KEY_GROUPS, Saved, damaged};
 
-/// Keys up to which two phases are chosen. Combining costs the pipeline's thread some 20 ns per key, pane and worker; routing by hash
-/// some 6 ns per row, so two phases suit keys with some ten rows in a pane; windows that hold fewer are mostly of more keys than
-/// this.
+/// Keys up to which two phases are chosen. Measured, combining costs the pipeline's thread some 20 ns per key, pane and worker; sharing
+/// out by hash costs it some 10 ns per row, and the workers as much again. So two phases suit keys that have a few rows in a pane,
+/// which of more keys than this few streams have.
 const FEW_KEYS: f64 = 20_000.0;
 
 /// Times its equal share of the rows that the fullest worker may get by key hash.
@@ -69,10 +69,35 @@ pub(crate) struct Router {
     starts: Vec<u32>,
 }
 
+/// Rows of a batch for one worker. It is the worker who copies them, so that the pipeline's thread need not.
+pub(crate) struct Share {
+    batch: Batch,
+    /// Which rows, in the order in which they came; all if there are none named.
+    rows: Option<UInt32Array>,
+}
+
+impl Share {
+    /// The rows.
+    ///
+    /// # Errors
+    /// If Arrow cannot take rows of a column, which would be a defect.
+    pub fn take(self) -> Result<Batch> {
+        let Some(rows) = self.rows else { return Ok(self.batch) };
+        let gather = |values: &ScalarBuffer<i64>| -> ScalarBuffer<i64> { rows.values().iter().map(|&row| values[row as usize]).collect() };
+        let time = self.batch.time.as_ref().map(|time| EventTime {
+            times: gather(&time.times),
+            watermarks: time.watermarks.as_ref().map(gather),
+            ..*time
+        });
+        let records = take_record_batch(&self.batch.records, &rows)?;
+        Ok(Batch { time, ..Batch::new(records, 0, self.batch.received) })
+    }
+}
+
 /// Where a batch goes.
 pub(crate) enum Routed {
     /// To workers.
-    Workers(Vec<(usize, Batch)>),
+    Workers(Vec<(usize, Share)>),
     /// To a node of the pipeline's own graph, for the steps before the exchange.
     Node(usize, Batch),
 }
@@ -185,37 +210,29 @@ impl Router {
                 self.rows += batch.rows() as u64;
                 let worker = self.turn;
                 self.turn = (worker + 1) % self.workers;
-                Ok(Routed::Workers(vec![(worker, batch)]))
+                Ok(Routed::Workers(vec![(worker, Share { batch, rows: None })]))
             }
             (_, Some((first, _))) if early => Ok(Routed::Node(*first, batch)),
             _ => self.by_hash(batch).map(Routed::Workers),
         }
     }
 
-    /// The rows of each worker, in the order in which they came.
-    fn by_hash(&mut self, batch: Batch) -> Result<Vec<(usize, Batch)>> {
-        if batch.rows() == 0 {
-            return Ok(Vec::new());
-        }
+    /// The rows of each worker that has any.
+    fn by_hash(&mut self, batch: Batch) -> Result<Vec<(usize, Share)>> {
         self.exchange.keys.encode(&batch.records)?.groups(&mut self.groups)?;
         self.parts.clear();
         self.parts.extend(self.groups.iter().map(|&group| self.owners[usize::from(group)]));
         let mut order = vec![0; batch.rows()];
         order_by_part(&self.parts, &mut self.starts, &mut order);
+        let order = UInt32Array::from(order);
         let runs = self.starts.windows(2).enumerate().filter(|(_, run)| run[0] < run[1]);
-        let runs: Vec<_> = runs.map(|(worker, run)| (worker, run[0] as usize..run[1] as usize)).collect();
-        if let [(worker, _)] = runs[..] {
-            return Ok(vec![(worker, batch)]);
-        }
-        let gather = |values: &ScalarBuffer<i64>| -> ScalarBuffer<i64> { order.iter().map(|&row| values[row as usize]).collect() };
-        let time = batch.time.as_ref().map(|time| EventTime {
-            times: gather(&time.times),
-            watermarks: time.watermarks.as_ref().map(gather),
-            ..*time
-        });
-        let records = take_record_batch(&batch.records, &UInt32Array::from(order))?;
-        let sorted = Batch { time, ..Batch::new(records, 0, batch.received) };
-        Ok(runs.into_iter().map(|(worker, rows)| (worker, sorted.slice(rows))).collect())
+        let share = |(worker, run): (usize, &[u32])| {
+            let rows = order.slice(run[0] as usize, (run[1] - run[0]) as usize);
+            // Who gets all rows gets them as they are.
+            let rows = (rows.len() < batch.rows()).then_some(rows);
+            (worker, Share { batch: batch.clone(), rows })
+        };
+        Ok(runs.map(share).collect())
     }
 }
 

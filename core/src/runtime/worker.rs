@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{Counters, SharedCounters};
 use crate::operator::PartialPane;
 use crate::ring::{Consumer, Empty, Producer, spsc_waiting};
+use crate::runtime::exchange::Share;
 use crate::runtime::graph::{Graph, Target};
 use crate::state::Saved;
 
@@ -26,10 +27,9 @@ pub(crate) struct Entry {
 }
 
 /// What one exchange has for a worker.
-#[derive(Default)]
 pub(crate) struct Part {
     pub entry: usize,
-    pub batches: Vec<Batch>,
+    pub batches: Vec<Share>,
     /// Emptied panes, for rows to come.
     pub spare: Vec<PartialPane>,
 }
@@ -196,7 +196,7 @@ fn take(graph: &mut Graph, entries: &[Entry], work: Work, counters: &Counters) -
         if let (Some(window), false) = (entry.window, part.spare.is_empty()) {
             graph.absorb(window, &mut part.spare)?;
         }
-        part.batches.into_iter().try_for_each(|batch| graph.send(entry.target, batch, counters))?;
+        part.batches.into_iter().try_for_each(|share| graph.send(entry.target, share.take()?, counters))?;
         advanced.push((part.entry, entry.target));
     }
     reply.rows = std::mem::take(&mut graph.left);

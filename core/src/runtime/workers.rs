@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::metrics::{Counters, SharedCounters};
 use crate::operator::PartialPane;
-use crate::runtime::exchange::{Exchange, Routed, Router, Way};
+use crate::runtime::exchange::{Exchange, Routed, Router, Share, Way};
 use crate::runtime::graph::{Graph, Target};
 use crate::runtime::merge::merge;
 use crate::runtime::worker::{Entry, Part, Reply, Task, Work, Worker};
@@ -131,9 +131,14 @@ impl Workers {
         self.collect(graph, counters)
     }
 
+    /// No batches for any worker, by exchange.
+    fn nothing(&self) -> Vec<Vec<Vec<Share>>> {
+        self.workers.iter().map(|_| self.routers.iter().map(|_| Vec::new()).collect()).collect()
+    }
+
     /// The batches for each worker, by exchange.
-    fn route(&mut self, graph: &mut Graph, counters: &Counters) -> Result<Vec<Vec<Vec<Batch>>>> {
-        let mut batches: Vec<Vec<Vec<Batch>>> = self.workers.iter().map(|_| vec![Vec::new(); self.routers.len()]).collect();
+    fn route(&mut self, graph: &mut Graph, counters: &Counters) -> Result<Vec<Vec<Vec<Share>>>> {
+        let mut batches: Vec<Vec<Vec<Share>>> = self.nothing();
         while !graph.left.is_empty() {
             for (port, batch) in std::mem::take(&mut graph.left) {
                 let Port { exchange, early } = self.ports[port];
@@ -161,13 +166,13 @@ impl Workers {
             None => Ok(()),
             Some(_) => {
                 let step = Step { watermark: self.watermark, received: graph.received, exchanges: vec![exchange] };
-                let mut nothing: Vec<Vec<Vec<Batch>>> = self.workers.iter().map(|_| vec![Vec::new(); self.routers.len()]).collect();
+                let mut nothing: Vec<Vec<Vec<Share>>> = self.nothing();
                 self.send(step, &mut nothing, graph, counters)
             }
         }
     }
 
-    fn send(&mut self, step: Step, batches: &mut [Vec<Vec<Batch>>], graph: &mut Graph, counters: &Counters) -> Result<()> {
+    fn send(&mut self, step: Step, batches: &mut [Vec<Vec<Share>>], graph: &mut Graph, counters: &Counters) -> Result<()> {
         if step.exchanges.is_empty() {
             return Ok(());
         }
