@@ -256,6 +256,9 @@ impl ByKey {
     /// The rows sorted by slot, those of one slot in order; and the slots in the order of their first rows, each with how many rows it
     /// has. Slots are below `known`.
     fn sort(&mut self, slots: &[u32], known: usize) -> (Vec<u32>, Vec<(u32, usize)>) {
+        if let Some(&first) = slots.first().filter(|first| slots.iter().all(|slot| slot == *first)) {
+            return ((0..slots.len() as u32).collect(), vec![(first, slots.len())]);
+        }
         self.group_of.resize(known.max(self.group_of.len()), NO_GROUP);
         let mut groups: Vec<(u32, usize)> = Vec::new();
         for &slot in slots {
