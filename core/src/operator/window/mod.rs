@@ -6,11 +6,13 @@
 
 mod admission;
 mod count;
+mod hopping;
 mod pane;
 mod results;
 mod revised;
 mod session;
 mod sliding;
+mod sparse;
 mod stacks;
 
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
 use admission::{Admitted, admit};
 pub use count::CountWindow;
+use hopping::HoppingWindow;
 use pane::{Pane, Rows, Sorter};
 use results::Results;
 pub use revised::RevisedWindow;
@@ -95,6 +98,14 @@ impl Window {
             sequence: 0,
             results,
         })
+    }
+
+    /// The operator for these windows: another where they overlap and all aggregates are counts, sums and extremes.
+    pub fn into_operator(self) -> Box<dyn Operator> {
+        match self.panes.is_tumbling() || !self.results.aggregates.tables.is_empty() {
+            true => Box::new(self),
+            false => Box::new(HoppingWindow::new(self.panes, self.results, self.max_state_bytes, self.devices)),
+        }
     }
 
     /// Columns of the results: the keys, `window_start`, `window_end`, the aggregates.
