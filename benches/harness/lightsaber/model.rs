@@ -8,6 +8,9 @@ use crate::answer::Answer;
 /// Values have three decimals at most.
 const SCALE: f64 = 1_000.0;
 
+/// The values of a row by their names.
+pub type Values<'a> = &'a dyn Fn(&str) -> f64;
+
 /// What a row is to a query: its key and its values; none if the query leaves it out.
 pub type Row = Option<(Vec<i64>, [f64; 3])>;
 
@@ -38,7 +41,7 @@ pub fn answer(
     bundle: &Bundle,
     laps: usize,
     (size, slide): (i64, i64),
-    row: impl Fn(&dyn Fn(&str) -> f64) -> Row,
+    row: impl Fn(Values<'_>) -> Row,
     emit: impl Fn(&mut Answer, &[Group]),
 ) -> Answer {
     let mut keys: HashMap<Vec<i64>, usize> = HashMap::new();

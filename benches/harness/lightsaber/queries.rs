@@ -11,7 +11,7 @@ use thalweg::operator::process::{Context, Process, Rows};
 use thalweg::{Stream, count, hopping, max, mean, millis, sum, tumbling};
 
 use super::bundle::{self, Bundle};
-use super::model::{Group, Row};
+use super::model::{Group, Row, Values};
 use crate::Result;
 use crate::answer::Answer;
 
@@ -28,10 +28,10 @@ pub struct Query {
     pub window: (i64, i64),
     pub stream: fn(&Stream) -> Stream,
     /// What a row is to the query, given its values by name.
-    pub row: fn(&dyn Fn(&str) -> f64) -> Row,
+    pub row: fn(Values<'_>) -> Row,
     /// Adds the results of a window to an answer.
     pub emit: fn(&mut Answer, &[Group]),
-    /// Its rows are as many as this fits into those of the fastest queries.
+    /// What part of the rows asked for it gets: slow queries get fewer.
     pub share: usize,
 }
 
@@ -63,11 +63,11 @@ fn sums(answer: &mut Answer, groups: &[Group]) {
 
 const PLUG: [&str; 3] = ["plug", "household", "house"];
 
-fn plug(row: &dyn Fn(&str) -> f64) -> Row {
+fn plug(row: Values<'_>) -> Row {
     Some((PLUG.map(|name| row(name) as i64).to_vec(), [row("value"), 0.0, 0.0]))
 }
 
-fn segment(row: &dyn Fn(&str) -> f64) -> [i64; 3] {
+fn segment(row: Values<'_>) -> [i64; 3] {
     [row("highway") as i64, row("direction") as i64, row("position") as i64 / 5_280]
 }
 
