@@ -1,5 +1,6 @@
 //! The operator around a function: keys, the cut of batches by key, and what is due.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
@@ -82,9 +83,13 @@ impl<P: Process> Keyed<P> {
         let (order, groups) = self.by_key.sort(&self.slots, self.keys.slots());
         let is_ordered = order.is_sorted();
         let rows = |row: &u32| *row as usize;
-        let (records, times, marks): (_, Vec<i64>, Option<Vec<i64>>) = (
+        let (records, times, marks): (_, Cow<'_, [i64]>, Option<Vec<i64>>) = (
             if is_ordered { records.clone() } else { take_record_batch(records, &UInt32Array::from(order.clone()))? },
-            time.map_or_else(Vec::new, |time| order.iter().map(|row| time.times[rows(row)]).collect()),
+            match time {
+                None => Cow::default(),
+                Some(time) if is_ordered => Cow::Borrowed(&time.times),
+                Some(time) => order.iter().map(|row| time.times[rows(row)]).collect(),
+            },
             time.and_then(|time| time.watermarks.as_ref()).map(|marks| order.iter().map(|row| marks[rows(row)]).collect()),
         );
         let mut start = 0;
