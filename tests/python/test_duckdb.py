@@ -94,7 +94,7 @@ def hopping_sql(keys: list[str], size: int, slide: int) -> str:
 
 
 @pytest.mark.parametrize("keys", KEYS, ids="+".join)
-@pytest.mark.parametrize(("size", "slide"), [(1_000, 1_000), (10_000, 1_000), (7_000, 3_000)])
+@pytest.mark.parametrize(("size", "slide"), [(1_000, 1_000), (10_000, 1_000), (7_000, 3_000), (4_100, 300)])
 def test_tumbling_and_hopping_windows(
     path: Path, duck: duckdb.DuckDBPyConnection, keys: list[str], size: int, slide: int
 ) -> None:

@@ -1,4 +1,4 @@
-//! Hopping windows of plain aggregates: counts, sums and extremes.
+//! Windows of many panes and plain aggregates: counts, sums and extremes.
 //!
 //! Windows may be of thousands of panes with a few rows each. So keys have their slots once per batch and not once per pane, panes are
 //! lists of the groups that they hold ([`Sparse`]), and the results of windows that fire together come in one batch.

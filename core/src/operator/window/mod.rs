@@ -66,6 +66,10 @@ pub struct Window {
 /// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
 const SPARE_PANES: usize = 3;
 
+/// Panes of a window from which on they are kept as lists of their groups. A few panes hold most keys of the window each, and are
+/// combined faster as columns: ten panes of 10,000 keys in two thirds of the time.
+const MANY_PANES: i64 = 16;
+
 impl Window {
     /// `aggregates` over the windows of `spec` for each key made of the columns `by`, on rows of `schema` whose
     /// event time counts `unit`s.
@@ -100,9 +104,10 @@ impl Window {
         })
     }
 
-    /// The operator for these windows: another where they overlap and all aggregates are counts, sums and extremes.
+    /// The operator for these windows: another where they are of many panes and all aggregates are counts, sums and extremes.
     pub fn into_operator(self) -> Box<dyn Operator> {
-        match self.panes.is_tumbling() || !self.results.aggregates.tables.is_empty() {
+        let longest = self.panes.panes_of(self.panes.last_window(0));
+        match longest.end - longest.start < MANY_PANES || !self.results.aggregates.tables.is_empty() {
             true => Box::new(self),
             false => Box::new(HoppingWindow::new(self.panes, self.results, self.max_state_bytes, self.devices)),
         }
