@@ -1,5 +1,5 @@
 # One command each; every target installs what it needs.
-.PHONY: demo test lint rust-test gpu-test loom python-test wheel venv bench setup clean
+.PHONY: demo test lint rust-test gpu-test loom python-test flink wheel venv bench setup clean
 
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
@@ -32,9 +32,16 @@ loom: setup
 	RUSTFLAGS="--cfg loom" cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir target/loom
 
 python-test: wheel
-	$(VENV)/bin/ruff check python tests/python examples
+	$(VENV)/bin/ruff check python tests/python tests/golden examples
 	$(VENV)/bin/mypy
 	$(PYTHON) -m pytest
+
+# What Flink makes of the windows that tests/python/test_flink.py holds ours against, written anew. Not part of `test`: it needs Java 17
+# and some hundred megabytes of packages.
+flink: setup
+	test -x target/flink/bin/python || python3 -m venv target/flink
+	target/flink/bin/python -m pip install --quiet apache-flink
+	target/flink/bin/python tests/golden/flink/make.py
 
 wheel: venv
 	rm -rf target/wheels

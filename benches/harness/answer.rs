@@ -34,8 +34,9 @@ impl Answer {
     /// Adds the rows of one batch of results.
     pub fn add(&mut self, batch: &RecordBatch) {
         let float = |name: &str| {
-            let column = batch.column_by_name(name).and_then(|column| column.as_primitive_opt::<Float64Type>());
-            column.and_then(arrow::compute::sum).unwrap_or_default()
+            let Some(column) = batch.column_by_name(name) else { return 0.0 };
+            let whole = || column.as_primitive_opt::<Int64Type>().and_then(arrow::compute::sum).map(|sum| sum as f64);
+            column.as_primitive_opt::<Float64Type>().and_then(arrow::compute::sum).or_else(whole).unwrap_or_default()
         };
         let counts = batch.column_by_name("n").and_then(|column| column.as_primitive_opt::<Int64Type>());
         self.rows += batch.num_rows() as u64;

@@ -85,6 +85,7 @@ pub struct Contest {
     pub unit: &'static str,
     pub entries: Vec<Entry>,
     pub goals: Vec<Goal>,
+    pub recorded: Option<Recorded>,
     pub notes: Vec<String>,
 }
 
@@ -123,6 +124,25 @@ pub struct Goal {
     pub at_least: f64,
     pub ratio: Ratio,
     pub met: bool,
+}
+
+/// A rate that was measured elsewhere and at another time, of someone who does not take part.
+#[derive(Debug, Clone, Serialize)]
+pub struct Recorded {
+    /// Whose rate it is, on which machine and when.
+    pub source: &'static str,
+    pub rate: f64,
+    /// The first contender's rate over this one.
+    pub ratio: f64,
+    pub at_least: Option<f64>,
+    pub met: Option<bool>,
+}
+
+impl Recorded {
+    pub fn new(source: &'static str, rate: f64, at_least: Option<f64>, first: &Entry) -> Recorded {
+        let ratio = first.median / rate;
+        Recorded { source, rate, ratio, at_least, met: at_least.map(|at_least| ratio >= at_least) }
+    }
 }
 
 /// The middle of `values`; of an even number, the mean of the two in the middle.
@@ -176,7 +196,7 @@ impl Contest {
             share_of_bandwidth: None,
         };
         let entries = contenders.into_iter().zip(rates).map(entry).collect();
-        Ok(Contest { name, unit: work.unit, entries, goals: Vec::new(), notes: Vec::new() })
+        Ok(Contest { name, unit: work.unit, entries, goals: Vec::new(), recorded: None, notes: Vec::new() })
     }
 
     fn entry(&self, name: &str) -> Option<&Entry> {

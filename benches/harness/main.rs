@@ -13,6 +13,7 @@ mod distribution;
 mod events;
 mod kernels;
 mod latency;
+mod lightsaber;
 mod machine;
 mod memory;
 mod ndjson;
@@ -60,6 +61,8 @@ enum Command {
     Ab(Common),
     /// The kernels alone: every backend of this processor, beside a plain loop in C and a hash map.
     Kernels(Common),
+    /// The queries of LightSaber over its data sets, beside its recorded figures.
+    Lightsaber(Common),
     /// What kernels can run on: backends, adapters with features and limits, and from how many rows on a GPU pays.
     Devices,
     /// Everything, with a dated record in `benches/record`.
@@ -116,6 +119,7 @@ fn run(command: Command) -> Result<()> {
         Command::Throughput(common)
         | Command::Ab(common)
         | Command::Kernels(common)
+        | Command::Lightsaber(common)
         | Command::Latency { common, .. }
         | Command::All { common, .. } => common.clone(),
     };
@@ -135,6 +139,9 @@ fn run(command: Command) -> Result<()> {
     }
     if matches!(command, Command::Kernels(_) | Command::All { .. }) {
         kernels::measure(&common, &mut report)?;
+    }
+    if matches!(command, Command::Lightsaber(_) | Command::All { .. }) {
+        lightsaber::measure(&common, &mut report)?;
     }
     if matches!(command, Command::All { .. }) {
         println!("recorded in {}", record::write(&report)?.display());

@@ -49,6 +49,11 @@ fn markdown(report: &Report) -> Result<String> {
             contest.name, goal.who, goal.at_least, goal.against
         )?;
     }
+    for contest in &report.contests {
+        let Some((recorded, at_least, met)) = contest.recorded.as_ref().and_then(|it| Some((it, it.at_least?, it.met?))) else { continue };
+        let met = if met { "met" } else { "not met" };
+        writeln!(text, "| {}: ≥ {at_least}× {} | {:.2}× | {met} |", contest.name, recorded.source, recorded.ratio)?;
+    }
     for latency in &report.latencies {
         let met = if latency.met { "met" } else { "not met" };
         writeln!(
@@ -81,6 +86,9 @@ fn rows(text: &mut String, contest: &Contest) -> Result<()> {
         let (low, high) = entry.range();
         let (unit, median) = (contest.unit, rate(entry.median));
         writeln!(text, "| {name} | {} | {median} {unit} ({}–{}) | {share} | {ratio} |", entry.name, rate(low), rate(high))?;
+    }
+    if let Some(recorded) = &contest.recorded {
+        writeln!(text, "| | {} | {} {} | | {:.2} |", recorded.source, rate(recorded.rate), contest.unit, recorded.ratio)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use crate::Result;
-use crate::contest::{Contest, Ratio, Timing};
+use crate::contest::{Contest, Ratio, Recorded, Timing};
 use crate::latency::Latency;
 use crate::machine::Machine;
 
@@ -71,6 +71,12 @@ impl fmt::Display for Contest {
             let Ratio { median, low, high } = goal.ratio;
             let verdict = if goal.met { "met" } else { "NOT MET" };
             writeln!(f, "  target {verdict}: {} ≥ {}× {}: {median:.2}× ({low:.2}–{high:.2})", goal.who, goal.at_least, goal.against)?;
+        }
+        if let Some(Recorded { source, rate: recorded, ratio, at_least, met }) = &self.recorded {
+            writeln!(f, "  {source}: {} {}; {} is {ratio:.2}× as fast", rate(*recorded), self.unit, self.entries[0].name)?;
+            if let (Some(at_least), Some(met)) = (at_least, met) {
+                writeln!(f, "  target {}: ≥ {at_least}× that: {ratio:.2}×", if *met { "met" } else { "NOT MET" })?;
+            }
         }
         self.notes.iter().try_for_each(|note| writeln!(f, "  {note}"))
     }

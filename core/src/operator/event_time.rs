@@ -253,6 +253,14 @@ pub(crate) fn pieces(time: &EventTime, pane: Option<i64>) -> Vec<Range<usize>> {
     (0..rows).step_by(length).map(|start| start..(start + length).min(rows)).collect()
 }
 
+/// A piece of a batch, with the bounds of its own times: those of the batch would let steps take its rows for late.
+pub(crate) fn piece(batch: &Batch, rows: Range<usize>) -> Batch {
+    let whole = rows.len() == batch.rows();
+    let piece = batch.slice(rows);
+    let own = |time: EventTime| EventTime { watermarks: time.watermarks, ..timed(time.times) };
+    Batch { time: if whole { piece.time } else { piece.time.map(own) }, ..piece }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {

@@ -292,9 +292,8 @@ impl Pipeline {
                 self.advance(None)?;
                 continue;
             };
-            let (batch, pieces) = stage.take(batch, rejected)?;
-            for piece in pieces {
-                self.push_piece(batch.slice(piece), now)?;
+            for piece in stage.take(batch, rejected)? {
+                self.push_piece(piece, now)?;
             }
         }
         Ok(())

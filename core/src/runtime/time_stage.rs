@@ -1,7 +1,6 @@
 //! The stage that gives rows their event time and says how far it has come.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::time::Duration;
 
 use crate::batch::{Batch, PartitionId};
@@ -77,14 +76,14 @@ impl TimeStage {
         }
     }
 
-    /// The rows of a batch that have an event time, with it, and how to cut them into pieces.
-    pub fn take(&self, batch: Batch, rejected: &mut Vec<Rejected>) -> Result<(Batch, Vec<Range<usize>>)> {
+    /// The rows of a batch that have an event time, with it, cut into pieces.
+    pub fn take(&self, batch: Batch, rejected: &mut Vec<Rejected>) -> Result<Vec<Batch>> {
         let batch = match &self.origin {
             Origin::Column { time, .. } => event_time::take_times(batch, time, rejected)?,
             Origin::Arrival(arrival) => arrival.stamp(batch)?,
         };
         let pieces = batch.time.as_ref().map(|time| event_time::pieces(time, self.pane)).unwrap_or_default();
-        Ok((batch, pieces))
+        Ok(pieces.into_iter().map(|rows| event_time::piece(&batch, rows)).collect())
     }
 
     /// Lets the rows of a piece move the watermark, and tells them what it was before each.

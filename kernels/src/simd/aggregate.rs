@@ -140,9 +140,10 @@ impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, 
         let Self { cells, slots, values, validity } = self;
         let far = size_of_val(cells) > FAR_CELLS;
         let few = (2..=FEW).contains(&cells.len()) && slots.len() >= cells.len() * ROWS_PER_COPY;
-        let mut copies = few.then_some([Cell::EMPTY; MAX_LANES * FEW]);
+        // Only where they are used: to fill them costs more than some hundred rows.
+        let mut copies = if few { Some([Cell::EMPTY; MAX_LANES * FEW]) } else { None };
         let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [T::default(); BLOCK] }));
-        let mut wide = [T::Lane::default(); BLOCK];
+        let mut wide = None;
         for (block, (block_slots, block_values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
             let rows = match &mut valid {
                 None => (block_slots, block_values),
@@ -151,7 +152,10 @@ impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, 
             if rows.0.is_empty() {
                 continue;
             }
-            let lane = widen(rows.1, &mut wide);
+            let lane = match T::as_lane(rows.1) {
+                Some(lane) => lane,
+                None => widen(rows.1, wide.get_or_insert([T::Lane::default(); BLOCK])),
+            };
             let (low, high) = range(rows.0);
             if high as usize >= cells.len() {
                 beyond(high, cells.len());

@@ -15,6 +15,9 @@ const UNROLL: usize = 2;
 /// Rows that a word of validity covers.
 const WORD: usize = 64;
 
+/// The values behind the last whole word that are taken as a word, too: fewer take less time one by one.
+const PADDED: usize = 16;
+
 /// Rows judged at once against the watermark after them: few, so that the times among them lie closer than the delay.
 const LOOK: usize = 64;
 
@@ -98,8 +101,15 @@ pub(crate) fn fold_run<V: Vector, E: Element, const SUM: bool, const ORDER: bool
             lanes.take_word::<E, SUM, ORDER>(values, Some(valid));
         }
     }
+    let mut valid = validity.map_or(u64::MAX, |bits| bits.word(words.len() * WORD)) & ((1 << rest.len()) - 1);
+    if rest.len() >= PADDED && valid != 0 {
+        let mut padded = [E::default(); WORD];
+        padded[..rest.len()].copy_from_slice(rest);
+        count += u64::from(valid.count_ones());
+        lanes.take_word::<E, SUM, ORDER>(&padded, Some(valid));
+        valid = 0;
+    }
     let mut cell = if count > 0 { Cell { count, ..lanes.finish::<E>() } } else { Cell::EMPTY };
-    let valid = validity.map_or(u64::MAX, |bits| bits.word(words.len() * WORD));
     let valid_rest = rest.iter().enumerate().filter(|(row, _)| valid >> row & 1 == 1);
     valid_rest.for_each(|(_, value)| value.take(&mut cell, Want { sum: SUM, order: ORDER }));
     cell

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, LargeBinaryArray, LargeBinaryBuilder, PrimitiveArray};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
-use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, resize_table};
+use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, gather, resize_table};
 
 use super::resolve::CellColumn;
 use super::table::Table;
@@ -216,6 +216,68 @@ impl Accumulators {
         self.counts.clone_from(&from.counts);
     }
 
+    /// Adds group `s` of `from` to the group in `slots[s]`, for which there must be room. Not for tables.
+    pub fn combine_at(&mut self, slots: &[u32], from: &Accumulators) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            slots.iter().zip(&from.cells).for_each(|(&slot, cell)| into.combine_at(slot as usize, std::slice::from_ref(cell)));
+        }
+        if !from.counts.is_empty() {
+            self.count_rows();
+            slots.iter().zip(&from.counts).for_each(|(&slot, count)| self.counts[slot as usize] += count);
+        }
+    }
+
+    /// Makes the group in `slots[s]`, for which there must be room, group `s` of `from`. Not for tables.
+    pub fn copy_at(&mut self, slots: &[u32], from: &Accumulators) {
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            slots.iter().zip(&from.cells).for_each(|(&slot, cell)| into.cells[slot as usize] = *cell);
+        }
+        if !self.counts.is_empty() || !from.counts.is_empty() {
+            self.count_rows();
+            let counts = from.counts.iter().copied().chain(std::iter::repeat(0));
+            slots.iter().zip(counts).for_each(|(&slot, count)| self.counts[slot as usize] = count);
+        }
+    }
+
+    /// Makes each group in `slots` the sum of those in the same slots of `a` and `b`; all have room for them. Not for tables.
+    pub fn sum_at(&mut self, slots: &[u32], a: &Accumulators, b: &Accumulators) {
+        for ((into, a), b) in self.columns.iter_mut().zip(&a.columns).zip(&b.columns) {
+            for slot in slots.iter().map(|&slot| slot as usize) {
+                into.cells[slot] = a.cells[slot];
+                into.combine_at(slot, &b.cells[slot..=slot]);
+            }
+        }
+        if !self.counts.is_empty() {
+            let count = |of: &Accumulators, slot: usize| of.counts.get(slot).copied().unwrap_or(0);
+            slots.iter().map(|&slot| slot as usize).for_each(|slot| self.counts[slot] = count(a, slot) + count(b, slot));
+        }
+    }
+
+    /// Adds the groups `slots` of `from` behind those that are here. Not for tables.
+    pub fn append(&mut self, from: &Accumulators, slots: &[u32]) {
+        if !from.counts.is_empty() {
+            self.count_rows();
+            gather(&from.counts, slots, &mut self.counts);
+        } else if !self.counts.is_empty() {
+            self.counts.resize(self.counts.len() + slots.len(), 0);
+        }
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            into.cells.extend(slots.iter().map(|&slot| from.cells[slot as usize]));
+        }
+    }
+
+    /// Forgets all groups and keeps the memory for others. Not for tables.
+    pub fn truncate(&mut self) {
+        self.columns.iter_mut().for_each(|column| column.cells.clear());
+        self.counts.clear();
+    }
+
+    /// Makes room to count rows that no column counts, as many as there are groups.
+    fn count_rows(&mut self) {
+        let groups = self.columns.first().map_or(0, |column| column.cells.len());
+        grow(&mut self.counts, groups, 0);
+    }
+
     /// The cells of each column in `slots`.
     pub(super) fn cells(&self, slots: &Slots<'_>) -> Vec<Cow<'_, [Cell]>> {
         self.columns.iter().map(|column| slots.of(&column.cells)).collect()
@@ -230,6 +292,16 @@ impl Accumulators {
     pub fn count(&self, slot: u32) -> u64 {
         let counted = self.columns.first().and_then(|column| column.cells.get(slot as usize)).map_or(0, |cell| cell.count);
         counted + self.counts.get(slot as usize).copied().unwrap_or(0)
+    }
+
+    /// Rows counted in the groups `slots`, in order.
+    pub fn rows(&self, slots: &Slots<'_>) -> Vec<i64> {
+        match (self.columns.first(), slots) {
+            (None, Slots::Range(range)) if range.end <= self.counts.len() => {
+                self.counts[range.clone()].iter().map(|&count| count as i64).collect()
+            }
+            _ => slots.map(|slot| self.count(slot) as i64),
+        }
     }
 
     /// The groups that have rows.

@@ -256,7 +256,7 @@ impl Aggregates {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a sum of integers does not fit `int64`.
     pub fn finish(&self, groups: &Accumulators, slots: &Slots<'_>, spans: &Spans) -> Result<Vec<ArrayRef>> {
-        let rows = || slots.map(|slot| groups.count(slot) as i64);
+        let rows = || groups.rows(slots);
         let cells = groups.cells(slots);
         let nulls: Vec<_> = cells.iter().map(|cells| nulls(cells)).collect();
         let mut tables = self.finish_tables(groups, slots)?.into_iter();

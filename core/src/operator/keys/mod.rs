@@ -230,6 +230,22 @@ impl KeyColumns {
         let null = keys.null_slot();
         let nulls = null.map(|null| NullBuffer::from(slots.map(|slot| slot != null))).filter(|nulls| nulls.null_count() > 0);
         match (&self.form, keys.table()) {
+            (Form::Rows(_), Table::Bytes(dictionary)) if slots.len() > dictionary.slots() => {
+                // Each key once, as it costs more to read from bytes than to copy.
+                let (mut places, mut known) = (vec![u32::MAX; dictionary.slots()], Vec::new());
+                let rows: UInt32Array = slots
+                    .map(|slot| {
+                        let place = &mut places[slot as usize];
+                        if *place == u32::MAX {
+                            *place = known.len() as u32;
+                            known.push(slot);
+                        }
+                        *place
+                    })
+                    .into();
+                let columns = self.decode(keys, &Slots::List(&known))?;
+                Ok(columns.iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>()?)
+            }
             (Form::Rows(converter), Table::Bytes(dictionary)) => {
                 let parser = converter.parser();
                 let rows = slots.map(|slot| slot);

@@ -1,5 +1,6 @@
 //! The operator around a function: keys, the cut of batches by key, and what is due.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{LargeBinaryBuilder, RecordBatch, UInt32Array};
@@ -104,9 +105,13 @@ impl<P: Process> Keyed<P> {
         let (order, groups) = self.by_key.sort(&self.slots, self.keys.slots());
         let is_ordered = order.is_sorted();
         let rows = |row: &u32| *row as usize;
-        let (records, times, marks): (_, Vec<i64>, Option<Vec<i64>>) = (
+        let (records, times, marks): (_, Cow<'_, [i64]>, Option<Vec<i64>>) = (
             if is_ordered { records.clone() } else { take_record_batch(records, &UInt32Array::from(order.clone()))? },
-            time.map_or_else(Vec::new, |time| order.iter().map(|row| time.times[rows(row)]).collect()),
+            match time {
+                None => Cow::default(),
+                Some(time) if is_ordered => Cow::Borrowed(&time.times),
+                Some(time) => order.iter().map(|row| time.times[rows(row)]).collect(),
+            },
             time.and_then(|time| time.watermarks.as_ref()).map(|marks| order.iter().map(|row| marks[rows(row)]).collect()),
         );
         let mut start = 0;
@@ -335,6 +340,9 @@ impl ByKey {
     /// The rows sorted by slot, those of one slot in order; and the slots in the order of their first rows, each with how many rows it
     /// has. Slots are below `known`.
     fn sort(&mut self, slots: &[u32], known: usize) -> (Vec<u32>, Vec<(u32, usize)>) {
+        if let Some(&first) = slots.first().filter(|first| slots.iter().all(|slot| slot == *first)) {
+            return ((0..slots.len() as u32).collect(), vec![(first, slots.len())]);
+        }
         self.group_of.resize(known.max(self.group_of.len()), NO_GROUP);
         let mut groups: Vec<(u32, usize)> = Vec::new();
         for &slot in slots {

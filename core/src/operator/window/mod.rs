@@ -6,6 +6,7 @@
 
 mod admission;
 mod count;
+mod hopping;
 mod pane;
 mod partial;
 mod results;
@@ -13,6 +14,7 @@ mod revised;
 mod saved;
 mod session;
 mod sliding;
+mod sparse;
 mod stacks;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
 use admission::{Admitted, admit};
 pub use count::CountWindow;
+use hopping::HoppingWindow;
 use pane::{Pane, Rows, Sorter};
 pub use partial::{PartialPane, PartialWindow};
 use results::Results;
@@ -78,6 +81,10 @@ const WHOLE: i64 = i64::MIN;
 /// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
 const SPARE_PANES: usize = 3;
 
+/// Panes of a window from which on they are kept as lists of their groups. A few panes hold most keys of the window each, and are
+/// combined faster as columns: ten panes of 10,000 keys in two thirds of the time.
+const MANY_PANES: i64 = 16;
+
 impl Window {
     /// `aggregates` over the windows of `spec` for each key made of the columns `by`, on rows of `schema` whose
     /// event time counts `unit`s.
@@ -111,6 +118,15 @@ impl Window {
             sequence: 0,
             results,
         })
+    }
+
+    /// The operator for these windows: another where they are of many panes and all aggregates are counts, sums and extremes.
+    pub fn into_operator(self) -> Box<dyn Operator> {
+        let longest = self.panes.panes_of(self.panes.last_window(0));
+        match longest.end - longest.start < MANY_PANES || !self.results.aggregates.tables.is_empty() {
+            true => Box::new(self),
+            false => Box::new(HoppingWindow::new(self.panes, self.results, self.max_state_bytes, self.devices)),
+        }
     }
 
     /// Columns of the results: the keys, `window_start`, `window_end`, the aggregates.

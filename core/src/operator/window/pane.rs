@@ -78,7 +78,7 @@ impl Pane {
 /// What the panes take of a batch: its keys and values.
 pub(super) struct Rows {
     pub keys: KeyColumn,
-    values: Vec<Values>,
+    pub values: Vec<Values>,
 }
 
 impl Rows {
@@ -153,6 +153,40 @@ impl Sorter {
             add(pane, &sorted.slice(run[0] as usize..run[1] as usize))?;
         }
         Ok(())
+    }
+
+    /// The runs of rows of one pane each; with the order that the rows must be brought into first, if they are not in that of their
+    /// times. `times` lie between `earliest` and `latest`.
+    pub fn runs(
+        &mut self,
+        panes: &Panes,
+        times: &[i64],
+        (earliest, latest): (i64, i64),
+    ) -> (Option<UInt32Array>, Vec<(i64, Range<usize>)>) {
+        let (first, last) = (panes.pane_of(earliest), panes.pane_of(latest));
+        if first == last {
+            return (None, vec![(first, 0..times.len())]);
+        }
+        let mut runs = Vec::new();
+        if times.is_sorted() {
+            let mut start = 0;
+            while let Some(&time) = times.get(start) {
+                let pane = panes.pane_of(time);
+                let edge = panes.start_of(pane + 1);
+                let end = start + times[start..].partition_point(|&time| time < edge);
+                runs.push((pane, start..end));
+                start = end;
+            }
+            return (None, runs);
+        }
+        self.number(panes, times, first, last.saturating_sub(first) as u64);
+        let mut order = vec![0; times.len()];
+        order_by_part(&self.numbers, &mut self.starts, &mut order);
+        for (number, run) in self.starts.windows(2).enumerate().filter(|(_, run)| run[0] < run[1]) {
+            let pane = self.seen.get(number).copied().unwrap_or(first + number as i64);
+            runs.push((pane, run[0] as usize..run[1] as usize));
+        }
+        (Some(UInt32Array::from(order)), runs)
     }
 
     /// Numbers the panes from `first` on or, where few rows lie far apart, in order of appearance.

@@ -81,6 +81,23 @@ impl Results {
         Ok(())
     }
 
+    /// The same of the groups in all slots of `groups`, the keys of which are in `key_slots`.
+    ///
+    /// # Errors
+    /// As [`Results::put_out`].
+    pub fn put_out_windows(
+        &self,
+        (keys, key_slots): (&Keys, &[u32]),
+        groups: &Accumulators,
+        spans: Spans,
+        times: Vec<i64>,
+        out: &mut Output,
+    ) -> Result<()> {
+        let records = self.records(keys, &Slots::List(key_slots), groups, &Slots::Range(0..times.len()), spans)?;
+        out.batches.push(Batch { time: Some(timed(times.into())), ..Batch::new(records, 0, 0) });
+        Ok(())
+    }
+
     fn records(&self, keys: &Keys, key_slots: &Slots<'_>, groups: &Accumulators, slots: &Slots<'_>, spans: Spans) -> Result<RecordBatch> {
         let mut columns = self.keys.decode(keys, key_slots)?;
         let results = self.aggregates.finish(groups, slots, &spans)?;

@@ -1,0 +1,276 @@
+//! Windows of many panes and plain aggregates: counts, sums and extremes.
+//!
+//! Windows may be of thousands of panes with a few rows each. So keys have their slots once per batch and not once per pane, panes are
+//! lists of the groups that they hold ([`Sparse`]), and the results of windows that fire together come in one batch.
+
+use std::collections::BTreeMap;
+
+use arrow::array::RecordBatch;
+
+use super::admission::{Admitted, admit};
+use super::pane::{Rows, Sorter};
+use super::results::Results;
+use super::sparse::{Groups, Places, Sparse};
+use crate::batch::{Batch, EventTime};
+use crate::config::MAX_OPEN_PANES;
+use crate::error::{Error, Result};
+use crate::operator::aggregate::{Accumulators, Spans, Values};
+use crate::operator::devices::Devices;
+use crate::operator::keys::Keys;
+use crate::operator::{Operator, Output};
+use crate::watermark::NONE;
+use crate::window::Panes;
+
+/// See the [module documentation](self).
+pub(super) struct HoppingWindow {
+    panes: Panes,
+    results: Results,
+    /// The keys of all panes.
+    keys: Keys,
+    /// By slot, how many panes hold the group.
+    uses: Vec<u32>,
+    /// Slots that no pane held at some time since results were last put out.
+    unused: Vec<u32>,
+    /// Panes that may still get rows on time, or whose windows have not come up yet.
+    open: BTreeMap<i64, Groups>,
+    /// Rows that came when some but not all windows of their pane had closed, by the first window that may still count them.
+    amendments: BTreeMap<(i64, i64), Groups>,
+    sparse: Sparse,
+    pending: Pending,
+    /// Emptied panes, for those to come: nothing is allocated in steady state.
+    spare: Vec<Groups>,
+    /// No window before this one is open.
+    next: i64,
+    watermark: i64,
+    max_state_bytes: usize,
+    devices: Devices,
+    sorter: Sorter,
+    places: Places,
+    slots: Vec<u32>,
+    /// Rows that came so far: their numbers in order of arrival.
+    sequence: u64,
+}
+
+/// Results of windows that have fired, to be put out together.
+struct Pending {
+    slots: Vec<u32>,
+    groups: Accumulators,
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+}
+
+/// Rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once for many
+/// windows, few enough that their accumulators stay in the second-level cache.
+const RESULT_ROWS: usize = 32_768;
+
+/// Emptied panes that are kept: as many as are open at once in a batch that spans some.
+const SPARE_PANES: usize = 64;
+
+impl HoppingWindow {
+    /// Windows of the aggregates and keys of `results`, which have no tables.
+    pub fn new(panes: Panes, results: Results, max_state_bytes: usize, devices: Devices) -> HoppingWindow {
+        let groups = Accumulators::new(&results.aggregates);
+        HoppingWindow {
+            panes,
+            keys: results.keys.dictionary(),
+            uses: Vec::new(),
+            unused: Vec::new(),
+            open: BTreeMap::new(),
+            amendments: BTreeMap::new(),
+            sparse: Sparse::new(&results),
+            pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
+            spare: Vec::new(),
+            next: i64::MIN,
+            watermark: NONE,
+            max_state_bytes,
+            devices,
+            sorter: Sorter::default(),
+            places: Places::default(),
+            slots: Vec::new(),
+            sequence: 0,
+            results,
+        }
+    }
+
+    /// Accumulates rows into their panes, or into the amendments for the windows from `amends` on.
+    fn add(&mut self, records: &RecordBatch, time: &EventTime, amends: Option<i64>) -> Result<()> {
+        if time.times.is_empty() {
+            return Ok(());
+        }
+        let rows = Rows::new(records, time, &mut self.results)?;
+        let mut slots = std::mem::take(&mut self.slots);
+        self.keys.assign(&rows.keys, &mut slots)?;
+        let all = self.keys.slots();
+        self.uses.resize(all.max(self.uses.len()), 0);
+        self.places.reserve(all);
+        self.sparse.reserve(all);
+        let (order, runs) = self.sorter.runs(&self.panes, &time.times, (time.earliest, time.latest));
+        let mut values = rows.values;
+        if let Some(order) = order {
+            values = values.iter().map(|values| values.take(&order)).collect::<Result<_>>()?;
+            slots = order.values().iter().map(|&row| slots[row as usize]).collect();
+        }
+        for (pane, rows) in runs {
+            let values: Vec<Values> = values.iter().map(|values| values.slice(rows.clone())).collect();
+            self.add_to_pane(pane, &slots[rows], &values, amends)?;
+        }
+        self.slots = slots;
+        match self.state_bytes() {
+            bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
+            _ => Ok(()),
+        }
+    }
+
+    fn add_to_pane(&mut self, pane: i64, slots: &[u32], values: &[Values], amends: Option<i64>) -> Result<()> {
+        if self.open.len() > MAX_OPEN_PANES {
+            return Err(self.over_bound(self.state_bytes()));
+        }
+        let new = || self.spare.pop().unwrap_or_else(|| Groups::new(&self.results, &self.devices));
+        let groups = match amends {
+            None => self.open.entry(pane).or_insert_with(new),
+            Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
+        };
+        let known = groups.slots.len();
+        groups.add(slots, values, self.sequence, &mut self.places)?;
+        self.sequence += slots.len() as u64;
+        groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
+        Ok(())
+    }
+
+    fn over_bound(&self, bytes: usize) -> Error {
+        Error::state(format!(
+            "a window operator holds {} open panes in {bytes} bytes, over its bound of {MAX_OPEN_PANES} panes and {} bytes; \
+             check the event times (one far ahead opens panes that wait), use a coarser key or window, or raise `max_state_bytes`",
+            self.open.len(),
+            self.max_state_bytes
+        ))
+    }
+
+    /// The next window that has rows, if it is closed.
+    fn next_closed(&self) -> Option<i64> {
+        let open = self.open.first_key_value().map(|(pane, _)| *pane);
+        let amended = self.amendments.keys().map(|(window, pane)| (*window).max(self.panes.first_window(*pane))).min();
+        let oldest = self.sparse.oldest().into_iter().chain(open).min().map(|pane| self.panes.first_window(pane));
+        let window = oldest.into_iter().chain(amended).min()?.max(self.next);
+        self.panes.is_closed(window, self.watermark).then_some(window)
+    }
+
+    fn fire(&mut self, window: i64, out: &mut Output) -> Result<()> {
+        let panes = self.panes.panes_of(window);
+        self.evict_before(panes.start);
+        while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
+            let (number, mut groups) = entry.remove_entry();
+            groups.settle();
+            self.sparse.push(number, groups);
+        }
+        while let Some(entry) = self.amendments.first_entry().filter(|entry| entry.key().0 <= window) {
+            let ((_, number), mut groups) = entry.remove_entry();
+            groups.settle();
+            self.give_back(&groups.slots);
+            let new = self.sparse.amend(number, groups, &mut self.places);
+            new.iter().for_each(|&slot| self.uses[slot as usize] += 1);
+        }
+        self.collect(window, out)?;
+        self.evict_before(self.panes.panes_of(window + 1).start);
+        Ok(())
+    }
+
+    /// Adds the results of a window to those that are pending.
+    fn collect(&mut self, window: i64, out: &mut Output) -> Result<()> {
+        let (start, end) = self.panes.bounds(window);
+        let (mut first, mut more) = (0, true);
+        while more {
+            let (total, live) = self.sparse.window();
+            let last = live.len().min(first + RESULT_ROWS - self.pending.slots.len());
+            let slots = &live[first..last];
+            self.pending.groups.append(total, slots);
+            self.pending.slots.extend_from_slice(slots);
+            self.pending.starts.resize(self.pending.slots.len(), start);
+            self.pending.ends.resize(self.pending.slots.len(), end);
+            (first, more) = (last, last < live.len());
+            if self.pending.slots.len() == RESULT_ROWS {
+                self.flush(out)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts out what is pending, and forgets the keys that no pane holds.
+    fn flush(&mut self, out: &mut Output) -> Result<()> {
+        if !self.pending.slots.is_empty() {
+            let rows = self.pending.slots.len();
+            let starts = std::mem::replace(&mut self.pending.starts, Vec::with_capacity(rows));
+            let ends = std::mem::replace(&mut self.pending.ends, Vec::with_capacity(rows));
+            // The event time of a result is the last instant of its window, as in Flink.
+            let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
+            let spans = Spans::new(starts, ends, self.results.unit);
+            self.results.put_out_windows((&self.keys, &self.pending.slots), &self.pending.groups, spans, times, out)?;
+            self.pending.slots.clear();
+            self.pending.groups.truncate();
+        }
+        self.unused.retain(|&slot| self.uses[slot as usize] == 0);
+        self.unused.sort_unstable();
+        self.unused.dedup();
+        self.keys.remove_all(&self.unused);
+        self.unused.clear();
+        Ok(())
+    }
+
+    fn evict_before(&mut self, pane: i64) {
+        while let Some(mut groups) = self.sparse.evict_before(pane) {
+            self.give_back(&groups.slots);
+            if self.spare.len() < SPARE_PANES {
+                groups.clear();
+                self.spare.push(groups);
+            }
+        }
+    }
+
+    fn give_back(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            let uses = &mut self.uses[slot as usize];
+            *uses -= 1;
+            if *uses == 0 {
+                self.unused.push(slot);
+            }
+        }
+    }
+}
+
+impl Operator for HoppingWindow {
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
+        let Some(time) = batch.time.clone() else {
+            return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
+        };
+        let Admitted { whole, parts, late } = admit(&batch, &time, &self.panes, self.watermark, 0)?;
+        out.late.extend(late);
+        if let Some((records, time)) = whole {
+            self.add(&records, &time, None)?;
+        }
+        parts.into_iter().try_for_each(|(window, (records, time))| self.add(&records, &time, Some(window)))
+    }
+
+    fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
+        self.watermark = self.watermark.max(watermark);
+        while let Some(window) = self.next_closed() {
+            self.fire(window, out)?;
+            self.next = window + 1;
+        }
+        self.flush(out)
+    }
+
+    fn waits_for(&self) -> Option<i64> {
+        let pane = self.open.keys().chain(self.amendments.keys().map(|(_, pane)| pane)).copied().chain(self.sparse.oldest()).min()?;
+        Some(self.panes.bounds(self.panes.first_window(pane).max(self.next)).1)
+    }
+
+    fn state_bytes(&self) -> usize {
+        let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
+        let by_slot = (self.uses.capacity() + self.unused.capacity() + self.slots.capacity()) * size_of::<u32>();
+        panes.map(Groups::bytes).sum::<usize>() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot
+    }
+
+    fn placement(&self) -> Option<String> {
+        Some(self.results.placement(&self.devices))
+    }
+}

@@ -1,0 +1,300 @@
+//! The panes of a window as lists of the groups that they hold, combined group by group.
+//!
+//! Two stacks of panes, as in [`stacks`](super::stacks), but of each pane only the groups that have rows in it are kept: taking a
+//! pane in, turning the back over and letting a pane go cost as much as they have groups, however many keys the window holds. A
+//! pane of the front keeps, for each of its groups, the aggregate of the younger panes of the front: what is left of the
+//! group when the pane goes. So the aggregate of every group in the window is known at all times, and changes only with its rows.
+
+use crate::error::Result;
+use crate::operator::aggregate::{Accumulators, Placed, Values};
+use crate::operator::devices::Devices;
+
+use super::results::Results;
+
+/// No place.
+const NONE: u32 = u32::MAX;
+
+/// Some groups: their slots, and their accumulators in that order.
+pub(super) struct Groups {
+    pub slots: Vec<u32>,
+    accumulators: Accumulators,
+    placed: Vec<Placed>,
+}
+
+impl Groups {
+    pub fn new(results: &Results, devices: &Devices) -> Groups {
+        let aggregates = &results.aggregates;
+        let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
+        Groups { slots: Vec::new(), accumulators: Accumulators::new(aggregates), placed }
+    }
+
+    /// Takes in rows of the groups `slots`. `places` has room for each slot, and is for the groups' places here.
+    pub fn add(&mut self, slots: &[u32], values: &[Values], sequence: u64, places: &mut Places) -> Result<()> {
+        places.of(slots, &mut self.slots);
+        self.accumulators.reserve(self.slots.len());
+        self.accumulators.accumulate(&places.found, values, sequence, &mut self.placed)
+    }
+
+    /// Completes the accumulators: rows may be on their way over the GPU until then.
+    pub fn settle(&mut self) {
+        self.accumulators.settle(&mut self.placed);
+    }
+
+    /// Adds the groups of `from` to those here.
+    fn merge(&mut self, from: &Groups, places: &mut Places) {
+        places.of(&from.slots, &mut self.slots);
+        self.accumulators.reserve(self.slots.len());
+        self.accumulators.combine_at(&places.found, &from.accumulators);
+    }
+
+    /// Forgets all groups and keeps the memory for others.
+    pub fn clear(&mut self) {
+        self.accumulators.clear(self.slots.len());
+        self.slots.clear();
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<u32>() + self.accumulators.bytes() + self.placed.iter().map(Placed::bytes).sum::<usize>()
+    }
+}
+
+/// Finds the places of slots in a list of them.
+#[derive(Default)]
+pub(super) struct Places {
+    /// By slot; [`NONE`] between two calls.
+    by_slot: Vec<u32>,
+    /// The places that were asked for last.
+    found: Vec<u32>,
+}
+
+impl Places {
+    /// Makes room for `slots` slots.
+    pub fn reserve(&mut self, slots: usize) {
+        self.by_slot.resize(slots.max(self.by_slot.len()), NONE);
+    }
+
+    /// Finds the place of each of `slots` in `known`, behind which new ones are added.
+    fn of(&mut self, slots: &[u32], known: &mut Vec<u32>) {
+        if self.by_slot.len() == 1 {
+            known.resize(1, 0);
+            self.found.clear();
+            return self.found.resize(slots.len(), 0);
+        }
+        known.iter().enumerate().for_each(|(place, &slot)| self.by_slot[slot as usize] = place as u32);
+        self.found.clear();
+        self.found.extend(slots.iter().map(|&slot| {
+            let place = &mut self.by_slot[slot as usize];
+            if *place == NONE {
+                *place = known.len() as u32;
+                known.push(slot);
+            }
+            *place
+        }));
+        known.iter().for_each(|&slot| self.by_slot[slot as usize] = NONE);
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        (self.by_slot.capacity() + self.found.capacity()) * size_of::<u32>()
+    }
+}
+
+/// A complete pane of the window.
+struct Pane {
+    number: i64,
+    /// As they were in the back; in the front what is left of each when the pane goes.
+    groups: Groups,
+    bytes: usize,
+}
+
+/// The complete panes of the current window.
+pub(super) struct Sparse {
+    /// Oldest pane last.
+    front: Vec<Pane>,
+    /// Youngest pane last.
+    back: Vec<Pane>,
+    /// By slot, the aggregates of all panes of the front, of the back, and of both.
+    front_total: Accumulators,
+    back_total: Accumulators,
+    total: Accumulators,
+    /// By slot, how many panes hold the group.
+    held: Vec<u32>,
+    /// The slots of the groups that the window holds, in order, unless that has changed.
+    live: Vec<u32>,
+    is_live_known: bool,
+    before: Accumulators,
+    pane_bytes: usize,
+}
+
+impl Sparse {
+    pub fn new(results: &Results) -> Sparse {
+        let empty = || Accumulators::new(&results.aggregates);
+        Sparse {
+            front: Vec::new(),
+            back: Vec::new(),
+            front_total: empty(),
+            back_total: empty(),
+            total: empty(),
+            held: Vec::new(),
+            live: Vec::new(),
+            is_live_known: false,
+            before: empty(),
+            pane_bytes: 0,
+        }
+    }
+
+    /// The oldest pane.
+    pub fn oldest(&self) -> Option<i64> {
+        self.front.last().or(self.back.first()).map(|pane| pane.number)
+    }
+
+    /// Makes room for `slots` slots.
+    pub fn reserve(&mut self, slots: usize) {
+        if self.held.len() < slots {
+            self.held.resize(slots, 0);
+            [&mut self.front_total, &mut self.back_total, &mut self.total].into_iter().for_each(|total| total.reserve(slots));
+        }
+    }
+
+    fn hold(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            let held = &mut self.held[slot as usize];
+            self.is_live_known &= *held > 0;
+            *held += 1;
+        }
+    }
+
+    fn release(&mut self, slots: &[u32]) {
+        for &slot in slots {
+            let held = &mut self.held[slot as usize];
+            *held -= 1;
+            self.is_live_known &= *held > 0;
+        }
+    }
+
+    /// Adds the pane that follows all others.
+    pub fn push(&mut self, number: i64, groups: Groups) {
+        self.hold(&groups.slots);
+        self.back_total.combine_at(&groups.slots, &groups.accumulators);
+        self.total.combine_at(&groups.slots, &groups.accumulators);
+        let bytes = groups.bytes();
+        self.pane_bytes += bytes;
+        self.back.push(Pane { number, groups, bytes });
+    }
+
+    /// Adds rows that came for a pane after younger panes had been pushed. Returns the slots of the groups that the pane had not.
+    pub fn amend(&mut self, number: i64, groups: Groups, places: &mut Places) -> Vec<u32> {
+        self.total.combine_at(&groups.slots, &groups.accumulators);
+        if self.front.first().is_some_and(|youngest| youngest.number >= number) {
+            return self.amend_front(number, groups, places);
+        }
+        self.back_total.combine_at(&groups.slots, &groups.accumulators);
+        let at = self.back.partition_point(|pane| pane.number < number);
+        match self.back.get_mut(at).filter(|pane| pane.number == number) {
+            Some(pane) => {
+                let known = pane.groups.slots.len();
+                pane.groups.merge(&groups, places);
+                let new = pane.groups.slots[known..].to_vec();
+                self.hold(&new);
+                new
+            }
+            None => {
+                let new = groups.slots.clone();
+                self.hold(&new);
+                self.back.insert(at, Pane { number, groups, bytes: 0 });
+                new
+            }
+        }
+    }
+
+    /// The same for a pane of the front: what is left when an older pane goes is more by these groups.
+    fn amend_front(&mut self, number: i64, groups: Groups, places: &mut Places) -> Vec<u32> {
+        let older = self.front.partition_point(|pane| pane.number >= number);
+        // What is left of the groups when this pane goes is what was left after the one before it, or all.
+        let mut left = self.before.empty();
+        left.gather(&self.front_total, &groups.slots);
+        let known = |pane: &Pane, slot: u32| pane.groups.slots.iter().position(|&known| known == slot);
+        let mut one = self.before.empty();
+        for (place, &slot) in groups.slots.iter().enumerate() {
+            if let Some((pane, at)) = self.front[older..].iter().find_map(|pane| Some((pane, known(pane, slot)?))) {
+                one.gather(&pane.groups.accumulators, &[at as u32]);
+                left.copy_at(&[place as u32], &one);
+            }
+        }
+        for pane in &mut self.front[older..] {
+            for (place, &slot) in groups.slots.iter().enumerate() {
+                if let Some(at) = known(pane, slot) {
+                    one.gather(&groups.accumulators, &[place as u32]);
+                    pane.groups.accumulators.combine_at(&[at as u32], &one);
+                }
+            }
+        }
+        self.front_total.combine_at(&groups.slots, &groups.accumulators);
+        let added = Groups { accumulators: left, ..groups };
+        let Some(pane) = self.front[..older].last_mut().filter(|pane| pane.number == number) else {
+            let new = added.slots.clone();
+            self.hold(&new);
+            self.front.insert(older, Pane { number, groups: added, bytes: 0 });
+            return new;
+        };
+        // Of groups that the pane has already, as much is left as before.
+        let new: Vec<u32> = (0..added.slots.len() as u32).filter(|&place| known(pane, added.slots[place as usize]).is_none()).collect();
+        let mut kept = Groups { slots: new.iter().map(|&place| added.slots[place as usize]).collect(), ..added };
+        one.gather(&kept.accumulators, &new);
+        std::mem::swap(&mut one, &mut kept.accumulators);
+        pane.groups.merge(&kept, places);
+        self.hold(&kept.slots);
+        kept.slots
+    }
+
+    /// Removes the oldest pane if it comes before `pane`.
+    pub fn evict_before(&mut self, pane: i64) -> Option<Groups> {
+        if self.oldest().is_none_or(|oldest| oldest >= pane) {
+            return None;
+        }
+        if self.front.is_empty() {
+            self.turn_over();
+        }
+        let Pane { groups, bytes, .. } = self.front.pop()?;
+        self.pane_bytes -= bytes;
+        self.front_total.copy_at(&groups.slots, &groups.accumulators);
+        self.total.sum_at(&groups.slots, &self.front_total, &self.back_total);
+        self.release(&groups.slots);
+        Some(groups)
+    }
+
+    fn turn_over(&mut self) {
+        while let Some(mut pane) = self.back.pop() {
+            self.before.gather(&self.front_total, &pane.groups.slots);
+            self.front_total.combine_at(&pane.groups.slots, &pane.groups.accumulators);
+            std::mem::swap(&mut self.before, &mut pane.groups.accumulators);
+            self.front.push(pane);
+        }
+        self.back_total.clear(self.held.len());
+    }
+
+    /// The aggregates of the current window by slot, and the slots of its groups.
+    pub fn window(&mut self) -> (&Accumulators, &[u32]) {
+        if !self.is_live_known {
+            // Without a branch: which groups are held is anyone's guess.
+            self.live.resize(self.held.len(), 0);
+            let mut count = 0;
+            for (slot, &held) in self.held.iter().enumerate() {
+                self.live[count] = slot as u32;
+                count += usize::from(held > 0);
+            }
+            self.live.truncate(count);
+            self.is_live_known = true;
+        }
+        (&self.total, &self.live)
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let totals = [&self.front_total, &self.back_total, &self.total, &self.before];
+        self.pane_bytes
+            + totals.into_iter().map(Accumulators::bytes).sum::<usize>()
+            + (self.held.capacity() + self.live.capacity()) * size_of::<u32>()
+    }
+}
