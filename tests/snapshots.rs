@@ -151,6 +151,18 @@ fn pipelines() -> Vec<(&'static str, Box<dyn Fn(&Stream) -> Stream>)> {
     vec![
         ("tumbling", windows(tumbling(millis(100)))),
         ("hopping", windows(hopping(millis(100), millis(30)))),
+        (
+            "many panes",
+            Box::new(|stream| {
+                let plain =
+                    [count().alias("n"), sum("whole").alias("whole"), mean("value"), min("value").alias("lo"), max("whole").alias("hi")];
+                stream.window(hopping(millis(100), millis(5))).by(["key"]).agg(plain)
+            }),
+        ),
+        (
+            "many panes, one key",
+            Box::new(|stream| stream.window(hopping(millis(90), millis(3))).agg([count().alias("n"), max("value").alias("hi")])),
+        ),
         ("cumulate", windows(cumulate(millis(120), millis(40)))),
         ("session", windows(session(millis(15)))),
         ("rows", windows(count_window(5).slide(2))),

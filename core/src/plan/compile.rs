@@ -98,7 +98,7 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             let unit = unit.ok_or_else(no_event_time)?;
             let window = Window::new(spec, by, aggregates, input, unit, config, devices)?;
             let (schema, pane) = (window.schema(), Some(window.pane_length()));
-            Built { operator: window.into_operator(), schema, pane }
+            Built { operator: window.into_operator(config.workers), schema, pane }
         }
         Step::Window { spec: Windowing::Rows(spec), by, aggregates, .. } => {
             let window = CountWindow::new(*spec, by, aggregates, input, unit.ok_or_else(no_event_time)?, config)?;

@@ -173,7 +173,8 @@ mod tests {
     fn rows_part_and_add_up() {
         let saved = &snapshot().steps[1].1;
         let low = |table: &RecordBatch| lt(&table.column(0), &UInt8Array::new_scalar(128)).unwrap();
-        let [low, high] = [saved.select(|table| Ok(low(table))), saved.select(|table| Ok(not(&low(table)).unwrap()))].map(|part| part.unwrap());
+        let [low, high] =
+            [saved.select(|table| Ok(low(table))), saved.select(|table| Ok(not(&low(table)).unwrap()))].map(|part| part.unwrap());
         assert_eq!(low.table("times").unwrap().numbers("time").unwrap().values(), &[7]);
         let mut whole = low;
         whole.merge(high).unwrap();

@@ -10,6 +10,7 @@ use arrow::array::RecordBatch;
 use super::admission::{Admitted, admit};
 use super::pane::{Rows, Sorter};
 use super::results::Results;
+use super::saved::{FROM, LoadedGroups, PANE, PANES, SavedGroups, WHOLE};
 use super::sparse::{Groups, Places, Sparse};
 use crate::batch::{Batch, EventTime};
 use crate::config::MAX_OPEN_PANES;
@@ -18,6 +19,7 @@ use crate::operator::aggregate::{Accumulators, Spans, Values};
 use crate::operator::devices::Devices;
 use crate::operator::keys::Keys;
 use crate::operator::{Operator, Output};
+use crate::state::Saved;
 use crate::watermark::NONE;
 use crate::window::Panes;
 
@@ -262,6 +264,49 @@ impl Operator for HoppingWindow {
     fn waits_for(&self) -> Option<i64> {
         let pane = self.open.keys().chain(self.amendments.keys().map(|(_, pane)| pane)).copied().chain(self.sparse.oldest()).min()?;
         Some(self.panes.bounds(self.panes.first_window(pane).max(self.next)).1)
+    }
+
+    fn snapshot(&mut self) -> Result<Saved> {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        saved.mark("next", self.next);
+        saved.mark("sequence", self.sequence as i64);
+        let mut table = SavedGroups::new(&[FROM, PANE]);
+        let whole = self.open.iter_mut().map(|(pane, groups)| ((WHOLE, *pane), groups));
+        for ((from, pane), groups) in whole.chain(self.amendments.iter_mut().map(|(place, groups)| (*place, groups))) {
+            groups.settle();
+            groups.save(|name| if name == FROM { from } else { pane }, &self.keys, &mut self.results, &mut table)?;
+        }
+        table.put(PANES, &mut saved)?;
+        self.sparse.save(&self.keys, &mut self.results, &mut saved)?;
+        Ok(saved)
+    }
+
+    fn restore(&mut self, saved: &Saved) -> Result<()> {
+        self.watermark = saved.marked("watermark")?;
+        self.next = saved.marked("next")?;
+        self.sequence = saved.marked("sequence")? as u64;
+        let complete = self.sparse.restore(&mut self.keys, &mut self.results, &self.devices, saved)?;
+        if let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? {
+            let empty = Accumulators::new(&self.results.aggregates);
+            for ([from, number], rows) in loaded.panes([FROM, PANE])? {
+                self.keys.assign(&loaded.keys(&rows)?, &mut self.slots)?;
+                self.places.reserve(self.keys.slots());
+                let new = || Groups::new(&self.results, &self.devices);
+                let groups = match from {
+                    WHOLE => self.open.entry(number).or_insert_with(new),
+                    from => self.amendments.entry((from, number)).or_insert_with(new),
+                };
+                groups.take_up(&self.slots, &loaded.groups(&empty, &rows)?, &mut self.places);
+            }
+        }
+        let all = self.keys.slots();
+        self.sparse.reserve(all);
+        self.places.reserve(all);
+        self.uses.resize(all, 0);
+        let open = self.open.values().chain(self.amendments.values()).flat_map(|groups| groups.slots.iter().copied());
+        complete.into_iter().chain(open).for_each(|slot| self.uses[slot as usize] += 1);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

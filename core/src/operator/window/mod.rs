@@ -40,7 +40,7 @@ use pane::{Pane, Rows, Sorter};
 pub use partial::{PartialPane, PartialWindow};
 use results::Results;
 pub use revised::RevisedWindow;
-use saved::{LoadedGroups, SavedGroups};
+use saved::{FROM, LoadedGroups, PANE, PANES, SavedGroups, WHOLE};
 pub use session::SessionWindow;
 use sliding::Sliding;
 
@@ -69,14 +69,6 @@ pub struct Window {
     /// Rows that came so far: their numbers in order of arrival.
     sequence: u64,
 }
-
-/// Name of the table of panes in a snapshot, and of the columns that tell them apart.
-const PANES: &str = "panes";
-const FROM: &str = "from";
-const PANE: &str = "pane";
-
-/// In the column [`FROM`]: all windows of the pane count its rows. Else those from that window on.
-const WHOLE: i64 = i64::MIN;
 
 /// Emptied panes that are kept: as many as are open at once when windows are longer than the delay of rows.
 const SPARE_PANES: usize = 3;
@@ -120,10 +112,11 @@ impl Window {
         })
     }
 
-    /// The operator for these windows: another where they are of many panes and all aggregates are counts, sums and extremes.
-    pub fn into_operator(self) -> Box<dyn Operator> {
+    /// The operator for these windows: another where they are of many panes and all aggregates are counts, sums and extremes, unless
+    /// several workers share the rows, whose panes it does not combine.
+    pub fn into_operator(self, workers: usize) -> Box<dyn Operator> {
         let longest = self.panes.panes_of(self.panes.last_window(0));
-        match longest.end - longest.start < MANY_PANES || !self.results.aggregates.tables.is_empty() {
+        match workers > 1 || longest.end - longest.start < MANY_PANES || !self.results.aggregates.tables.is_empty() {
             true => Box::new(self),
             false => Box::new(HoppingWindow::new(self.panes, self.results, self.max_state_bytes, self.devices)),
         }

@@ -13,6 +13,22 @@ use crate::operator::aggregate::Accumulators;
 use crate::operator::keys::{KeyColumn, Keys, Slots};
 use crate::state::{Rows, Saved, bytes, numbers};
 
+/// The table of panes that are open, and its columns: the pane, and the first window that counts the rows.
+pub(super) const PANES: &str = "panes";
+pub(super) const PANE: &str = "pane";
+pub(super) const FROM: &str = "from";
+
+/// In the column [`FROM`]: all windows of the pane count its rows.
+pub(super) const WHOLE: i64 = i64::MIN;
+
+/// The table of complete panes of the current window, and its columns: [`PANE`], and the last of the panes that a group is the aggregate
+/// of. Where a worker has no such group of a pane, that of its next pane stands for it.
+pub(super) const SLIDING: &str = "sliding";
+pub(super) const UNTIL: &str = "until";
+
+/// In the column [`UNTIL`]: the group is that of the pane alone, which is younger than those of which aggregates are kept.
+pub(super) const ALONE: i64 = i64::MIN;
+
 /// The last column before those of the keys.
 const STATE: &str = "state";
 

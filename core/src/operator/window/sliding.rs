@@ -4,20 +4,12 @@ use std::collections::BTreeMap;
 
 use super::pane::Pane;
 use super::results::Results;
-use super::saved::{LoadedGroups, SavedGroups};
+use super::saved::{ALONE, LoadedGroups, PANE, SLIDING, SavedGroups, UNTIL};
 use super::stacks::Stacks;
 use crate::error::Result;
 use crate::operator::aggregate::Accumulators;
 use crate::operator::keys::{KeyColumn, Keys, Slots};
 use crate::state::Saved;
-
-/// Name of the table of a snapshot, and of the columns that tell its panes apart.
-const SLIDING: &str = "sliding";
-const UNTIL: &str = "until";
-const PANE: &str = "pane";
-
-/// In the column [`UNTIL`]: the groups are those of the pane alone. Else they are of all panes from it until that one.
-const ALONE: i64 = i64::MIN;
 
 /// Accumulators that are kept: a stream's time may jump, and then as many panes go as a window has.
 const SPARE: usize = 2;

@@ -5,11 +5,15 @@
 //! pane of the front keeps, for each of its groups, the aggregate of the younger panes of the front: what is left of the
 //! group when the pane goes. So the aggregate of every group in the window is known at all times, and changes only with its rows.
 
+use std::collections::BTreeMap;
+
+use super::results::Results;
+use super::saved::{ALONE, LoadedGroups, PANE, SLIDING, SavedGroups, UNTIL};
 use crate::error::Result;
 use crate::operator::aggregate::{Accumulators, Placed, Values};
 use crate::operator::devices::Devices;
-
-use super::results::Results;
+use crate::operator::keys::{Keys, Slots};
+use crate::state::Saved;
 
 /// No place.
 const NONE: u32 = u32::MAX;
@@ -45,6 +49,18 @@ impl Groups {
         places.of(&from.slots, &mut self.slots);
         self.accumulators.reserve(self.slots.len());
         self.accumulators.combine_at(&places.found, &from.accumulators);
+    }
+
+    /// Adds groups of a snapshot, of which several may be of one slot.
+    pub fn take_up(&mut self, slots: &[u32], groups: &Accumulators, places: &mut Places) {
+        places.of(slots, &mut self.slots);
+        self.accumulators.add_at(groups, &places.found, self.slots.len());
+    }
+
+    /// Adds the groups to a table of a snapshot; `place` as of [`SavedGroups::add`].
+    pub fn save(&self, place: impl Fn(&str) -> i64, keys: &Keys, results: &mut Results, table: &mut SavedGroups) -> Result<()> {
+        let all = Slots::Range(0..self.slots.len());
+        table.add(|name, _| place(name), results, (keys, &Slots::List(&self.slots)), (&self.accumulators, &all))
     }
 
     /// Forgets all groups and keeps the memory for others.
@@ -288,6 +304,81 @@ impl Sparse {
             self.is_live_known = true;
         }
         (&self.total, &self.live)
+    }
+
+    /// Puts the panes into a snapshot: of those in the front, for each of their groups the aggregate from the pane on.
+    ///
+    /// # Errors
+    /// If the keys cannot be decoded, which would be a defect.
+    pub fn save(&self, keys: &Keys, results: &mut Results, saved: &mut Saved) -> Result<()> {
+        let mut panes = SavedGroups::new(&[UNTIL, PANE]);
+        let until = self.front.first().map_or(ALONE, |youngest| youngest.number);
+        let (mut left, mut from) = (self.before.empty(), self.before.empty());
+        left.copy(&self.front_total);
+        for pane in self.front.iter().rev() {
+            let slots = &pane.groups.slots;
+            from.gather(&left, slots);
+            let place = |name: &str, _| if name == PANE { pane.number } else { until };
+            panes.add(place, results, (keys, &Slots::List(slots)), (&from, &Slots::Range(0..slots.len())))?;
+            left.copy_at(slots, &pane.groups.accumulators);
+        }
+        for pane in &self.back {
+            pane.groups.save(|name| if name == PANE { pane.number } else { ALONE }, keys, results, &mut panes)?;
+        }
+        panes.put(SLIDING, saved)
+    }
+
+    /// Takes up the panes of a snapshot, which may be those of several workers. Returns the slots of their groups, pane by pane.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`], and [`Kind::State`](crate::error::Kind::State) if they are not those of such windows.
+    pub fn restore(&mut self, keys: &mut Keys, results: &mut Results, devices: &Devices, saved: &Saved) -> Result<Vec<u32>> {
+        let Some(loaded) = LoadedGroups::get(saved, SLIDING, results)? else { return Ok(Vec::new()) };
+        let mut slots = Vec::new();
+        keys.assign(&loaded.keys(&(0..loaded.len() as u32).collect::<Vec<_>>())?, &mut slots)?;
+        self.reserve(keys.slots());
+        let mut panes: BTreeMap<i64, Vec<(i64, Vec<u32>)>> = BTreeMap::new();
+        for ([number, until], rows) in loaded.panes([PANE, UNTIL])? {
+            panes.entry(number).or_default().push((until, rows));
+        }
+        // What one worker has in the front is in the front for all, and with it what others have of panes as old.
+        let edge = panes.values().flatten().map(|(until, _)| *until).max().unwrap_or(ALONE);
+        let mut alone = self.before.empty();
+        alone.reserve(keys.slots());
+        for (&number, parts) in panes.range(..=edge).rev() {
+            let mut groups = Groups::new(results, devices);
+            for (until, rows) in parts {
+                let slots: Vec<u32> = rows.iter().map(|&row| slots[row as usize]).collect();
+                let own = loaded.groups(&self.before, rows)?;
+                groups.accumulators.append(&self.front_total, &slots);
+                // Aggregates until a pane do not hold the younger panes that the group has alone.
+                if *until == ALONE {
+                    alone.combine_at(&slots, &own);
+                }
+                self.before.gather(&alone, &slots);
+                if *until != ALONE {
+                    self.before.combine(&own);
+                }
+                self.front_total.copy_at(&slots, &self.before);
+                groups.slots.extend(slots);
+            }
+            self.hold(&groups.slots);
+            let bytes = groups.bytes();
+            self.pane_bytes += bytes;
+            self.front.push(Pane { number, groups, bytes });
+        }
+        let all: Vec<u32> = (0..keys.slots() as u32).collect();
+        self.total.copy_at(&all, &self.front_total);
+        for (&number, parts) in panes.range(edge.saturating_add(1)..) {
+            let (mut groups, mut places) = (Groups::new(results, devices), Places::default());
+            places.reserve(keys.slots());
+            for (_, rows) in parts {
+                let slots: Vec<u32> = rows.iter().map(|&row| slots[row as usize]).collect();
+                groups.take_up(&slots, &loaded.groups(&self.before, rows)?, &mut places);
+            }
+            self.push(number, groups);
+        }
+        Ok(self.front.iter().chain(&self.back).flat_map(|pane| &pane.groups.slots).copied().collect())
     }
 
     /// Bytes held.
