@@ -138,16 +138,17 @@ fn aggregates() -> Vec<Aggregate> {
     ]
 }
 
+/// What a pipeline does with its rows.
+type Steps = Box<dyn Fn(&Stream) -> Stream>;
+
 /// Every kind of step that has a state, by name.
-fn pipelines() -> Vec<(&'static str, Box<dyn Fn(&Stream) -> Stream>)> {
-    fn windows(spec: impl Into<Windowing> + Clone + 'static) -> Box<dyn Fn(&Stream) -> Stream> {
+fn pipelines() -> Vec<(&'static str, Steps)> {
+    fn windows(spec: impl Into<Windowing> + Clone + 'static) -> Steps {
         Box::new(move |stream| stream.window(spec.clone()).by(["key"]).agg(aggregates()))
     }
     let rolling =
         || [count().alias("n"), sum("whole").alias("total"), mean("value"), min("value").alias("min"), zscore("value").alias("z")];
-    let remind = |in_order, ttl| -> Box<dyn Fn(&Stream) -> Stream> {
-        Box::new(move |stream: &Stream| stream.process(["key"], Remind { in_order, ttl }))
-    };
+    let remind = |in_order, ttl| -> Steps { Box::new(move |stream: &Stream| stream.process(["key"], Remind { in_order, ttl })) };
     vec![
         ("tumbling", windows(tumbling(millis(100)))),
         ("hopping", windows(hopping(millis(100), millis(30)))),

@@ -13,5 +13,5 @@ pub(crate) use bytes::damaged;
 pub use bytes::{Reader, Writer};
 pub(crate) use key_group::{KEY_GROUPS, key_groups};
 pub use saved::Saved;
-pub(crate) use saved::{Rows, bytes, numbers};
+pub(crate) use saved::{Column, Rows, bytes, numbers};
 pub use snapshot::Snapshot;

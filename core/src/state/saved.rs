@@ -10,6 +10,9 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, 
 use super::bytes::damaged;
 use crate::error::Result;
 
+/// A column of a table.
+pub(crate) type Column = (FieldRef, ArrayRef);
+
 /// Name of the first column of each table.
 const GROUP: &str = "key_group";
 
@@ -40,7 +43,7 @@ impl Saved {
     ///
     /// # Errors
     /// If its columns differ in length, which would be a defect.
-    pub(crate) fn add(&mut self, name: &str, groups: Vec<u8>, columns: Vec<(FieldRef, ArrayRef)>) -> Result<()> {
+    pub(crate) fn add(&mut self, name: &str, groups: Vec<u8>, columns: Vec<Column>) -> Result<()> {
         let (mut fields, mut arrays) = (vec![Arc::new(Field::new(GROUP, DataType::UInt8, false))], Vec::with_capacity(columns.len() + 1));
         arrays.push(Arc::new(UInt8Array::from(groups)) as ArrayRef);
         for (field, array) in columns {
@@ -174,11 +177,11 @@ impl<'a> Rows<'a> {
 }
 
 /// A column of numbers for a table of state.
-pub(crate) fn numbers(name: &str, values: Vec<i64>) -> (FieldRef, ArrayRef) {
+pub(crate) fn numbers(name: &str, values: Vec<i64>) -> Column {
     (Arc::new(Field::new(name, DataType::Int64, false)), Arc::new(Int64Array::from(values)))
 }
 
 /// A column of byte strings for a table of state.
-pub(crate) fn bytes(name: &str, values: ArrayRef) -> (FieldRef, ArrayRef) {
+pub(crate) fn bytes(name: &str, values: ArrayRef) -> Column {
     (Arc::new(Field::new(name, DataType::LargeBinary, false)), values)
 }

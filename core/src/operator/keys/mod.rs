@@ -20,7 +20,7 @@ use arrow::row::{RowConverter, SortField};
 
 use crate::error::{Error, Result};
 use crate::operator::split::split;
-use crate::state::{Rows, key_groups};
+use crate::state::{Column, Rows, key_groups};
 pub(crate) use dictionary::Keys;
 use dictionary::Table;
 
@@ -206,7 +206,7 @@ impl KeyColumns {
     ///
     /// # Errors
     /// As [`KeyColumns::encode`].
-    pub fn save(&mut self, keys: &Keys, slots: &Slots<'_>) -> Result<(Vec<u8>, Vec<(FieldRef, ArrayRef)>)> {
+    pub fn save(&mut self, keys: &Keys, slots: &Slots<'_>) -> Result<(Vec<u8>, Vec<Column>)> {
         let columns = self.decode(keys, slots)?;
         let mut groups = Vec::new();
         self.encode_columns(columns.clone(), slots.len())?.groups(&mut groups)?;

@@ -11,7 +11,7 @@ use super::results::Results;
 use crate::error::Result;
 use crate::operator::aggregate::Accumulators;
 use crate::operator::keys::{KeyColumn, Keys, Slots};
-use crate::state::{Rows, Saved, bytes, numbers};
+use crate::state::{Column, Rows, Saved, bytes, numbers};
 
 /// The table of panes that are open, and its columns: the pane, and the first window that counts the rows.
 pub(super) const PANES: &str = "panes";
@@ -38,7 +38,7 @@ pub(super) struct SavedGroups {
     places: Vec<(&'static str, Vec<i64>)>,
     groups: Vec<u8>,
     states: Vec<ArrayRef>,
-    keys: Vec<Vec<(FieldRef, ArrayRef)>>,
+    keys: Vec<Vec<Column>>,
 }
 
 impl SavedGroups {
@@ -77,7 +77,7 @@ impl SavedGroups {
         let Some(first) = self.keys.first() else { return Ok(()) };
         let join = |arrays: Vec<&ArrayRef>| concat(&arrays.into_iter().map(AsRef::as_ref).collect::<Vec<_>>());
         let states = join(self.states.iter().collect())?;
-        let mut columns: Vec<(FieldRef, ArrayRef)> = self.places.into_iter().map(|(name, values)| numbers(name, values)).collect();
+        let mut columns: Vec<Column> = self.places.into_iter().map(|(name, values)| numbers(name, values)).collect();
         columns.push(bytes(STATE, states));
         for (place, (field, _)) in first.iter().enumerate() {
             columns.push((FieldRef::clone(field), join(self.keys.iter().map(|keys| &keys[place].1).collect())?));

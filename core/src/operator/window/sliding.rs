@@ -118,7 +118,7 @@ impl Sliding {
     /// If the keys cannot be decoded, which would be a defect.
     pub fn save(&self, results: &mut Results, saved: &mut Saved) -> Result<()> {
         let (mut panes, mut live) = (SavedGroups::new(&[UNTIL, PANE]), Vec::new());
-        let (front, back) = self.stacks.parts();
+        let [front, back] = self.stacks.parts();
         let until = front.first().map_or(ALONE, |(youngest, _)| *youngest);
         for (until, (pane, groups)) in front.iter().map(|pane| (until, pane)).chain(back.iter().map(|pane| (ALONE, pane))) {
             groups.live(&mut live);

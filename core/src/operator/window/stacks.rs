@@ -87,8 +87,8 @@ impl Stacks {
     }
 
     /// The suffix aggregates of the front, each with its pane, and the panes of the back.
-    pub fn parts(&self) -> (&[(i64, Accumulators)], &[(i64, Accumulators)]) {
-        (&self.front, &self.back)
+    pub fn parts(&self) -> [&[(i64, Accumulators)]; 2] {
+        [&self.front, &self.back]
     }
 
     /// Panes of some groups: suffix aggregates in the front, youngest pane first, and panes of the back, oldest first.
