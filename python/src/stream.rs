@@ -179,7 +179,7 @@ impl PyStream {
     ///     by: The column or columns whose equal values make a group.
     ///     allowed_lateness: How long after their end windows still count rows; the groups that these change are put out
     ///         again, and the last result of a key and window is the one to keep.
-    ///     early: Puts out what windows have, before they end, whenever the watermark passes a multiple of this.
+    ///     early: Puts out what has changed in windows, before they end, whenever the watermark passes a multiple of this.
     ///     updates: Puts out groups with every batch that changes them, and not again when the window ends.
     ///
     /// Example:

@@ -372,7 +372,7 @@ impl Windowed {
         self
     }
 
-    /// Windows put out what they have whenever the watermark passes a multiple of `every`, if it has changed, before they end.
+    /// Before they end, windows put out the groups that have changed whenever the watermark passes a multiple of `every`.
     pub fn early(mut self, every: Duration) -> Windowed {
         self.revisions.early = Some(every);
         self
