@@ -79,9 +79,8 @@ def test_what_goes_wrong_is_said() -> None:
         def finish(self, state: float | None) -> float | None:
             raise ValueError("no such price")
 
-    with pytest.raises(tw.StateError, match="`Fails` raised") as raised:
+    with pytest.raises(ValueError, match="no such price"):
         windows(tw.tumbling("1s")).agg(x=tw.custom(Fails, "price", "float64")).collect()
-    assert "no such price" in str(raised.value.__cause__) or "no such price" in str(raised.value)
     with pytest.raises(TypeError, match="object has no accumulate"):
         tw.custom(object(), "price", "float64")  # type: ignore[arg-type]
     with pytest.raises(tw.SchemaError, match="no column `prize`"):
