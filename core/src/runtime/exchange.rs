@@ -18,10 +18,10 @@ use crate::error::Result;
 use crate::operator::{KeyColumn, KeyColumns};
 use crate::state::{KEY_GROUPS, Saved, damaged};
 
-/// Keys up to which two phases are chosen. Measured, combining costs the pipeline's thread some 20 ns per key, pane and worker; sharing
-/// out by hash costs it some 10 ns per row, and the workers as much again. So two phases suit keys that have a few rows in a pane,
-/// which of more keys than this few streams have.
-const FEW_KEYS: f64 = 20_000.0;
+/// Keys times workers up to which two phases are chosen. Measured, combining costs the pipeline's thread some 20 ns per key, pane and
+/// worker; sharing out by hash costs it some 10 ns per row, and the workers as much again. So two phases suit keys that have a few rows in
+/// a pane for each worker, which of more keys than this few streams have.
+const FEW_KEYS: f64 = 40_000.0;
 
 /// Times its equal share of the rows that the fullest worker may get by key hash.
 const FULLEST: f64 = 1.5;
@@ -141,7 +141,7 @@ impl Router {
         let estimate = estimate_keys(seen, rows);
         let fullest = self.fullest(&column)? as f64 / rows.max(1) as f64;
         let unequal = rows >= MIN_SAMPLE_ROWS && fullest * self.workers as f64 > FULLEST;
-        let how = self.decide(unequal || estimate.is_some_and(|keys| keys <= FEW_KEYS));
+        let how = self.decide(unequal || estimate.is_some_and(|keys| keys * self.workers as f64 <= FEW_KEYS));
         Ok(format!(
             "{}: {} workers share the rows {how}; {seen} keys in the first {rows} rows, {:.0}% of which one worker would get by key hash",
             self.exchange.label,
@@ -172,7 +172,7 @@ impl Router {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if the step's state, `saved`, is not that of such a step.
     pub fn resume(&mut self, groups: usize, saved: &Saved) -> Result<String> {
-        let how = self.decide(groups as f64 <= FEW_KEYS);
+        let how = self.decide((groups * self.workers) as f64 <= FEW_KEYS);
         if self.way == Some(Way::TwoPhases) {
             self.rows = saved.marked("sequence")? as u64;
         }

@@ -9,9 +9,10 @@ use crate::simd;
 /// A range of keys up to this many is always indexed directly: at most so many entries of 4 bytes, in pages as needed.
 const DIRECT_ALWAYS: u64 = 1 << 12;
 
-/// A range up to this many is indexed directly while at least one key in [`DIRECT_SPARSITY`] is there: 16 MiB of table.
+/// A range up to this many is indexed directly while at least one key in [`DIRECT_SPARSITY`] is there: 16 MiB of table. Each of several
+/// workers has its share of keys that are close together, and a pane has some of them: so the keys of one dictionary may be few.
 const DIRECT_MOST: u64 = 1 << 22;
-const DIRECT_SPARSITY: u64 = 16;
+const DIRECT_SPARSITY: u64 = 128;
 
 /// Hashed keys of which one in this many of their range is there are moved to a table indexed by key.
 const DIRECT_AGAIN: u64 = 8;
