@@ -58,12 +58,6 @@ fn has_panes(step: &Step) -> bool {
     matches!(step, Step::Window { spec: Windowing::Panes(_), revisions, .. } if revisions.none())
 }
 
-/// Whether a window revises its results at times that the rows of other keys decide: whole windows are put out early, and late rows
-/// at once if their window has ended, which it has only with rows.
-fn looks_across_keys(step: &Step) -> bool {
-    matches!(step, Step::Window { revisions, .. } if revisions.early.is_some() || !revisions.lateness.is_zero())
-}
-
 /// What becomes of the first step with state on each way from the source, by its node.
 pub(super) fn judge(compiler: &Compiler<'_>) -> Vec<(usize, Verdict)> {
     let mut stateless = vec![false; compiler.steps.len()];
@@ -78,9 +72,6 @@ pub(super) fn judge(compiler: &Compiler<'_>) -> Vec<(usize, Verdict)> {
         };
         let two_phases = has_panes(built.step());
         let verdict = match (by.is_empty(), two_phases) {
-            _ if looks_across_keys(built.step()) => {
-                Verdict::Alone("when it puts out a key's results again depends on the rows of other keys")
-            }
             (true, false) => Verdict::Alone("it has no key by which rows could be shared out, and what it keeps cannot be combined"),
             (no_key, _) => Verdict::Shared(Shared {
                 node,
@@ -104,7 +95,7 @@ fn chain(compiler: &Compiler<'_>, node: usize, by: &[String]) -> Vec<usize> {
         let Some(before) = built.from.and_then(|from| chain.iter().position(|&node| node == from)) else { continue };
         let stays = match key_of(built.step()) {
             None => true,
-            Some(key) => keyed[before] && by.iter().all(|name| key.contains(name)) && !looks_across_keys(built.step()),
+            Some(key) => keyed[before] && by.iter().all(|name| key.contains(name)),
         };
         if stays {
             chain.push(next);

@@ -298,6 +298,10 @@ impl Operator for RevisedWindow {
             }
             self.next = window + 1;
         }
+        if self.watermark < END {
+            // Those without rows have ended, too: what comes for one of them is put out at once, whatever keys it has.
+            self.next = self.next.max(self.panes.first_window(self.panes.pane_of(self.watermark.saturating_add(1))));
+        }
         self.put_out_early(before, out)?;
         self.expire();
         Ok(())
