@@ -335,6 +335,14 @@ impl Process for Forgetful {
 }
 
 #[test]
+fn a_pipeline_that_has_ended_has_nothing_to_save() {
+    let stream = source([batch(records(&[at(0)], false))]).unwrap().event_time("ts").window(tumbling(millis(10))).agg([count()]);
+    let mut ended = pipeline(&stream, None).unwrap();
+    ended.run().unwrap();
+    assert!(ended.snapshot().unwrap_err().to_string().contains("the pipeline has ended"));
+}
+
+#[test]
 fn a_process_that_cannot_be_saved_says_so() {
     let stream = source([batch(records(&[at(0)], false))]).unwrap().event_time("ts").process(["key"], Forgetful);
     let mut running = pipeline(&stream, None).unwrap();

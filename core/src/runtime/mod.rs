@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{Counters, SharedCounters};
 use crate::operator::devices::Devices;
 use crate::operator::{Operator, Output};
@@ -124,8 +124,12 @@ impl Pipeline {
     /// how far the source was read, and what sinks were given before is theirs. Another number of workers may take it up.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) if a step cannot be saved: a [`Process`](crate::Process) without `save`.
+    /// [`Kind::Config`](crate::error::Kind::Config) if a step cannot be saved: a [`Process`](crate::Process) without `save`;
+    /// [`Kind::State`](crate::error::Kind::State) if the pipeline has ended.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
+        if self.state == State::Ended {
+            return Err(Error::state("the pipeline has ended and has no state any more; take a snapshot between two steps"));
+        }
         let mut shared = Vec::new();
         if let Some(workers) = &mut self.workers {
             workers.settle(&mut self.graph, &self.counters)?;

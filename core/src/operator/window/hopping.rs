@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use super::admission::{Admitted, admit};
 use super::pane::{Rows, Sorter};
 use super::results::Results;
-use super::saved::{FROM, LoadedGroups, PANE, PANES, SavedGroups, WHOLE};
+use super::saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups, WHOLE};
 use super::sparse::{Groups, Places, Sparse};
 use crate::batch::{Batch, EventTime};
 use crate::config::MAX_OPEN_PANES;
@@ -267,10 +267,7 @@ impl Operator for HoppingWindow {
     }
 
     fn snapshot(&mut self) -> Result<Saved> {
-        let mut saved = Saved::default();
-        saved.mark("watermark", self.watermark);
-        saved.mark("next", self.next);
-        saved.mark("sequence", self.sequence as i64);
+        let mut saved = Progress { watermark: self.watermark, next: self.next, sequence: self.sequence }.save();
         let mut table = SavedGroups::new(&[FROM, PANE]);
         let whole = self.open.iter_mut().map(|(pane, groups)| ((WHOLE, *pane), groups));
         for ((from, pane), groups) in whole.chain(self.amendments.iter_mut().map(|(place, groups)| (*place, groups))) {
@@ -283,9 +280,7 @@ impl Operator for HoppingWindow {
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<()> {
-        self.watermark = saved.marked("watermark")?;
-        self.next = saved.marked("next")?;
-        self.sequence = saved.marked("sequence")? as u64;
+        Progress { watermark: self.watermark, next: self.next, sequence: self.sequence } = Progress::load(saved)?;
         let complete = self.sparse.restore(&mut self.keys, &mut self.results, &self.devices, saved)?;
         if let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? {
             let empty = Accumulators::new(&self.results.aggregates);

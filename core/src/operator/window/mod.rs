@@ -40,7 +40,7 @@ use pane::{Pane, Rows, Sorter};
 pub use partial::{PartialPane, PartialWindow};
 use results::Results;
 pub use revised::RevisedWindow;
-use saved::{FROM, LoadedGroups, PANE, PANES, SavedGroups, WHOLE};
+use saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups, WHOLE};
 pub use session::SessionWindow;
 use sliding::Sliding;
 
@@ -293,18 +293,13 @@ impl Operator for Window {
     }
 
     fn snapshot(&mut self) -> Result<Saved> {
-        let mut saved = Saved::default();
-        saved.mark("watermark", self.watermark);
-        saved.mark("next", self.next);
-        saved.mark("sequence", self.sequence as i64);
+        let mut saved = Progress { watermark: self.watermark, next: self.next, sequence: self.sequence }.save();
         self.save(&mut saved)?;
         Ok(saved)
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<()> {
-        self.watermark = saved.marked("watermark")?;
-        self.next = saved.marked("next")?;
-        self.sequence = saved.marked("sequence")? as u64;
+        Progress { watermark: self.watermark, next: self.next, sequence: self.sequence } = Progress::load(saved)?;
         self.load(saved)
     }
 

@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use super::admission::{Admitted, admit};
 use super::pane::{Pane, Rows, Sorter};
 use super::results::Results;
-use super::saved::{FROM, LoadedGroups, PANE, PANES, SavedGroups};
+use super::saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups};
 use super::sliding::Sliding;
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
@@ -314,18 +314,13 @@ impl Operator for RevisedWindow {
     }
 
     fn snapshot(&mut self) -> Result<Saved> {
-        let mut saved = Saved::default();
-        saved.mark("watermark", self.watermark);
-        saved.mark("next", self.next);
-        saved.mark("sequence", self.sequence as i64);
+        let mut saved = Progress { watermark: self.watermark, next: self.next, sequence: self.sequence }.save();
         self.save(&mut saved)?;
         Ok(saved)
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<()> {
-        self.watermark = saved.marked("watermark")?;
-        self.next = saved.marked("next")?;
-        self.sequence = saved.marked("sequence")? as u64;
+        Progress { watermark: self.watermark, next: self.next, sequence: self.sequence } = Progress::load(saved)?;
         self.load(saved)
     }
 

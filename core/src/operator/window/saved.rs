@@ -32,6 +32,33 @@ pub(super) const ALONE: i64 = i64::MIN;
 /// The last column before those of the keys.
 const STATE: &str = "state";
 
+/// How far windows have come: the watermark, the first window that is open, and rows so far.
+pub(super) struct Progress {
+    pub watermark: i64,
+    pub next: i64,
+    pub sequence: u64,
+}
+
+impl Progress {
+    /// The marks of a snapshot.
+    pub fn save(&self) -> Saved {
+        let mut saved = Saved::default();
+        saved.mark("watermark", self.watermark);
+        saved.mark("next", self.next);
+        saved.mark("sequence", self.sequence as i64);
+        saved
+    }
+
+    /// What the marks say.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if one is missing.
+    pub fn load(saved: &Saved) -> Result<Progress> {
+        let [watermark, next, sequence] = ["watermark", "next", "sequence"].map(|name| saved.marked(name));
+        Ok(Progress { watermark: watermark?, next: next?, sequence: sequence? as u64 })
+    }
+}
+
 /// The groups of some panes, on their way into a table of a snapshot.
 pub(super) struct SavedGroups {
     /// What tells panes apart, by column.
