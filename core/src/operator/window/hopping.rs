@@ -12,6 +12,7 @@ use super::pane::{Rows, Sorter};
 use super::results::Results;
 use super::saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups, WHOLE};
 use super::sparse::{Groups, Places, Sparse};
+use super::{first_window, over_bound};
 use crate::batch::{Batch, EventTime};
 use crate::config::MAX_OPEN_PANES;
 use crate::error::{Error, Result};
@@ -140,20 +141,13 @@ impl HoppingWindow {
     }
 
     fn over_bound(&self, bytes: usize) -> Error {
-        Error::state(format!(
-            "a window operator holds {} open panes in {bytes} bytes, over its bound of {MAX_OPEN_PANES} panes and {} bytes; \
-             check the event times (one far ahead opens panes that wait), use a coarser key or window, or raise `max_state_bytes`",
-            self.open.len(),
-            self.max_state_bytes
-        ))
+        over_bound(self.open.len(), bytes, self.max_state_bytes)
     }
 
     /// The next window that has rows, if it is closed.
     fn next_closed(&self) -> Option<i64> {
-        let open = self.open.first_key_value().map(|(pane, _)| *pane);
-        let amended = self.amendments.keys().map(|(window, pane)| (*window).max(self.panes.first_window(*pane))).min();
-        let oldest = self.sparse.oldest().into_iter().chain(open).min().map(|pane| self.panes.first_window(pane));
-        let window = oldest.into_iter().chain(amended).min()?.max(self.next);
+        let oldest = self.sparse.oldest().into_iter().chain(self.open.keys().next().copied()).min();
+        let window = first_window(&self.panes, oldest, self.amendments.keys())?.max(self.next);
         self.panes.is_closed(window, self.watermark).then_some(window)
     }
 

@@ -174,20 +174,13 @@ impl Window {
     }
 
     fn over_bound(&self, bytes: usize) -> Error {
-        Error::state(format!(
-            "a window operator holds {} open panes in {bytes} bytes, over its bound of {MAX_OPEN_PANES} panes and {} bytes; \
-             check the event times (one far ahead opens panes that wait), use a coarser key or window, or raise `max_state_bytes`",
-            self.open.len(),
-            self.max_state_bytes
-        ))
+        over_bound(self.open.len(), bytes, self.max_state_bytes)
     }
 
     /// The next window that has rows, if it is closed.
     fn next_closed(&self) -> Option<i64> {
-        let open = self.open.first_key_value().map(|(pane, _)| *pane);
-        let amended = self.amendments.keys().map(|(window, pane)| (*window).max(self.panes.first_window(*pane))).min();
-        let oldest = self.sliding.oldest().into_iter().chain(open).min().map(|pane| self.panes.first_window(pane));
-        let window = oldest.into_iter().chain(amended).min()?.max(self.next);
+        let oldest = self.sliding.oldest().into_iter().chain(self.open.keys().next().copied()).min();
+        let window = first_window(&self.panes, oldest, self.amendments.keys())?.max(self.next);
         self.panes.is_closed(window, self.watermark).then_some(window)
     }
 
@@ -258,6 +251,19 @@ impl Window {
             self.spare.push(pane);
         }
     }
+}
+
+/// The first window that has rows, when `oldest` is the oldest pane and `amended` are rows that came for a pane from some window on.
+fn first_window<'a>(panes: &Panes, oldest: Option<i64>, amended: impl Iterator<Item = &'a (i64, i64)>) -> Option<i64> {
+    let amended = amended.map(|(window, pane)| (*window).max(panes.first_window(*pane)));
+    amended.chain(oldest.map(|pane| panes.first_window(pane))).min()
+}
+
+fn over_bound(open: usize, bytes: usize, most: usize) -> Error {
+    Error::state(format!(
+        "a window operator holds {open} open panes in {bytes} bytes, over its bound of {MAX_OPEN_PANES} panes and {most} bytes; \
+         check the event times (one far ahead opens panes that wait), use a coarser key or window, or raise `max_state_bytes`"
+    ))
 }
 
 impl Operator for Window {
