@@ -13,7 +13,7 @@ use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::plan::Windowed;
 use thalweg::window::WindowSpec;
-use thalweg::{Config, Stream, Table, collect_list, count, cumulate, event_time, hopping, millis, session, sum, tumbling};
+use thalweg::{Config, Stream, Table, collect_list, count, count_window, cumulate, event_time, hopping, millis, session, sum, tumbling};
 use trace::{Row, key_of, records, traces, windows_of};
 
 /// Row count, sum and first values of a group.
@@ -130,8 +130,10 @@ fn updates_come_with_every_batch() {
 fn what_cannot_be_revised_is_refused() {
     let stream = Stream::from_arrow([records(&[at(0, 1)], false)]).event_time("ts");
     let why = |windowed: Windowed| windowed.agg([count()]).schema().unwrap_err().to_string();
-    let said = why(stream.window(session(millis(5))).allowed_lateness(millis(1)));
-    assert!(said.contains("session(5ms) is not"), "{said}");
+    let said = why(stream.window(count_window(5)).allowed_lateness(millis(1)));
+    assert!(said.contains("count_window(5 rows) is not"), "{said}");
+    let said = why(stream.window(session(millis(5))).early(millis(0)));
+    assert!(said.contains("`early` is zero"), "{said}");
     let said = why(stream.window(tumbling(millis(5))).early(millis(0)));
     assert!(said.contains("`early` is zero"), "{said}");
     let plan = stream.window(tumbling(millis(5))).allowed_lateness(millis(3)).updates().agg([count()]).to_string();

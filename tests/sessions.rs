@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
+use thalweg::plan::Windowed;
 use thalweg::{Config, Stream, Table, collect_list, count, count_distinct, event_time, millis, secs, session, sum, tumbling};
 use trace::{Row, key_of, records, traces};
 
@@ -59,17 +60,30 @@ fn model(rows: &[Row], gap: i64, delay: i64) -> (Vec<(Option<i64>, Session)>, us
 }
 
 fn run(rows: &[Row], text_keys: bool, gap: i64, delay: i64, batch_rows: usize) -> Table {
+    run_revised(rows, text_keys, gap, delay, batch_rows, |windowed| windowed)
+}
+
+fn run_revised(rows: &[Row], text_keys: bool, gap: i64, delay: i64, batch_rows: usize, revise: impl Fn(Windowed) -> Windowed) -> Table {
     let mut config = Config::default();
     config.batch_rows = batch_rows;
-    let windows = Stream::from_arrow([records(rows, text_keys)])
-        .event_time(event_time("ts").max_delay(millis(delay as u64)))
-        .window(session(millis(gap as u64)))
-        .by(["key"])
-        .agg([count().alias("n"), sum("whole"), count_distinct("whole"), collect_list("whole", 5)]);
+    let stream = Stream::from_arrow([records(rows, text_keys)]).event_time(event_time("ts").max_delay(millis(delay as u64)));
+    let windows = revise(stream.window(session(millis(gap as u64))).by(["key"])).agg([
+        count().alias("n"),
+        sum("whole"),
+        count_distinct("whole"),
+        collect_list("whole", 5),
+    ]);
     windows.batches(config).unwrap().into_table().unwrap()
 }
 
 fn sessions_of(table: &Table) -> Vec<(Option<i64>, Session)> {
+    let mut sessions = results_of(table);
+    sessions.sort();
+    sessions
+}
+
+/// The results in the order in which they came.
+fn results_of(table: &Table) -> Vec<(Option<i64>, Session)> {
     let mut sessions = Vec::new();
     for batch in table.batches() {
         let time = |column: usize, row: usize| batch.column(column).as_primitive::<TimestampMillisecondType>().value(row);
@@ -83,7 +97,6 @@ fn sessions_of(table: &Table) -> Vec<(Option<i64>, Session)> {
             sessions.push((key_of(batch, row), (time(1, row), time(2, row), counts.0, whole(4, row), counts.1, list)));
         }
     }
-    sessions.sort();
     sessions
 }
 
@@ -112,6 +125,38 @@ proptest! {
         prop_assert_eq!(table.late().iter().map(RecordBatch::num_rows).sum::<usize>(), late);
     }
 
+    /// What is put out last is of all rows that are not later than allowed; each of these sessions is among the results, as it was last.
+    #[test]
+    fn late_rows_join_sessions_that_have_ended(
+        rows in traces().prop_map(without_ties),
+        gap in prop_oneof![Just(1_i64), Just(7), Just(40), Just(700)],
+        delay in prop_oneof![Just(0), Just(10)],
+        lateness in prop_oneof![Just(0), Just(15), Just(300), Just(100_000)],
+        (early, updates) in prop_oneof![Just((None, false)), Just((Some(40_u64), false)), Just((None, true)), Just((Some(7), true))],
+        batch_rows in prop_oneof![Just(1), Just(7), Just(64), Just(10_000)],
+    ) {
+        let (expected, late) = model(&rows, gap, delay + lateness);
+        let table = run_revised(&rows, false, gap, delay, batch_rows, |windowed| {
+            let windowed = windowed.allowed_lateness(millis(lateness as u64));
+            let windowed = early.map_or(windowed.clone(), |every| windowed.clone().early(millis(every)));
+            if updates { windowed.updates() } else { windowed }
+        });
+        prop_assert_eq!(table.metrics().late_rows, late as u64);
+        let results = results_of(&table);
+        if lateness == 0 && early.is_none() && !updates {
+            prop_assert_eq!(results.len(), expected.len());
+        }
+        let last: BTreeMap<_, _> = results.iter().map(|(key, session)| ((*key, session.0, session.1), session)).collect();
+        for (key, session) in &expected {
+            prop_assert_eq!(last.get(&(*key, session.0, session.1)), Some(&session));
+        }
+        for (key, session) in &results {
+            let holds = |all: &Session| all.0 <= session.0 && session.1 <= all.1 && session.2 <= all.2;
+            let is_part = expected.iter().any(|(other, all)| other == key && holds(all));
+            prop_assert!(is_part, "{:?} {:?} is part of no session", key, session);
+        }
+    }
+
     /// Where no row is late, sessions are the runs of sorted rows at most the gap apart.
     #[test]
     fn of_rows_on_time_are_runs_of_sorted_rows(
@@ -128,6 +173,17 @@ proptest! {
         prop_assert_eq!(sessions_of(&table), expected);
         prop_assert_eq!(table.metrics().late_rows, 0);
     }
+}
+
+#[test]
+fn a_late_row_joins_ended_sessions_and_the_whole_is_put_out() {
+    let at = |time, whole| Row { time, key: Some(1), value: None, whole: Some(whole) };
+    let rows = [at(0, 1), at(50, 2), at(190, 3), at(500, 4), at(120, 5), at(900, 6), at(130, 7)];
+    let table = run_revised(&rows, false, 100, 0, 1, |windowed| windowed.allowed_lateness(millis(500)));
+    let bounds: Vec<_> = results_of(&table).into_iter().map(|(_, session)| (session.0, session.1, session.2)).collect();
+    // The row at 120 comes when the watermark is 499; that at 130 when it is 899, more than 500 past the end of what it would join.
+    assert_eq!(bounds, [(0, 150, 2), (190, 290, 1), (0, 290, 4), (500, 600, 1), (900, 1_000, 1)]);
+    assert_eq!(table.metrics().late_rows, 1);
 }
 
 #[test]

@@ -21,8 +21,8 @@ use thalweg::testing::{batch, eof, source};
 use thalweg::window::Windowing;
 use thalweg::{
     Aggregate, AggregateFunction, Config, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count,
-    count_distinct, count_window, covar, cumulate, custom, delta, event_time, ewma, first, histogram, hopping, last, max, mean, median,
-    millis, min, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, zscore,
+    count_distinct, count_window, covar, cumulate, custom, delta, event_time, ewma, first, global, histogram, hopping, last, max, mean,
+    median, millis, min, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, windows_by, zscore,
 };
 use trace::{Row, records, traces};
 
@@ -141,14 +141,13 @@ fn aggregates() -> Vec<Aggregate> {
 /// What a pipeline does with its rows.
 type Steps = Box<dyn Fn(&Stream) -> Stream>;
 
-/// Every kind of step that has a state, by name.
-fn pipelines() -> Vec<(&'static str, Steps)> {
-    fn windows(spec: impl Into<Windowing> + Clone + 'static) -> Steps {
-        Box::new(move |stream| stream.window(spec.clone()).by(["key"]).agg(aggregates()))
-    }
-    let rolling =
-        || [count().alias("n"), sum("whole").alias("total"), mean("value"), min("value").alias("min"), zscore("value").alias("z")];
-    let remind = |in_order, ttl| -> Steps { Box::new(move |stream: &Stream| stream.process(["key"], Remind { in_order, ttl })) };
+/// Windows with all aggregates by key.
+fn windows(spec: impl Into<Windowing> + Clone + 'static) -> Steps {
+    Box::new(move |stream| stream.window(spec.clone()).by(["key"]).agg(aggregates()))
+}
+
+/// Every kind of window that has one row for many, by name.
+fn window_pipelines() -> Vec<(&'static str, Steps)> {
     vec![
         ("tumbling", windows(tumbling(millis(100)))),
         ("hopping", windows(hopping(millis(100), millis(30)))),
@@ -166,7 +165,30 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
         ),
         ("cumulate", windows(cumulate(millis(120), millis(40)))),
         ("session", windows(session(millis(15)))),
+        (
+            "sessions, revised",
+            Box::new(|stream| {
+                stream.window(session(millis(15))).allowed_lateness(millis(60)).early(millis(25)).by(["key"]).agg(aggregates())
+            }),
+        ),
         ("rows", windows(count_window(5).slide(2))),
+        (
+            "rows of keys that are forgotten",
+            Box::new(|stream| stream.window(count_window(4)).ttl(millis(40)).by(["key"]).agg(aggregates())),
+        ),
+        ("global", windows(global().rows(4).every(millis(70)))),
+        (
+            "global, begun anew",
+            Box::new(|stream| stream.window(global().every(millis(50)).purge()).ttl(millis(60)).by(["key"]).agg(aggregates())),
+        ),
+        (
+            "windows by a function",
+            windows(windows_by("of 80, from its half on", |row, windows| {
+                let start = row.time.div_euclid(80) * 80;
+                windows.push((start, start + 80));
+                windows.extend((row.time >= start + 40).then_some((start + 40, start + 80)));
+            })),
+        ),
         ("one key", Box::new(|stream| stream.window(hopping(millis(90), millis(30))).agg([count().alias("n"), first("text").alias("f")]))),
         ("two keys", Box::new(|stream| stream.window(tumbling(millis(90))).by(["text", "key"]).agg([count().alias("n")]))),
         (
@@ -175,7 +197,18 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
         ),
         ("early", Box::new(|stream| stream.window(tumbling(millis(100))).early(millis(20)).by(["key"]).agg(aggregates()))),
         ("updates", Box::new(|stream| stream.window(tumbling(millis(100))).updates().by(["key"]).agg(aggregates()))),
+    ]
+}
+
+/// Every kind of step that has a state, by name.
+fn pipelines() -> Vec<(&'static str, Steps)> {
+    let rolling =
+        || [count().alias("n"), sum("whole").alias("total"), mean("value"), min("value").alias("min"), zscore("value").alias("z")];
+    let remind = |in_order, ttl| -> Steps { Box::new(move |stream: &Stream| stream.process(["key"], Remind { in_order, ttl })) };
+    let mut pipelines = window_pipelines();
+    let others: Vec<(&'static str, Steps)> = vec![
         ("rolling rows", Box::new(move |stream| stream.window(rolling_rows(4)).by(["key"]).agg(rolling()))),
+        ("rolling rows, forgotten", Box::new(move |stream| stream.window(rolling_rows(4)).ttl(millis(30)).by(["key"]).agg(rolling()))),
         ("rolling range", Box::new(move |stream| stream.window(rolling_range(millis(60))).by(["key"]).agg(rolling()))),
         ("dedup", Box::new(|stream| stream.dedup(["key", "whole"], millis(40)))),
         ("detect", Box::new(|stream| stream.detect(ewma(0.1).on(["value", "whole"]).by(["key"])))),
@@ -189,7 +222,9 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
                 inner.window(tumbling(millis(100))).agg([count().alias("keys"), max("n").alias("most"), sum("whole").alias("whole")])
             }),
         ),
-    ]
+    ];
+    pipelines.extend(others);
+    pipelines
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;
@@ -209,7 +244,9 @@ fn keep(lines: &Lines) -> Callback<impl FnMut(&RecordBatch) -> Result<()> + Send
             Some(floats) if floats.is_valid(row) => rounded(floats.value(row)),
             _ => columns[column].value(row).to_string(),
         };
-        let line = |row: usize| (0..columns.len()).map(|column| cell(column, row)).collect::<Vec<_>>().join(" | ");
+        // Each part is a script of its own, whose offsets begin anew.
+        let told: Vec<usize> = (0..columns.len()).filter(|&column| batch.schema_ref().field(column).name() != "offset").collect();
+        let line = |row: usize| told.iter().map(|&column| cell(column, row)).collect::<Vec<_>>().join(" | ");
         lines.lock().unwrap().extend((0..batch.num_rows()).map(line));
         Ok(())
     })

@@ -24,6 +24,7 @@ mod report;
 mod rolling;
 mod sender;
 mod sessions;
+mod soak;
 mod transport;
 mod workers;
 
@@ -63,6 +64,8 @@ enum Command {
     Kernels(Common),
     /// The queries of LightSaber over its data sets, beside its recorded figures.
     Lightsaber(Common),
+    /// Minutes at full rate while every key gives way to another: whether memory stays as it is.
+    Soak(soak::Options),
     /// What kernels can run on: backends, adapters with features and limits, and from how many rows on a GPU pays.
     Devices,
     /// Everything, with a dated record in `benches/record`.
@@ -116,6 +119,7 @@ fn run(command: Command) -> Result<()> {
     let common = match &command {
         Command::Send(send) => return sender::run(send),
         Command::Devices => return devices::print(),
+        Command::Soak(options) => return soak::run(options),
         Command::Throughput(common)
         | Command::Ab(common)
         | Command::Kernels(common)

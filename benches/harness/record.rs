@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use crate::Result;
 use crate::contest::{Contest, Timing};
+use crate::machine::Machine;
 use crate::report::{Report, rate};
 
 /// Writes `benches/record/<date>-<cpu>.json` and `.md`, and returns the path of the latter. A record that is there
@@ -21,6 +22,15 @@ pub fn write(report: &Report) -> Result<PathBuf> {
     let markdown_path = path.with_added_extension("md");
     fs::write(&markdown_path, markdown(report)?)?;
     Ok(markdown_path)
+}
+
+/// Writes `benches/record/<date>-<name>-<cpu>.md` and returns its path. One of the same day is written over.
+pub fn write_text(machine: &Machine, name: &str, text: &str) -> Result<PathBuf> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/record");
+    fs::create_dir_all(&folder)?;
+    let path = folder.join(format!("{}-{name}-{}.md", machine.date, slug(&machine.cpu)));
+    fs::write(&path, text)?;
+    Ok(path)
 }
 
 /// Lower-case letters and digits, joined by hyphens.

@@ -144,6 +144,34 @@ pub enum Exchange {
     TwoPhases,
 }
 
+/// What a pipeline does whose state is over its [budget](Config::state_budget).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OverBudget {
+    /// Ends with an error of kind `state`: nothing is lost in silence.
+    #[default]
+    Error,
+    /// Reads only the partitions that hold event time back, which closes windows, until there is less; by the time of arrival none, as the
+    /// clock closes them. The state may come to twice the budget meanwhile; beyond that it is an error. Partitions that cannot be
+    /// held back are read on, see [`EventTime::max_skew`](crate::plan::EventTime::max_skew).
+    Backpressure,
+    /// Drops the rows that come, and counts them ([`Metrics::shed_rows`](crate::Metrics::shed_rows)), until there is less. They move event
+    /// time, so that windows close.
+    Shed,
+}
+
+impl FromStr for OverBudget {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<OverBudget> {
+        match name {
+            "error" => Ok(OverBudget::Error),
+            "backpressure" => Ok(OverBudget::Backpressure),
+            "shed" => Ok(OverBudget::Shed),
+            other => Err(Error::config(format!("`over_budget` is `{other}`; it may be error, backpressure or shed"))),
+        }
+    }
+}
+
 /// The most workers: there is one key group for each.
 pub const MAX_WORKERS: usize = 256;
 
@@ -193,6 +221,11 @@ pub struct Config {
     pub max_keys: usize,
     /// Bytes of accumulators that one window operator may hold. Where workers share its rows each may hold an equal part of them.
     pub max_state_bytes: usize,
+    /// Bytes of state that all steps of a pipeline may hold together; `None` for no more bound than each step's own. It is looked at after
+    /// each batch, with workers some batches later.
+    pub state_budget: Option<usize>,
+    /// What becomes of a pipeline whose state is over that.
+    pub over_budget: OverBudget,
     /// How often sinks publish what was written; the end of a run publishes the rest.
     pub commit_every: Duration,
     /// Opens files with `O_DIRECT`, past the page cache: for files larger than memory on fast disks.
@@ -219,6 +252,8 @@ impl Default for Config {
             exchange: Exchange::Auto,
             max_keys: MAX_KEYS,
             max_state_bytes: MAX_STATE_BYTES,
+            state_budget: None,
+            over_budget: OverBudget::Error,
             commit_every: COMMIT_EVERY,
             direct_io: false,
             held_back_warning: HELD_BACK_WARNING,

@@ -89,4 +89,4 @@ pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
 pub use source::Listen;
 pub use time::{hours, millis, mins, secs};
-pub use window::{count_window, cumulate, hopping, rolling_range, rolling_rows, session, tumbling};
+pub use window::{count_window, cumulate, global, hopping, rolling_range, rolling_rows, session, tumbling, windows_by};

@@ -21,6 +21,8 @@ macro_rules! counters {
             pub gpu_break_even_rows: AtomicU64,
             /// Time from the arrival of the oldest row of a batch to the hand-over of its results to a sink.
             pub latency: Latency,
+            /// Late rows by key group.
+            late_key_groups: ByKeyGroup,
             /// How each step that workers share has its rows shared out.
             exchanges: Mutex<Vec<String>>,
         }
@@ -37,6 +39,9 @@ macro_rules! counters {
             pub gpu_break_even_rows: Option<u64>,
             /// Percentiles of the time from a row's arrival to its results, over all result rows so far.
             pub latency: Percentiles,
+            /// Late rows by key group (the hash of a key, of which there are 256), of the groups that have any: whether few keys are
+            /// late or all.
+            pub late_key_groups: Vec<(u8, u64)>,
             /// How each step that [workers](crate::Config::workers) share has its rows shared out, and why, in words; once it is known.
             pub exchanges: Vec<String>,
         }
@@ -51,6 +56,7 @@ macro_rules! counters {
                     watermark: (watermark != i64::MIN).then_some(watermark),
                     gpu_break_even_rows: (break_even != u64::MAX).then_some(break_even),
                     latency: self.latency.percentiles(),
+                    late_key_groups: self.late_key_groups.counted(),
                     exchanges: self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 }
             }
@@ -78,6 +84,8 @@ counters! {
     late_rows,
     /// Rows that were dropped because they repeat another.
     duplicate_rows,
+    /// Rows that were dropped because the state was over its budget.
+    shed_rows,
     /// Rows that did not decode or had no event time.
     quarantined_rows,
     /// Bytes of state that the operators hold.
@@ -86,6 +94,23 @@ counters! {
     kernel_rows_cpu,
     /// Values that window kernels sent to the GPU.
     kernel_rows_gpu,
+}
+
+/// How many rows each key group has.
+#[derive(Debug)]
+struct ByKeyGroup(Vec<AtomicU64>);
+
+impl Default for ByKeyGroup {
+    fn default() -> ByKeyGroup {
+        ByKeyGroup((0..=u8::MAX).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl ByKeyGroup {
+    fn counted(&self) -> Vec<(u8, u64)> {
+        let rows = self.0.iter().map(|rows| rows.load(Relaxed));
+        (0..=u8::MAX).zip(rows).filter(|(_, rows)| *rows > 0).collect()
+    }
 }
 
 /// A histogram of latencies. Written once per batch, so that a lock costs nothing that counts.
@@ -140,6 +165,14 @@ impl Counters {
         Arc::new(counters)
     }
 
+    /// Counts late rows, of which these are the key groups.
+    pub(crate) fn count_late(&self, key_groups: &[u8]) {
+        self.late_rows.fetch_add(key_groups.len() as u64, Relaxed);
+        for &group in key_groups {
+            self.late_key_groups.0[usize::from(group)].fetch_add(1, Relaxed);
+        }
+    }
+
     /// Takes note of how the rows of a step are shared out.
     pub(crate) fn note_exchange(&self, choice: String) {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(choice);
@@ -153,6 +186,13 @@ impl Metrics {
         for (name, help, value) in self.entries() {
             let kind = if name == "state_bytes" { "gauge" } else { "counter" };
             let _ = write!(text, "# HELP thalweg_{name} {help}\n# TYPE thalweg_{name} {kind}\nthalweg_{name} {value}\n");
+        }
+        let by_group = "late_rows_by_key_group";
+        if !self.late_key_groups.is_empty() {
+            let _ = write!(text, "# HELP thalweg_{by_group} Late rows by key group.\n# TYPE thalweg_{by_group} counter\n");
+        }
+        for (group, rows) in &self.late_key_groups {
+            let _ = writeln!(text, "thalweg_{by_group}{{key_group=\"{group}\"}} {rows}");
         }
         let gauges = [
             ("watermark", "Event time up to which all rows have come.", self.watermark.map(i128::from)),
@@ -200,6 +240,10 @@ mod tests {
             "{text}"
         );
         assert!(text.ends_with("thalweg_watermark -5\n"));
+        counters.count_late(&[7, 255, 7]);
+        let metrics = counters.snapshot();
+        assert_eq!((metrics.late_rows, &metrics.late_key_groups), (3, &vec![(7, 2), (255, 1)]));
+        assert!(metrics.prometheus().contains("thalweg_late_rows_by_key_group{key_group=\"7\"} 2\n"));
         counters.gpu_break_even_rows.store(70_000, Relaxed);
         assert!(
             counters.snapshot().prometheus().ends_with("# TYPE thalweg_gpu_break_even_rows gauge\nthalweg_gpu_break_even_rows 70000\n")

@@ -28,6 +28,8 @@ pub struct Watermarks {
     overall: i64,
     advance: Option<Advance>,
     max_skew: Option<i64>,
+    /// Whether more is kept from being read than skew asks for.
+    is_holding: bool,
     /// The clock's reading when rows of any partition last came.
     seen: Option<u64>,
 }
@@ -39,6 +41,17 @@ struct Advance {
     after: u64,
     /// Nanoseconds in a unit of event time.
     unit: u64,
+}
+
+/// What is kept from being read for now, beside what runs too far ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Nothing.
+    Nothing,
+    /// The partitions that are ahead of the slowest.
+    Ahead,
+    /// All partitions.
+    All,
 }
 
 /// The partition that decides where the overall watermark is.
@@ -72,7 +85,17 @@ impl Watermarks {
     /// Watermarks `delay` units behind the greatest event time; a partition without rows for `idle_after`
     /// nanoseconds does not hold the others back.
     pub fn new(delay: i64, idle_after: Option<u64>) -> Watermarks {
-        Watermarks { delay, idle_after, partitions: BTreeMap::new(), ended: NONE, overall: NONE, advance: None, max_skew: None, seen: None }
+        Watermarks {
+            delay,
+            idle_after,
+            partitions: BTreeMap::new(),
+            ended: NONE,
+            overall: NONE,
+            advance: None,
+            max_skew: None,
+            is_holding: false,
+            seen: None,
+        }
     }
 
     /// Lets event time, whose unit is `unit` nanoseconds, go on with the clock once no rows have come for `after` nanoseconds.
@@ -159,15 +182,24 @@ impl Watermarks {
 
     /// The partitions not to be read on for now: those that are ahead, by more than is allowed, of the slowest that is not
     /// idle. `None` if they are the same as before.
-    pub fn align(&mut self, now: u64) -> Option<BTreeSet<u32>> {
-        let skew = self.max_skew?;
+    pub fn align(&mut self, now: u64, hold: Hold) -> Option<BTreeSet<u32>> {
+        if hold == Hold::Nothing && self.max_skew.is_none() && !self.is_holding {
+            return None;
+        }
+        self.is_holding = hold != Hold::Nothing;
         let active = self.partitions.values().filter(|partition| !partition.idle);
         let slowest = active.map(|partition| partition.watermark(self.delay)).min();
         // One that has just begun starts where the others have come together.
-        let limit = slowest.map_or(END, |slowest| slowest.max(self.overall).saturating_add(skew));
+        let limit = |skew: i64| slowest.map_or(END, |slowest| slowest.max(self.overall).saturating_add(skew));
+        let limit = match (hold, self.max_skew) {
+            (Hold::All, _) => None,
+            (Hold::Ahead, _) => Some(limit(0)),
+            (Hold::Nothing, Some(skew)) => Some(limit(skew)),
+            (Hold::Nothing, None) => Some(END),
+        };
         let mut changed = false;
         for partition in self.partitions.values_mut() {
-            let paused = partition.watermark(self.delay) > limit;
+            let paused = limit.is_none_or(|limit| partition.watermark(self.delay) > limit);
             if partition.paused && !paused {
                 partition.seen = now;
             }
@@ -275,26 +307,40 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_back_goes_on_when_it_may() {
+        let mut marks = Watermarks::new(0, None);
+        marks.observe(0, 100, 0);
+        marks.observe(1, 300, 0);
+        marks.observe(2, 300, 0);
+        assert_eq!(marks.align(1, Hold::Nothing), None);
+        assert_eq!(marks.align(1, Hold::Ahead), Some(BTreeSet::from([1, 2])));
+        assert_eq!(marks.align(2, Hold::Ahead), None, "as before");
+        assert_eq!(marks.align(3, Hold::All), Some(BTreeSet::from([0, 1, 2])));
+        assert_eq!(marks.align(4, Hold::Nothing), Some(BTreeSet::new()));
+        assert_eq!(marks.align(5, Hold::Nothing), None);
+    }
+
+    #[test]
     fn who_is_far_ahead_pauses_until_the_slowest_has_come() {
         let mut marks = Watermarks::new(0, Some(50));
         marks.max_skew(100);
         marks.open(0, 0);
         marks.open(1, 0);
         marks.observe(0, 1_000, 0);
-        assert_eq!(marks.align(0), Some(BTreeSet::from([0])), "the other has not begun");
+        assert_eq!(marks.align(0, Hold::Nothing), Some(BTreeSet::from([0])), "the other has not begun");
         marks.observe(1, 899, 10);
-        assert_eq!(marks.align(10), None, "101 behind");
+        assert_eq!(marks.align(10, Hold::Nothing), None, "101 behind");
         marks.observe(1, 900, 40);
         marks.progress(60);
-        assert_eq!(marks.align(60), Some(BTreeSet::new()));
+        assert_eq!(marks.align(60, Hold::Nothing), Some(BTreeSet::new()));
         assert_eq!(marks.progress(60), None, "it was paused, not idle");
         marks.observe(1, 2_000, 61);
         assert_eq!(marks.progress(61), Some(999), "and is waited for");
-        assert_eq!(marks.align(61), Some(BTreeSet::from([1])));
+        assert_eq!(marks.align(61, Hold::Nothing), Some(BTreeSet::from([1])));
         marks.progress(111);
-        assert_eq!(marks.align(111), Some(BTreeSet::new()), "the slowest is idle");
+        assert_eq!(marks.align(111, Hold::Nothing), Some(BTreeSet::new()), "the slowest is idle");
         marks.open(2, 112);
-        assert_eq!(marks.align(112), None, "it starts where the others are");
+        assert_eq!(marks.align(112, Hold::Nothing), None, "it starts where the others are");
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //! Windows of one stream share *panes*: stretches of length gcd(size, slide) of which every window is a whole number. Rows are
 //! accumulated once, in their pane; a window combines its panes.
 
+mod assigned;
 mod count;
+mod global;
 mod rolling;
 mod session;
 mod timers;
@@ -16,8 +18,11 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::time::Unit;
+pub use assigned::{AssignedSpec, windows_by};
 pub(crate) use count::CountPanes;
 pub use count::{CountSpec, count_window};
+pub(crate) use global::Triggers;
+pub use global::{GlobalSpec, Pending, Row, global};
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
 pub use session::{SessionSpec, session};
 pub(crate) use session::{Sessions, TOGETHER};
@@ -148,7 +153,7 @@ impl fmt::Display for Revisions {
 }
 
 /// What [`Stream::window`](crate::Stream::window) takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Windowing {
     /// Windows that stand still: one row per window and group.
     Panes(WindowSpec),
@@ -158,6 +163,10 @@ pub enum Windowing {
     Sessions(SessionSpec),
     /// A window that ends with each row: one row per row.
     Rolling(RollingSpec),
+    /// One window for all rows of a key: a row whenever a trigger says so.
+    Global(GlobalSpec),
+    /// Windows that a function assigns rows to: one row per window and group.
+    Assigned(AssignedSpec),
 }
 
 impl From<WindowSpec> for Windowing {
@@ -184,6 +193,18 @@ impl From<RollingSpec> for Windowing {
     }
 }
 
+impl From<GlobalSpec> for Windowing {
+    fn from(spec: GlobalSpec) -> Windowing {
+        Windowing::Global(spec)
+    }
+}
+
+impl From<AssignedSpec> for Windowing {
+    fn from(spec: AssignedSpec) -> Windowing {
+        Windowing::Assigned(spec)
+    }
+}
+
 impl fmt::Display for Windowing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -191,6 +212,8 @@ impl fmt::Display for Windowing {
             Windowing::Rows(spec) => spec.fmt(f),
             Windowing::Sessions(spec) => spec.fmt(f),
             Windowing::Rolling(spec) => spec.fmt(f),
+            Windowing::Global(spec) => spec.fmt(f),
+            Windowing::Assigned(spec) => spec.fmt(f),
         }
     }
 }

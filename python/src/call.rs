@@ -5,7 +5,7 @@ use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
 use pyo3_arrow::input::AnyRecordBatch;
 use thalweg::{Error, Result};
 
@@ -18,6 +18,16 @@ use crate::arrow::PyColumns;
 pub fn attached<R>(call: impl for<'py> FnOnce(Python<'py>) -> Result<R>) -> Result<R> {
     let gone = || Error::state("the interpreter is shutting down; stop the query and wait for it first");
     Python::try_attach(call).unwrap_or_else(|| Err(gone()))
+}
+
+/// An object of Python's as bytes, by pickle.
+pub fn pickled(object: &Bound<'_, PyAny>) -> PyResult<Vec<u8>> {
+    object.py().import("pickle")?.call_method1("dumps", (object,))?.extract()
+}
+
+/// The object of such bytes.
+pub fn unpickled<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    py.import("pickle")?.call_method1("loads", (PyBytes::new(py, bytes),))
 }
 
 /// The rows that a function has returned: an object of Arrow's, or a dict of lists, which pyarrow makes into columns of `schema`.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDelta;
-use thalweg::config::{Device, Exchange, IoBackend, WaitStrategy};
+use thalweg::config::{Device, Exchange, IoBackend, OverBudget, WaitStrategy};
 use thalweg::time::parse_duration;
 use thalweg::{Config, Error};
 
@@ -64,6 +64,10 @@ impl FromPyObject<'_, '_> for Interval {
 ///     exchange: How rows are shared out to workers: "auto" (whichever suits the first rows), "hash" (by key) or
 ///         "two_phases" (rows of any key, for windows that can be put together).
 ///     max_keys: Keys that one operator may hold at once; each worker's copy of it.
+///     state_budget: Bytes of state that all steps of a pipeline may hold together; None for no more bound than each step's own.
+///     over_budget: What becomes of a pipeline whose state is over that: "error" ends it, "backpressure" reads only the partitions that
+///         hold event time back (or none, by the time of arrival) until there is less, "shed" drops the rows that come and counts them
+///         as `shed_rows`.
 ///     max_state_bytes: Bytes of accumulators that one window operator may hold; each worker an equal part of them.
 ///     commit_every: How often sinks publish what was written.
 ///     direct_io: Opens files past the page cache.
@@ -129,7 +133,7 @@ fn exchange_of(name: &str) -> thalweg::Result<Exchange> {
 #[pymethods]
 impl PyConfig {
     #[new]
-    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, workers=None, exchange=None, max_keys=None, max_state_bytes=None, commit_every=None, direct_io=None, held_back_warning=None))]
+    #[pyo3(signature = (*, io=None, device=None, backend=None, batch_rows=None, linger=None, latency_target=None, max_connections=None, max_line_bytes=None, connection_idle=None, source_thread=None, wait=None, workers=None, exchange=None, max_keys=None, max_state_bytes=None, state_budget=None, over_budget=None, commit_every=None, direct_io=None, held_back_warning=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn new(
         io: Option<&str>,
@@ -147,6 +151,8 @@ impl PyConfig {
         exchange: Option<&str>,
         max_keys: Option<usize>,
         max_state_bytes: Option<usize>,
+        state_budget: Option<usize>,
+        over_budget: Option<&str>,
         commit_every: Option<Interval>,
         direct_io: Option<bool>,
         held_back_warning: Option<Interval>,
@@ -167,6 +173,8 @@ impl PyConfig {
         set(&mut config.exchange, exchange.map(exchange_of).transpose().map_err(raise)?);
         set(&mut config.max_keys, max_keys);
         set(&mut config.max_state_bytes, max_state_bytes);
+        config.state_budget = state_budget;
+        set(&mut config.over_budget, over_budget.map(str::parse::<OverBudget>).transpose().map_err(raise)?);
         set(&mut config.commit_every, commit_every.map(|interval| interval.0));
         set(&mut config.direct_io, direct_io);
         set(&mut config.held_back_warning, held_back_warning.map(|interval| interval.0));

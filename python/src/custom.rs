@@ -7,11 +7,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyType};
+use thalweg::state::{Reader, Writer};
 use thalweg::{AggregateFunction, Error, Result};
 
 use crate::aggregate::PyAggregate;
 use crate::arrow::type_from;
-use crate::call::{attached, batches_of, conform};
+use crate::call::{attached, batches_of, conform, pickled, unpickled};
 use crate::stream::Names;
 use crate::table::PyTable;
 
@@ -85,6 +86,10 @@ impl PyFunction {
         Error::state(format!("`{}` raised", self.name)).with_source(exception)
     }
 
+    fn not_saved(&self, exception: PyErr) -> Error {
+        Error::state(format!("the state of `{}` does not go through pickle", self.name)).with_source(exception)
+    }
+
     fn initial<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.init.as_ref().map_or_else(|| Ok(py.None().into_bound(py)), |init| init.bind(py).call0())
     }
@@ -151,6 +156,24 @@ impl AggregateFunction for PyFunction {
             return Ok(());
         }
         attached(|py| self.change(py, &self.merge, state, object.bind(py)).map_err(|exception| self.raised(exception)))
+    }
+
+    fn save(&self, state: &PyGroup, out: &mut Writer) -> Result<()> {
+        let bytes = match &state.0 {
+            Some(object) => attached(|py| pickled(object.bind(py)).map_err(|exception| self.not_saved(exception)))?,
+            None => Vec::new(),
+        };
+        out.bytes(&bytes);
+        Ok(())
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<PyGroup> {
+        let bytes = from.bytes()?;
+        if bytes.is_empty() {
+            return Ok(PyGroup(None));
+        }
+        let object = attached(|py| unpickled(py, bytes).map(Bound::unbind).map_err(|exception| self.not_saved(exception)))?;
+        Ok(PyGroup(Some(Arc::new(object))))
     }
 
     fn finish(&self, states: &[&PyGroup]) -> Result<ArrayRef> {

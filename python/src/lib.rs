@@ -52,6 +52,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(window::tumbling, module)?)?;
     module.add_function(wrap_pyfunction!(window::hopping, module)?)?;
     module.add_function(wrap_pyfunction!(window::cumulate, module)?)?;
+    module.add_function(wrap_pyfunction!(window::global_window, module)?)?;
     module.add_function(wrap_pyfunction!(window::count_window, module)?)?;
     module.add_function(wrap_pyfunction!(window::session, module)?)?;
     module.add_function(wrap_pyfunction!(window::rolling, module)?)?;

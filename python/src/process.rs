@@ -9,9 +9,10 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyType};
 use thalweg::operator::process::{Context, Process, Rows};
+use thalweg::state::{Reader, Writer};
 use thalweg::{Error, Result};
 
-use crate::call::{attached, batches_of, conform};
+use crate::call::{attached, batches_of, conform, pickled, unpickled};
 use crate::table::PyTable;
 
 /// One call of a function of `Stream.process`: which key it is for, when it is, and what the function asks for.
@@ -132,6 +133,10 @@ impl PyProcess {
         })
     }
 
+    fn not_saved(&self, exception: PyErr) -> Error {
+        Error::state(format!("the state of `{}` does not go through pickle", self.name)).with_source(exception)
+    }
+
     /// Calls `function` with `first`, the state and a context, and does what it asks for.
     fn call<'py, T: IntoPyObject<'py>>(
         &self,
@@ -199,6 +204,27 @@ impl Process for PyProcess {
 
     fn in_order(&self) -> bool {
         self.in_order
+    }
+
+    fn save(&self, state: &PyState, out: &mut Writer) -> Result<()> {
+        let bytes = match &state.dict {
+            Some(dict) => attached(|py| pickled(dict.bind(py)).map_err(|exception| self.not_saved(exception)))?,
+            None => Vec::new(),
+        };
+        out.bytes(&bytes);
+        Ok(())
+    }
+
+    fn load(&self, from: &mut Reader<'_>) -> Result<PyState> {
+        let bytes = from.bytes()?;
+        if bytes.is_empty() {
+            return Ok(PyState::default());
+        }
+        let dict = attached(|py| {
+            let dict = unpickled(py, bytes).and_then(|object| Ok(object.cast_into::<PyDict>()?.unbind()));
+            dict.map_err(|exception| self.not_saved(exception))
+        })?;
+        Ok(PyState { dict: Some(dict), bytes: bytes.len() })
     }
 
     fn state_bytes(&self, state: &PyState) -> usize {

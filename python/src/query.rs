@@ -9,8 +9,9 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::{PyTimeoutError, PyTypeError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use thalweg::state::Snapshot;
 use thalweg::time::SystemClock;
 use thalweg::{Batches, Config, Error, Metrics, Pulled, Query, Running, Stream, Table};
 
@@ -51,8 +52,10 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The columns of the late rows of `stream`.
 fn late_schema(py: Python<'_>, stream: &PyStream) -> PyResult<SchemaRef> {
-    let origin = stream.window_input.as_ref().unwrap_or(&stream.stream);
-    detached(py, || origin.schema())
+    detached(py, || match stream.stream.late_schema()? {
+        Some(schema) => Ok(schema),
+        None => stream.stream.schema(),
+    })
 }
 
 /// Runs to the end of the input.
@@ -88,10 +91,13 @@ enum Run {
 }
 
 impl PyBatches {
-    /// Opens the source of `stream`.
-    pub fn start(py: Python<'_>, stream: &PyStream, config: Config) -> PyResult<PyBatches> {
+    /// Opens the source of `stream`, and goes on from a snapshot if there is one.
+    pub fn start(py: Python<'_>, stream: &PyStream, config: Config, snapshot: Option<&[u8]>) -> PyResult<PyBatches> {
         let late_schema = late_schema(py, stream)?;
-        let batches = detached(py, || stream.stream.batches(config))?;
+        let batches = detached(py, || match snapshot {
+            None => stream.stream.batches(config),
+            Some(bytes) => stream.stream.batches_from(config, Snapshot::from_bytes(bytes)?),
+        })?;
         let schema = batches.schema();
         Ok(PyBatches { run: Mutex::new(Run::Going(Unlocked(Some(Box::new(batches))))), schema, late_schema })
     }
@@ -170,6 +176,22 @@ impl PyBatches {
             Run::Ended(table) => Some(table.metrics().clone()),
         });
         metrics.map_or_else(|| Ok(PyDict::new(py)), |metrics| metrics_dict(py, &metrics))
+    }
+
+    /// The state of all steps as bytes, to go on from with `Stream.batches(restore=...)`, with another number of workers too. It does not
+    /// hold results that were not taken: take them with `pull(0)` until that is None. Nor does it say how far the source was read.
+    ///
+    /// States of `process` and `custom` go through pickle: restore only snapshots that you trust.
+    ///
+    /// Example:
+    ///     >>> saved = batches.snapshot()
+    ///     >>> windows_over(the_other_rows).batches(restore=saved)
+    fn snapshot<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let bytes = detached(py, || match &mut *locked(&self.run) {
+            Run::Going(Unlocked(Some(batches))) => batches.snapshot()?.to_bytes(),
+            _ => Err(Error::state("the stream has ended and has no state any more")),
+        })?;
+        Ok(PyBytes::new(py, &bytes))
     }
 
     /// Why the earliest window that waits has not fired: which partition holds the watermark back. None if no window waits.

@@ -35,19 +35,13 @@ const IDLE_TIMEOUT: Option<Interval> = Some(Interval(thalweg::config::PARTITION_
 #[pyclass(name = "Stream", module = "thalweg", frozen)]
 pub struct PyStream {
     pub stream: Stream,
-    /// What goes into the last window: its columns are those of the late rows.
-    pub window_input: Option<Stream>,
 }
 
 impl PyStream {
     /// `stream`, if all its steps can work.
     pub fn checked(py: Python<'_>, stream: Stream) -> PyResult<PyStream> {
         detached(py, || stream.schema())?;
-        Ok(PyStream { stream, window_input: None })
-    }
-
-    fn then(&self, py: Python<'_>, stream: Stream) -> PyResult<PyStream> {
-        Ok(PyStream { window_input: self.window_input.clone(), ..PyStream::checked(py, stream)? })
+        Ok(PyStream { stream })
     }
 
     /// The plan, one line per step, the source first.
@@ -116,7 +110,7 @@ impl PyStream {
         if let Some(skew) = max_skew {
             time = time.max_skew(skew.0);
         }
-        self.then(py, self.stream.event_time(time))
+        PyStream::checked(py, self.stream.event_time(time))
     }
 
     /// Takes the clock for the event time: adds a timestamp[ms] column without nulls that says when each row was taken in,
@@ -129,7 +123,7 @@ impl PyStream {
     /// Example:
     ///     >>> s.arrival_time("arrived").window(tw.tumbling("1s")).agg(n=tw.count())
     fn arrival_time(&self, py: Python<'_>, column: &str) -> PyResult<PyStream> {
-        self.then(py, self.stream.arrival_time(column))
+        PyStream::checked(py, self.stream.arrival_time(column))
     }
 
     /// Keeps the rows for which a SQL expression is true.
@@ -137,7 +131,7 @@ impl PyStream {
     /// Example:
     ///     >>> s.filter("amount > 10 AND card IS NOT NULL")
     fn filter(&self, py: Python<'_>, predicate: &str) -> PyResult<PyStream> {
-        self.then(py, self.stream.filter(predicate))
+        PyStream::checked(py, self.stream.filter(predicate))
     }
 
     /// Adds columns given as SQL expressions, or replaces those of the same name.
@@ -157,7 +151,7 @@ impl PyStream {
             };
             named.push((name, expression));
         }
-        self.then(py, self.stream.with_columns(named.iter().map(|(name, expression)| (name.as_str(), expression.as_str()))))
+        PyStream::checked(py, self.stream.with_columns(named.iter().map(|(name, expression)| (name.as_str(), expression.as_str()))))
     }
 
     /// Keeps these columns or SQL expressions, in this order.
@@ -168,23 +162,26 @@ impl PyStream {
     fn select(&self, py: Python<'_>, columns: &Bound<'_, PyTuple>) -> PyResult<PyStream> {
         let columns: Vec<String> =
             columns.extract().map_err(|_| PyTypeError::new_err("select takes names of columns or SQL expressions, each a str"))?;
-        self.then(py, self.stream.select(columns.iter().map(String::as_str)))
+        PyStream::checked(py, self.stream.select(columns.iter().map(String::as_str)))
     }
 
     /// Cuts the stream into windows; go on with `agg`.
     ///
     /// Args:
     ///     spec: `tw.tumbling(size)`, `tw.hopping(size, slide)`, `tw.cumulate(size, step)`, `tw.session(gap)`,
-    ///         `tw.count_window(rows, slide)`, `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
+    ///         `tw.count_window(rows, slide)`, `tw.global_window(...)`, `tw.rolling(rows=n)` or `tw.rolling(range=length)`.
     ///     by: The column or columns whose equal values make a group.
     ///     allowed_lateness: How long after their end windows still count rows; the groups that these change are put out
     ///         again, and the last result of a key and window is the one to keep.
     ///     early: Puts out what has changed in windows, before they end, whenever the watermark passes a multiple of this.
     ///     updates: Puts out groups with every batch that changes them, and not again when the window ends.
+    ///     ttl: Forgets a key once event time is more than this past its latest row, having put out what it has; of windows that keep
+    ///         their keys, which are those of a number of rows, rolling ones too, and the global one.
     ///
     /// Example:
     ///     >>> s.window(tw.hopping("1min", "10s"), by=["city", "sensor"]).agg(hottest=tw.max("degrees"))
-    #[pyo3(signature = (spec, by=None, *, allowed_lateness=None, early=None, updates=false))]
+    #[pyo3(signature = (spec, by=None, *, allowed_lateness=None, early=None, updates=false, ttl=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn window(
         &self,
         py: Python<'_>,
@@ -193,6 +190,7 @@ impl PyStream {
         allowed_lateness: Option<Interval>,
         early: Option<Interval>,
         updates: bool,
+        ttl: Option<Interval>,
     ) -> PyResult<PyWindowed> {
         let mut windowed = self.stream.window(spec.0.clone()).by(by.unwrap_or_default().0);
         if let Some(lateness) = allowed_lateness {
@@ -204,10 +202,13 @@ impl PyStream {
         if updates {
             windowed = windowed.updates();
         }
+        if let Some(ttl) = ttl {
+            windowed = windowed.ttl(ttl.0);
+        }
         // A window of nothing but a count fails exactly if the window itself or its keys cannot work.
         let probe = windowed.clone().agg([thalweg::count().alias("…")]);
         detached(py, || probe.schema())?;
-        Ok(PyWindowed { windowed, input: self.stream.clone() })
+        Ok(PyWindowed { windowed })
     }
 
     /// Adds `score` and `is_anomaly` to every row: the same rows in the same order.
@@ -223,7 +224,7 @@ impl PyStream {
     #[pyo3(signature = (detector, on, by=None, threshold=4.0))]
     fn detect(&self, py: Python<'_>, detector: &PyDetector, on: Names, by: Option<Names>, threshold: f64) -> PyResult<PyStream> {
         let detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0).threshold(threshold);
-        self.then(py, self.stream.detect(detection))
+        PyStream::checked(py, self.stream.detect(detection))
     }
 
     /// Drops rows that repeat another: of each key the first row is kept, in order of arrival, and rows whose event time is at most
@@ -239,8 +240,7 @@ impl PyStream {
     /// Example:
     ///     >>> s.event_time("ts", max_delay="30s").dedup("order_id", within="10min")
     fn dedup(&self, py: Python<'_>, by: Names, within: Interval) -> PyResult<PyStream> {
-        let stream = PyStream::checked(py, self.stream.dedup(by.0, within.0))?;
-        Ok(PyStream { window_input: Some(self.stream.clone()), ..stream })
+        PyStream::checked(py, self.stream.dedup(by.0, within.0))
     }
 
     /// Gives the rows of each key to a function of yours, with a state per key and timers in event time: for what windows cannot
@@ -285,8 +285,7 @@ impl PyStream {
         };
         let ttl = ttl.map(|ttl| ttl.0);
         let process = PyProcess { schema, time, ttl, in_order, ..PyProcess::new(function, on_timer)? };
-        let stream = self.then(py, self.stream.process(by.unwrap_or_default().0, process))?;
-        Ok(if in_order { PyStream { window_input: Some(self.stream.clone()), ..stream } } else { stream })
+        PyStream::checked(py, self.stream.process(by.unwrap_or_default().0, process))
     }
 
     /// The plan in words, one step a line, with the device of each kernel and why. May look for a GPU and measure it.
@@ -322,21 +321,28 @@ impl PyStream {
     /// Args:
     ///     config: The knobs of the run.
     ///     workers: As for `collect`.
+    ///     restore: Bytes of `Batches.snapshot` of a stream of the same steps, to go on from.
     ///
     /// Example:
     ///     >>> for batch in w.batches(config=tw.Config(linger="5ms")):
     ///     ...     print(batch)
-    #[pyo3(signature = (config=None, workers=None))]
-    fn batches(&self, py: Python<'_>, config: Option<&Bound<'_, PyConfig>>, workers: Option<usize>) -> PyResult<PyBatches> {
-        PyBatches::start(py, self, PyConfig::with_workers(config, workers)?)
+    #[pyo3(signature = (config=None, workers=None, restore=None))]
+    fn batches(
+        &self,
+        py: Python<'_>,
+        config: Option<&Bound<'_, PyConfig>>,
+        workers: Option<usize>,
+        restore: Option<&[u8]>,
+    ) -> PyResult<PyBatches> {
+        PyBatches::start(py, self, PyConfig::with_workers(config, workers)?, restore)
     }
 
     fn __iter__(&self, py: Python<'_>) -> PyResult<PyBatches> {
-        self.batches(py, None, None)
+        self.batches(py, None, None, None)
     }
 
     fn __aiter__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.batches(py, None, None)?.into_pyobject(py)?.call_method0("__aiter__")
+        self.batches(py, None, None, None)?.into_pyobject(py)?.call_method0("__aiter__")
     }
 
     /// Runs in the background.
@@ -384,7 +390,6 @@ impl PyStream {
 #[pyclass(name = "Windowed", module = "thalweg", frozen)]
 pub struct PyWindowed {
     windowed: Windowed,
-    input: Stream,
 }
 
 #[pymethods]
@@ -407,8 +412,7 @@ impl PyWindowed {
             };
             named.push(aggregate.get().0.clone().alias(name));
         }
-        let stream = PyStream::checked(py, self.windowed.clone().agg(named))?;
-        Ok(PyStream { window_input: Some(self.input.clone()), ..stream })
+        PyStream::checked(py, self.windowed.clone().agg(named))
     }
 
     fn __repr__(&self) -> String {

@@ -1,5 +1,6 @@
 //! Results as Python sees them: Arrow columns with a head for notebooks.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use arrow::array::RecordBatch;
@@ -111,12 +112,15 @@ impl PyTable {
         PyColumns(SchemaRef::clone(&self.schema))
     }
 
-    /// The counters of the run: rows_in, rows_out, late_rows, quarantined_rows, …, the watermark and latencies.
+    /// The counters of the run: rows_in, rows_out, late_rows (late_key_groups: by key group), quarantined_rows, …, the watermark and
+    /// latencies.
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         metrics_dict(py, &self.rest()?.metrics)
     }
 
-    /// The first rows that came after all their windows had fired, with the columns that go into the window.
+    /// The first rows that came after all their windows had fired: the columns that go into the window, then `late_by` (how far the
+    /// watermark was past the row), `missed_start` and `missed_end` (of the last window that could have counted it), `partition` and
+    /// `offset` (where the run of rows that it came with begins).
     #[getter]
     fn late(&self) -> PyResult<PyTable> {
         let rest = self.rest()?;
@@ -239,6 +243,7 @@ pub fn metrics_dict<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<'
     }
     dict.set_item("watermark", metrics.watermark)?;
     dict.set_item("gpu_break_even_rows", metrics.gpu_break_even_rows)?;
+    dict.set_item("late_key_groups", metrics.late_key_groups.iter().copied().collect::<BTreeMap<u8, u64>>())?;
     dict.set_item("exchanges", &metrics.exchanges)?;
     let latency = &metrics.latency;
     let latencies = [("p50", latency.p50), ("p99", latency.p99), ("p999", latency.p999), ("max", latency.max)];

@@ -9,7 +9,8 @@ use thalweg::window::{WindowSpec, Windowing};
 use crate::config::Interval;
 use crate::error::raise;
 
-/// What windows a stream is cut into. Made by `tumbling`, `hopping`, `cumulate`, `session`, `count_window` and `rolling`.
+/// What windows a stream is cut into. Made by `tumbling`, `hopping`, `cumulate`, `session`, `count_window`, `global_window` and
+/// `rolling`.
 #[pyclass(name = "Window", module = "thalweg", frozen)]
 pub struct PyWindow(pub Windowing);
 
@@ -99,6 +100,27 @@ pub fn count_window(rows: u32, slide: Option<u32>) -> PyWindow {
 #[pyfunction]
 pub fn session(gap: Interval) -> PyWindow {
     PyWindow(thalweg::session(gap.0).into())
+}
+
+/// One window for all rows of a key, in order of event time. It is put out whenever a trigger says so, and at the end of the input.
+///
+/// `window_start` and `window_end` are the earliest and the latest event time of its rows. Rows wait until the watermark has passed
+/// them; those behind it are late. A key is kept until the end of the input, or for the `ttl` of `Stream.window`.
+///
+/// Args:
+///     rows: Puts a key out with every so many rows of it.
+///     every: Puts out the keys that had rows since when event time passes a multiple of it.
+///     purge: Begins a key anew whenever it was put out; otherwise results are of all its rows so far.
+///
+/// Example:
+///     >>> s.window(tw.global_window(every="1h"), by="card", ttl="30d").agg(spent=tw.sum("amount"))
+#[pyfunction]
+#[pyo3(signature = (*, rows=None, every=None, purge=false))]
+pub fn global_window(rows: Option<u64>, every: Option<Interval>, purge: bool) -> PyWindow {
+    let spec = thalweg::global();
+    let spec = rows.map_or(spec.clone(), |rows| spec.rows(rows));
+    let spec = every.map_or(spec.clone(), |every| spec.every(every.0));
+    PyWindow(if purge { spec.purge() } else { spec }.into())
 }
 
 /// A window for each row, of the rows of its key up to it; every row comes out with its answers.

@@ -125,6 +125,8 @@ class Config:
         exchange: Literal["auto", "hash", "two_phases"] | None = None,
         max_keys: int | None = None,
         max_state_bytes: int | None = None,
+        state_budget: int | None = None,
+        over_budget: Literal["error", "backpressure", "shed"] | None = None,
         commit_every: _Duration | None = None,
         direct_io: bool | None = None,
         held_back_warning: _Duration | None = None,
@@ -179,6 +181,8 @@ class Batches:
         """The first quarantined rows, once the stream has ended."""
     def metrics(self) -> dict[str, Any]:
         """The counters now."""
+    def snapshot(self) -> bytes:
+        """The state of all steps, to go on from with `Stream.batches(restore=...)`."""
     def why_not_firing(self) -> HeldBack | None:
         """Why the earliest window that waits has not fired."""
     def pull(self, seconds: float = 0.05) -> Table | None:
@@ -294,6 +298,7 @@ class Stream:
         allowed_lateness: _Duration | None = None,
         early: _Duration | None = None,
         updates: bool = False,
+        ttl: _Duration | None = None,
     ) -> Windowed:
         """Cuts the stream into windows; go on with `agg`."""
     def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
@@ -315,8 +320,10 @@ class Stream:
         """The plan in words, one step a line."""
     def collect(self, workers: int | None = None, config: Config | None = None) -> Table:
         """Reads a bounded input to its end and returns the results."""
-    def batches(self, config: Config | None = None, workers: int | None = None) -> Batches:
-        """The results as they come."""
+    def batches(
+        self, config: Config | None = None, workers: int | None = None, restore: bytes | None = None
+    ) -> Batches:
+        """The results as they come, going on from a snapshot if there is one."""
     def run(
         self,
         sink: _SinkLike,
@@ -404,6 +411,9 @@ def count_window(rows: int, slide: int | None = None) -> Window:
 
 def session(gap: _Duration) -> Window:
     """Sessions: the rows of a key of which each is at most `gap` after the one before."""
+
+def global_window(*, rows: int | None = None, every: _Duration | None = None, purge: bool = False) -> Window:
+    """One window for all rows of a key, put out every `rows` rows, at multiples of `every`, and at the end."""
 
 def rolling(*, rows: int | None = None, range: _Duration | None = None) -> Window:
     """A window for each row, of the rows of its key up to it: the last `rows`, or those of a `range` of time."""

@@ -35,7 +35,13 @@ def test_a_script_is_a_source(batch_rows: int) -> None:
             a    | 1_000        | 1 | 2
             """,
         )
-        testing.assert_table(result.late, later[1:])
+        testing.assert_table(
+            result.late,
+            """
+            ts  | card | amount | late_by | missed_start | missed_end
+            300 | b    | 3      | 899     | 0            | 1_000
+            """,
+        )
 
 
 def test_the_clock_goes_by_the_script() -> None:

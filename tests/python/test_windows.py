@@ -109,8 +109,13 @@ def test_late_rows_are_counted_kept_and_warned_of() -> None:
     with pytest.warns(tw.DroppedRowsWarning, match="2 rows came after their windows had fired"):
         result = windows.collect()
     assert [row["total"] for row in rows_of(result)] == [3, 8, 6]
-    assert rows_of(result.late) == [{"ts": 500, "value": 4}, {"ts": 1_650, "value": 7}]
+    origin = {"partition": 0, "offset": 0}
+    assert rows_of(result.late) == [
+        {"ts": 500, "value": 4, "late_by": 999, "missed_start": 0, "missed_end": 1_000, **origin},
+        {"ts": 1_650, "value": 7, "late_by": 1_249, "missed_start": 1_000, "missed_end": 2_000, **origin},
+    ]
     metrics = result.metrics()
+    assert sum(metrics["late_key_groups"].values()) == 2
     assert (metrics["rows_in"], metrics["rows_out"], metrics["late_rows"]) == (7, 3, 2)
     assert len(result.quarantined) == 0
 
@@ -121,7 +126,7 @@ def test_max_delay_keeps_late_rows_in(payments: pa.Table) -> None:
     result = windows.agg(total=tw.sum("value")).collect()
     assert [row["total"] for row in rows_of(result)] == [4, 2]
     assert result.metrics()["late_rows"] == 0
-    assert result.late.column_names == ["ts", "value"]
+    assert result.late.column_names == ["ts", "value", "late_by", "missed_start", "missed_end", "partition", "offset"]
     assert len(result.late) == 0
 
 
@@ -198,7 +203,7 @@ def test_late_rows_correct_their_windows_while_they_may() -> None:
         result = windowed.agg(total=tw.sum("value")).collect(config=tw.Config(batch_rows=1))
     totals = [(row["window_start"], row["total"]) for row in rows_of(result)]
     assert totals == [(0, 1), (0, 5), (1_000, 2), (4_000, 8)]
-    assert rows_of(result.late) == [{"ts": 600, "value": 16}]
+    assert [(row["ts"], row["value"], row["late_by"]) for row in rows_of(result.late)] == [(600, 16, 3_399)]
 
 
 def test_results_may_come_early_or_with_every_update() -> None:
@@ -208,8 +213,51 @@ def test_results_may_come_early_or_with_every_update() -> None:
     assert [row["n"] for row in early if row["window_start"] == 0] == [2, 3, 3]
     updates = rows_of(stream.window(tw.tumbling("1s"), updates=True).agg(n=tw.count()).collect(config=config))
     assert [(row["window_start"], row["n"]) for row in updates] == [(0, 1), (0, 2), (0, 3), (1_000, 1)]
-    with pytest.raises(tw.ConfigError, match="stand still"):
-        stream.window(tw.session("1s"), early="1s")
+    sessions = rows_of(stream.window(tw.session("500ms"), early="300ms").agg(n=tw.count()).collect(config=config))
+    assert [(row["window_start"], row["window_end"], row["n"]) for row in sessions] == [
+        (0, 900, 2),
+        (0, 1_300, 3),
+        (0, 1_700, 4),
+    ]
+    with pytest.raises(tw.ConfigError, match="windows of time and of sessions"):
+        stream.window(tw.count_window(3), early="1s")
+
+
+def test_a_global_window_comes_when_it_is_told_to() -> None:
+    table = pa.table(
+        {"ts": [0, 10, 20, 400, 990, 1_000, 9_000], "key": ["a"] * 6 + ["b"], "value": [1, 2, 4, 8, 16, 32, 64]}
+    )
+    stream = tw.from_arrow(table).event_time("ts")
+
+    def totals(window: tw.Window, ttl: str | None = None) -> list[tuple[str, int, int, int]]:
+        results = rows_of(stream.window(window, by="key", ttl=ttl).agg(total=tw.sum("value")).collect())
+        return [(row["key"], row["window_start"], row["window_end"], row["total"]) for row in results]
+
+    assert totals(tw.global_window()) == [("a", 0, 1_000, 63), ("b", 9_000, 9_000, 64)]
+    assert totals(tw.global_window(rows=3)) == [("a", 0, 20, 7), ("a", 0, 1_000, 63), ("b", 9_000, 9_000, 64)]
+    purged = [("a", 0, 990, 31), ("a", 1_000, 1_000, 32), ("b", 9_000, 9_000, 64)]
+    assert totals(tw.global_window(every="1s", purge=True)) == purged
+    assert totals(tw.global_window(), ttl="100ms") == [
+        ("a", 0, 20, 7),
+        ("a", 400, 400, 8),
+        ("a", 990, 1_000, 48),
+        ("b", 9_000, 9_000, 64),
+    ]
+    with pytest.raises(tw.ConfigError, match="a key is forgotten with its last window"):
+        stream.window(tw.tumbling("1s"), ttl="1s")
+
+
+def test_a_budget_of_state_is_kept_by_the_policy() -> None:
+    rows = 200_000
+    table = pa.table({"ts": [row // 1_000 for row in range(rows)], "key": list(range(rows))})
+    windows = tw.from_arrow(table).event_time("ts").window(tw.tumbling("1s"), by="key").agg(n=tw.count())
+    with pytest.raises(tw.StateError, match="over its budget of 1000000 bytes"):
+        windows.collect(config=tw.Config(state_budget=1_000_000))
+    result = windows.collect(config=tw.Config(state_budget=1_000_000, over_budget="shed"))
+    assert len(result) + result.metrics()["shed_rows"] == rows
+    assert 0 < len(result) < rows
+    with pytest.raises(tw.ConfigError, match="error, backpressure or shed"):
+        tw.Config(over_budget="drop")  # type: ignore[arg-type]
 
 
 def test_windows_of_rows_come_with_their_last_row() -> None:

@@ -36,9 +36,7 @@ def make_payments(rows: int, seed: int = 7) -> pa.Table:
 def rows_of(table: Any) -> list[Row]:
     """Rows as dicts, times as integers of their unit."""
     arrow = table.to_arrow() if hasattr(table, "to_arrow") else table
-    plain = [
-        column.cast(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in arrow.itercolumns()
-    ]
+    plain = [column.cast(pa.int64()) if pa.types.is_temporal(column.type) else column for column in arrow.itercolumns()]
     rows: list[Row] = pa.table(plain, names=arrow.column_names).to_pylist()
     return rows
 

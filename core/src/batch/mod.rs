@@ -44,7 +44,7 @@ pub struct Batch {
     pub records: RecordBatch,
     /// Set by the watermark stage for streams with event time.
     pub time: Option<EventTime>,
-    /// Runs of rows by partition, in row order; their row counts add up to the batch's.
+    /// Runs of rows by partition, in row order; their row counts add up to the batch's. None of results that are made of many rows.
     pub segments: Vec<Segment>,
     /// When the first byte of the oldest row arrived, in the clock's monotonic nanoseconds.
     pub received: u64,
@@ -58,6 +58,11 @@ impl Batch {
     pub fn new(records: RecordBatch, offset: u64, received: u64) -> Batch {
         let rows = records.num_rows();
         Batch { records, time: None, segments: vec![Segment { partition: PartitionId(0), rows, offset }], received, sequence: None }
+    }
+
+    /// Results that are made of many rows, with their event times, if they have any.
+    pub fn of_results(records: RecordBatch, time: Option<EventTime>) -> Batch {
+        Batch { records, time, segments: Vec::new(), received: 0, sequence: None }
     }
 
     /// How many rows.

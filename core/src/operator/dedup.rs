@@ -16,7 +16,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::keys::{KeyColumns, Keys, Slots};
-use crate::operator::{Operator, Output};
+use crate::operator::{Late, Operator, Output};
 use crate::state::{Saved, numbers};
 use crate::time::Unit;
 use crate::watermark::NONE;
@@ -115,7 +115,7 @@ impl Operator for Dedup {
         let late = fates.contains(&Fate::Late).then(|| of(Fate::Late));
         out.duplicates += fates.iter().filter(|&&fate| fate == Fate::Duplicate).count() as u64;
         if let Some(late) = late {
-            out.late.push(batch.clone().filter(&late)?);
+            out.late.push(Late::of(&batch, &late, self.watermark, &mut self.columns)?);
         }
         let kept = batch.filter(&of(Fate::Kept))?;
         if kept.rows() > 0 {
@@ -151,6 +151,16 @@ impl Operator for Dedup {
         Ok(())
     }
 
+    fn trim(&mut self) -> Result<()> {
+        if 2 * self.kept.live() >= self.keys.slots() {
+            return Ok(());
+        }
+        // Made anew it is as large as what it holds.
+        let saved = self.snapshot()?;
+        (self.keys, self.kept) = (self.columns.dictionary(), Kept::new(self.kept.within));
+        self.restore(&saved)
+    }
+
     fn state_bytes(&self) -> usize {
         self.keys.bytes() + self.kept.bytes()
     }
@@ -176,6 +186,11 @@ impl Kept {
     /// Makes room for slots below `slots`.
     fn reserve(&mut self, slots: usize) {
         self.latest.resize(slots.max(self.latest.len()), NONE);
+    }
+
+    /// How many keys are remembered.
+    fn live(&self) -> usize {
+        self.latest.iter().filter(|latest| **latest != NONE).count()
     }
 
     fn has_any(&self, slot: u32) -> bool {
@@ -230,33 +245,20 @@ impl Kept {
     fn forget(&mut self, watermark: i64) -> Vec<u32> {
         let mut gone = Vec::new();
         let forgotten = |kept: i64| kept.saturating_add(self.within) <= watermark;
-        while let Some((bucket, mut slots)) = self.timers.pop(watermark) {
-            slots.retain(|&slot| {
-                let latest = self.latest[slot as usize];
-                let earlier: Vec<(u32, i64)> =
-                    self.earlier.range((slot, NONE)..(slot, latest)).take_while(|(_, kept)| forgotten(*kept)).copied().collect();
-                earlier.iter().for_each(|entry| {
-                    self.earlier.remove(entry);
-                });
-                let due = latest.saturating_add(self.within);
-                if forgotten(latest) {
-                    self.latest[slot as usize] = NONE;
-                    gone.push(slot);
-                } else if self.timers.bucket(due) > bucket {
-                    self.timers.push(due, slot);
-                } else {
-                    return true;
-                }
-                false
+        self.timers.due(watermark, |slot, _, _| {
+            let latest = self.latest[slot as usize];
+            let earlier: Vec<(u32, i64)> =
+                self.earlier.range((slot, NONE)..(slot, latest)).take_while(|(_, kept)| forgotten(*kept)).copied().collect();
+            earlier.iter().for_each(|entry| {
+                self.earlier.remove(entry);
             });
-            match slots.is_empty() {
-                true => self.timers.recycle(slots),
-                false => {
-                    self.timers.put_back(bucket, slots);
-                    break;
-                }
+            if !forgotten(latest) {
+                return Some(latest.saturating_add(self.within));
             }
-        }
+            self.latest[slot as usize] = NONE;
+            gone.push(slot);
+            None
+        });
         gone
     }
 

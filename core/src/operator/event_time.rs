@@ -11,6 +11,8 @@ use thalweg_kernels::{behind_watermark, min_max_i64, running_watermarks};
 
 use crate::batch::{Batch, EventTime};
 use crate::error::{Error, Result};
+use crate::operator::Late;
+use crate::operator::keys::KeyColumns;
 use crate::quality::{Rejected, row_as_json};
 use crate::time::Unit;
 use crate::watermark::{NONE, Watermarks};
@@ -143,11 +145,11 @@ pub(crate) fn timed(times: ScalarBuffer<i64>) -> EventTime {
 }
 
 /// The rows that are not behind the watermark, neither that of their partition when they came nor the overall `watermark`; the others
-/// are added to `late`.
+/// are added to `late`. `keys` are the columns of the operator's key.
 ///
 /// # Errors
 /// If columns cannot be filtered, which would be a defect.
-pub(crate) fn on_time(batch: Batch, watermark: i64, late: &mut Vec<Batch>) -> Result<Batch> {
+pub(crate) fn on_time(batch: Batch, watermark: i64, keys: &mut KeyColumns, late: &mut Vec<Late>) -> Result<Batch> {
     let Some(time) = batch.time.as_ref().filter(|time| time.watermarks.is_some() || time.earliest <= watermark) else {
         return Ok(batch);
     };
@@ -157,7 +159,7 @@ pub(crate) fn on_time(batch: Batch, watermark: i64, late: &mut Vec<Batch>) -> Re
         return Ok(batch);
     }
     let ahead = BooleanArray::from(behind.iter().map(|behind| !behind).collect::<Vec<_>>());
-    late.push(batch.clone().filter(&BooleanArray::from(behind))?);
+    late.push(Late::of(&batch, &BooleanArray::from(behind), watermark, keys)?);
     batch.filter(&ahead)
 }
 

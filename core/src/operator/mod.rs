@@ -10,6 +10,7 @@ pub(crate) mod event_time;
 pub mod filter;
 mod held;
 mod keys;
+mod late;
 pub mod process;
 pub mod rolling;
 mod split;
@@ -20,6 +21,7 @@ pub(crate) use keys::{KeyColumn, KeyColumns, column_index};
 use crate::batch::Batch;
 use crate::error::{Error, Result};
 use crate::state::Saved;
+pub use late::{Late, late_schema};
 pub use window::PartialPane;
 
 /// What an operator puts out in one call.
@@ -27,8 +29,8 @@ pub use window::PartialPane;
 pub struct Output {
     /// Results, in order.
     pub batches: Vec<Batch>,
-    /// Rows that came too late for the step (after their window had fired), with the columns they came in with.
-    pub late: Vec<Batch>,
+    /// Rows that came too late for the step, after their window had fired.
+    pub late: Vec<Late>,
     /// How many rows were dropped because they repeat another.
     pub duplicates: u64,
     /// Panes that a [`PartialWindow`](window::PartialWindow) gives to the window that puts out their results.
@@ -83,6 +85,14 @@ pub trait Operator: Send {
     /// [`Kind::State`](crate::error::Kind::State) if it is not the state of such a step.
     fn restore(&mut self, saved: &Saved) -> Result<()> {
         let _ = saved;
+        Ok(())
+    }
+
+    /// Gives back memory that is kept for rows to come, as far as that is worth it. Called while there is too much state.
+    ///
+    /// # Errors
+    /// As [`Operator::snapshot`].
+    fn trim(&mut self) -> Result<()> {
         Ok(())
     }
 

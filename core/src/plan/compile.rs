@@ -2,12 +2,14 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::Operator;
+use crate::operator::aggregate::Aggregate;
 use crate::operator::arrival_time::ArrivalColumn;
 use crate::operator::dedup::Dedup;
 use crate::operator::derive::{Derive, Select};
@@ -15,14 +17,15 @@ use crate::operator::detect::Detect;
 use crate::operator::devices::{self, Devices};
 use crate::operator::event_time::{Punctuation, TimeColumn};
 use crate::operator::filter::Filter;
+use crate::operator::late_schema;
 use crate::operator::rolling::Rolling;
-use crate::operator::window::{CountWindow, RevisedWindow, SessionWindow, Window};
+use crate::operator::window::{AssignedWindow, CountWindow, GlobalWindow, RevisedWindow, SessionWindow, Window};
 use crate::plan::{EventTime, Node, Step, Stream, sharing};
 use crate::runtime::{Graph, Origin, Target, TimeStage};
 use crate::source::OpenSource;
 use crate::time::{SystemClock, Unit};
 use crate::watermark::Watermarks;
-use crate::window::Windowing;
+use crate::window::{Revisions, Windowing};
 
 /// A stream from its source on: the source, then the streams after each step.
 fn chain(stream: &Stream) -> Result<(&dyn OpenSource, Vec<&Stream>)> {
@@ -75,41 +78,9 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             let schema = SchemaRef::clone(select.schema());
             plain(Box::new(select), schema)
         }
-        Step::Window { spec: spec @ (Windowing::Rolling(_) | Windowing::Sessions(_) | Windowing::Rows(_)), revisions, .. }
-            if !revisions.none() =>
-        {
-            return Err(Error::config(format!(
-                "`allowed_lateness`, `early` and `updates` are of windows that stand still, which {spec} is not; \
-                 let rows be on time by a longer `max_delay`"
-            )));
-        }
-        Step::Window { spec: Windowing::Rolling(spec), by, aggregates, .. } => {
-            let rolling = Rolling::new(*spec, by, aggregates, input, unit, config)?;
-            let schema = rolling.schema();
-            plain(Box::new(rolling), schema)
-        }
-        Step::Window { spec: Windowing::Panes(spec), revisions, by, aggregates } if !revisions.none() => {
-            let unit = unit.ok_or_else(no_event_time)?;
-            let window = RevisedWindow::new((spec, revisions), by, aggregates, input, unit, config, devices)?;
-            let (schema, pane) = (window.schema(), Some(window.pane_length()));
-            Built { operator: Box::new(window), schema, pane }
-        }
-        Step::Window { spec: Windowing::Panes(spec), by, aggregates, .. } => {
-            let unit = unit.ok_or_else(no_event_time)?;
-            let window = Window::new(spec, by, aggregates, input, unit, config, devices)?;
-            let (schema, pane) = (window.schema(), Some(window.pane_length()));
-            Built { operator: window.into_operator(config.workers), schema, pane }
-        }
-        Step::Window { spec: Windowing::Rows(spec), by, aggregates, .. } => {
-            let window = CountWindow::new(*spec, by, aggregates, input, unit.ok_or_else(no_event_time)?, config)?;
-            let schema = window.schema();
-            plain(Box::new(window), schema)
-        }
-        Step::Window { spec: Windowing::Sessions(spec), by, aggregates, .. } => {
-            let unit = unit.ok_or_else(no_event_time)?;
-            let window = SessionWindow::new(*spec, by, aggregates, input, unit, config)?;
-            let (schema, pane) = (window.schema(), Some(window.gap()));
-            Built { operator: Box::new(window), schema, pane }
+        Step::Window { spec, revisions, ttl, by, aggregates } => {
+            let step = WindowStep { spec, revisions, ttl: *ttl, by, aggregates };
+            build_window(&step, input, unit, config, devices)?
         }
         Step::Detect(detection) => {
             let detect = Detect::new(detection, input, config)?;
@@ -122,6 +93,69 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             plain(operator, schema)
         }
     })
+}
+
+/// The parts of a window step.
+struct WindowStep<'a> {
+    spec: &'a Windowing,
+    revisions: &'a Revisions,
+    ttl: Option<Duration>,
+    by: &'a [String],
+    aggregates: &'a [Aggregate],
+}
+
+/// What cannot go together.
+fn check_window(step: &WindowStep<'_>) -> Result<()> {
+    let WindowStep { spec, revisions, ttl, .. } = step;
+    if !revisions.none() && !matches!(spec, Windowing::Panes(_) | Windowing::Sessions(_)) {
+        return Err(Error::config(format!(
+            "`allowed_lateness`, `early` and `updates` are of windows of time and of sessions, which {spec} is not; \
+             let rows be on time by a longer `max_delay`"
+        )));
+    }
+    if ttl.is_some() && matches!(spec, Windowing::Panes(_) | Windowing::Sessions(_) | Windowing::Assigned(_)) {
+        return Err(Error::config(format!(
+            "`ttl` is of windows that keep their keys, which {spec} does not: a key is forgotten with its last window; leave it out"
+        )));
+    }
+    Ok(())
+}
+
+fn build_window(step: &WindowStep<'_>, input: &SchemaRef, unit: Option<Unit>, config: &Config, devices: &Devices) -> Result<Built> {
+    check_window(step)?;
+    let WindowStep { spec, revisions, ttl, by, aggregates } = *step;
+    let timed = || unit.ok_or_else(no_event_time);
+    let (schema, pane, operator): (SchemaRef, Option<i64>, Box<dyn Operator>) = match spec {
+        Windowing::Rolling(spec) => {
+            let rolling = Rolling::new((*spec, ttl), by, aggregates, input, unit, config)?;
+            (rolling.schema(), None, Box::new(rolling))
+        }
+        Windowing::Panes(spec) if !revisions.none() => {
+            let window = RevisedWindow::new((spec, revisions), by, aggregates, input, timed()?, config, devices)?;
+            (window.schema(), Some(window.pane_length()), Box::new(window))
+        }
+        Windowing::Panes(spec) => {
+            let window = Window::new(spec, by, aggregates, input, timed()?, config, devices)?;
+            (window.schema(), Some(window.pane_length()), window.into_operator(config.workers))
+        }
+        Windowing::Rows(spec) => {
+            let window = CountWindow::new((*spec, ttl), by, aggregates, input, timed()?, config)?;
+            (window.schema(), None, Box::new(window))
+        }
+        Windowing::Sessions(spec) => {
+            let window = SessionWindow::new((*spec, revisions), by, aggregates, input, timed()?, config)?;
+            (window.schema(), Some(window.gap()), Box::new(window))
+        }
+        Windowing::Global(spec) => {
+            let window = GlobalWindow::new((spec, ttl), by, aggregates, input, timed()?, config)?;
+            (window.schema(), None, Box::new(window))
+        }
+        Windowing::Assigned(spec) => {
+            let window = AssignedWindow::new(spec, by, aggregates, input, timed()?, config, devices)?;
+            (window.schema(), None, Box::new(window))
+        }
+    };
+    Ok(Built { operator, schema, pane })
 }
 
 fn no_event_time() -> Error {
@@ -159,6 +193,12 @@ pub(super) fn schema_of(stream: &Stream, config: &Config) -> Result<SchemaRef> {
     let mut compiler = Compiler::new(stream, config, devices::unused())?;
     compiler.add(stream)?;
     Ok(compiler.schema)
+}
+
+/// The columns of the late rows of `stream`, if it has a step for which rows may be late.
+pub(super) fn late_schema_of(stream: &Stream, config: &Config) -> Result<Option<SchemaRef>> {
+    let mut compiler = Compiler::new(stream, config, devices::unused())?;
+    Ok(compiler.add(stream)?.late.pop().map(|(_, schema)| schema))
 }
 
 /// The steps of `stream`, one a line, with the devices of their kernels.
@@ -224,7 +264,7 @@ impl BuiltStep {
 pub(super) struct End {
     /// The node whose output is the stream's; `None` if it is the source itself.
     pub node: Option<usize>,
-    /// The steps of the stream for which rows may be late, with the columns that go into each.
+    /// The steps of the stream for which rows may be late, with the columns of the late rows of each.
     pub late: Vec<(usize, SchemaRef)>,
 }
 
@@ -269,6 +309,7 @@ impl<'a> Compiler<'a> {
                 None => {}
             }
         }
+        compiler.graph.unit = compiler.unit().unwrap_or_default();
         Ok(compiler)
     }
 
@@ -340,7 +381,7 @@ impl<'a> Compiler<'a> {
             }
         };
         if step.has_late_rows() {
-            end.late.push((node, input));
+            end.late.push((node, late_schema(&input, self.graph.unit)));
         }
         (end.node, self.schema) = (Some(node), schema);
         Ok(())

@@ -48,7 +48,7 @@ enum Step {
     Filter(Expression),
     WithColumns(Vec<(String, Expression)>),
     Select(Vec<Expression>),
-    Window { spec: Windowing, revisions: Revisions, by: Vec<String>, aggregates: Vec<Aggregate> },
+    Window { spec: Windowing, revisions: Revisions, ttl: Option<Duration>, by: Vec<String>, aggregates: Vec<Aggregate> },
     Detect(Detection),
     Dedup { by: Vec<String>, within: Duration },
     Process { by: Vec<String>, process: Arc<dyn ProcessSpec> },
@@ -236,7 +236,7 @@ impl Stream {
     /// Cuts the stream into windows, or gives every row its own, with [`rolling_rows`](crate::rolling_rows) and
     /// [`rolling_range`](crate::rolling_range); go on with [`Windowed::by`] and [`Windowed::agg`].
     pub fn window(&self, spec: impl Into<Windowing>) -> Windowed {
-        Windowed { input: self.clone(), spec: spec.into(), revisions: Revisions::default(), by: Vec::new() }
+        Windowed { input: self.clone(), spec: spec.into(), revisions: Revisions::default(), ttl: None, by: Vec::new() }
     }
 
     /// Adds `score` and `is_anomaly` to every row.
@@ -294,6 +294,15 @@ impl Stream {
         compile::schema_of(self, &Config::default())
     }
 
+    /// The columns of the rows that come too late for a step, those of the last such step: what goes into it, then [what is known of
+    /// their lateness](crate::operator::late_schema). `None` if rows cannot be late for any.
+    ///
+    /// # Errors
+    /// As [`Stream::schema`].
+    pub fn late_schema(&self) -> Result<Option<SchemaRef>> {
+        compile::late_schema_of(self, &Config::default())
+    }
+
     /// The plan in words, one step a line, the source first; for each step with kernels, on which device they run and
     /// why. May look for a GPU and measure it.
     ///
@@ -340,10 +349,11 @@ impl fmt::Display for Step {
                 write!(f, "with_columns({})", list(columns.iter().map(|(name, expression)| format!("{name} = {expression}")).collect()))
             }
             Step::Select(columns) => write!(f, "select({})", list(columns.iter().map(ToString::to_string).collect())),
-            Step::Window { spec, revisions, by, aggregates } => {
+            Step::Window { spec, revisions, ttl, by, aggregates } => {
+                let ttl = ttl.map(|ttl| format!(", ttl {ttl:?}")).unwrap_or_default();
                 write!(
                     f,
-                    "window({spec}{revisions} by [{}]: {})",
+                    "window({spec}{revisions}{ttl} by [{}]: {})",
                     by.join(", "),
                     list(aggregates.iter().map(ToString::to_string).collect())
                 )
@@ -361,6 +371,7 @@ pub struct Windowed {
     input: Stream,
     spec: Windowing,
     revisions: Revisions,
+    ttl: Option<Duration>,
     by: Vec<String>,
 }
 
@@ -384,6 +395,13 @@ impl Windowed {
         self
     }
 
+    /// Forgets a key once event time is more than `ttl` past its latest row; if more rows of it come, it begins anew. For windows that
+    /// keep their keys: those of a number of rows, rolling ones too, and the global window, which put out what a key has first.
+    pub fn ttl(mut self, ttl: Duration) -> Windowed {
+        self.ttl = Some(ttl);
+        self
+    }
+
     /// Makes groups of the rows that are equal in these columns.
     pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Windowed {
         self.by = columns.into_iter().map(Into::into).collect();
@@ -396,6 +414,7 @@ impl Windowed {
         self.input.then(Step::Window {
             spec: self.spec,
             revisions: self.revisions,
+            ttl: self.ttl,
             by: self.by,
             aggregates: aggregates.into_iter().collect(),
         })

@@ -78,9 +78,9 @@ impl Query {
         self
     }
 
-    /// Sends the late rows of the stream named last to `sink`, with the columns that go into the last of its steps for which rows
-    /// may be late: a window, [`dedup`](Stream::dedup), or a process in order of time. Late rows of steps before that one come
-    /// too if they have the same columns.
+    /// Sends the late rows of the stream named last to `sink`: those of the last of its steps for which rows may be late (a window,
+    /// [`dedup`](Stream::dedup), or a process in order of time), with the columns of [`Stream::late_schema`]. Late rows of steps
+    /// before that one come too if they have the same columns.
     pub fn late(mut self, sink: impl Sink + 'static) -> Query {
         if let Some(output) = self.outputs.last_mut() {
             output.late = Some(Box::new(sink));
@@ -179,10 +179,22 @@ impl Stream {
     /// # Errors
     /// As [`Query::build`].
     pub fn batches(&self, config: Config) -> Result<Batches> {
+        self.begin(config, None)
+    }
+
+    /// The same, going on from a [snapshot](Batches::snapshot) of a stream of the same steps. The source is to give the rows after it.
+    ///
+    /// # Errors
+    /// As [`Query::build`], and [`Kind::State`](crate::error::Kind::State) if the snapshot is of other steps.
+    pub fn batches_from(&self, config: Config, snapshot: Snapshot) -> Result<Batches> {
+        self.begin(config, Some(snapshot))
+    }
+
+    fn begin(&self, config: Config, snapshot: Option<Snapshot>) -> Result<Batches> {
         let schema = self.schema()?;
         let results = Kept::new(usize::MAX);
         let (late, quarantined) = (Kept::new(MAX_LATE_ROWS), Kept::new(MAX_QUARANTINED_ROWS));
-        let mut query = Query::new().config(config).sink(self, results.sink());
+        let mut query = Query { snapshot, ..Query::new().config(config).sink(self, results.sink()) };
         if self.has_late_rows() {
             query = query.late(late.sink());
         }
@@ -227,6 +239,20 @@ impl Batches {
     /// The counters now.
     pub fn metrics(&self) -> Metrics {
         self.counters.snapshot()
+    }
+
+    /// The state of all steps as it is now, to go on from with [`Stream::batches_from`], see [`Pipeline::snapshot`].
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if there are results that were not taken, which it would not hold: pull them with no budget first; as
+    /// [`Pipeline::snapshot`].
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        // With workers more may be on their way.
+        let snapshot = self.pipeline.snapshot()?;
+        match self.results.is_empty() {
+            true => Ok(snapshot),
+            false => Err(Error::state("there are results that were not taken, which a snapshot would not hold; pull them, then try again")),
+        }
     }
 
     /// Why the earliest window that waits has not fired: which partition holds the watermark back, where it is and when it

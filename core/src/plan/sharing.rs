@@ -167,7 +167,7 @@ pub(super) fn share(compiler: &mut Compiler<'_>, config: &Config) -> Result<Opti
     // Each copy may hold its share, so that all together hold what one would.
     let own = Config { max_state_bytes: config.max_state_bytes / config.workers, ..config.clone() };
     for _ in 0..config.workers {
-        let (mut graph, mut entries) = (Graph::default(), Vec::new());
+        let (mut graph, mut entries) = (Graph::new(compiler.graph.unit), Vec::new());
         sharing.nodes.clear();
         for (exchange, (shared, routes)) in shared.iter().zip(&routes).enumerate() {
             entries.push(copy_chain(compiler, shared, routes, &mut graph, &own)?);

@@ -47,7 +47,7 @@ impl Table {
         self.batches.iter().map(RecordBatch::num_rows).sum()
     }
 
-    /// The first rows that came after their window had fired, with the columns that go into the window; at most
+    /// The first rows that came after their window had fired, with the columns of [`Stream::late_schema`](crate::Stream::late_schema); at most
     /// [`MAX_LATE_ROWS`](crate::config::MAX_LATE_ROWS) and a batch, all are counted in [`Table::metrics`].
     pub fn late(&self) -> &[RecordBatch] {
         &self.late

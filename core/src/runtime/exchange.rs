@@ -12,7 +12,7 @@ use arrow::buffer::ScalarBuffer;
 use arrow::compute::take_record_batch;
 use thalweg_kernels::order_by_part;
 
-use crate::batch::{Batch, EventTime};
+use crate::batch::{Batch, EventTime, Segment};
 use crate::config;
 use crate::error::Result;
 use crate::operator::{KeyColumn, KeyColumns};
@@ -90,7 +90,14 @@ impl Share {
             ..*time
         });
         let records = take_record_batch(&self.batch.records, &rows)?;
-        Ok(Batch { time, ..Batch::new(records, 0, self.batch.received) })
+        let (mut end, mut taken) = (0, 0);
+        let kept = |segment: &Segment| {
+            end += segment.rows;
+            let before = std::mem::replace(&mut taken, rows.values().partition_point(|&row| (row as usize) < end));
+            (taken > before).then_some(Segment { rows: taken - before, ..*segment })
+        };
+        let segments = self.batch.segments.iter().filter_map(kept).collect();
+        Ok(Batch { records, time, segments, received: self.batch.received, sequence: None })
     }
 }
 

@@ -8,6 +8,7 @@ use crate::metrics::Counters;
 use crate::operator::{Operator, Output, PartialPane};
 use crate::runtime::outlet::Outlet;
 use crate::state::Saved;
+use crate::time::Unit;
 
 /// Where a batch goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Graph {
     nodes: Vec<Node>,
     roots: Vec<Target>,
     pub outlets: Vec<Outlet>,
+    /// What the event time counts.
+    pub unit: Unit,
     /// When the oldest row of the batch arrived that is on its way, in the clock's nanoseconds. Results of
     /// windows inherit it: they are due because of this batch.
     pub received: u64,
@@ -43,6 +46,11 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
+    /// No operators yet; event time counts `unit`s.
+    pub fn new(unit: Unit) -> Graph {
+        Graph { unit, ..Graph::default() }
+    }
+
     /// Adds an operator; connect it with [`Graph::connect`].
     pub fn add(&mut self, label: impl Into<String>, operator: Box<dyn Operator>) -> usize {
         self.nodes.push(Node { label: label.into(), operator, next: Vec::new(), late: None });
@@ -120,10 +128,10 @@ impl Graph {
         counters.duplicate_rows.fetch_add(out.duplicates, Relaxed);
         self.panes.append(&mut out.panes);
         for late in out.late.drain(..) {
-            counters.late_rows.fetch_add(late.rows() as u64, Relaxed);
+            counters.count_late(late.key_groups());
             match self.nodes[index].late {
-                Some(Target::Outlet(outlet)) => self.outlets[outlet].write(&late, counters)?,
-                Some(Target::Port(port)) => self.left.push((port, late)),
+                Some(Target::Outlet(outlet)) => self.outlets[outlet].write(&late.into_batch(self.unit)?, counters)?,
+                Some(Target::Port(port)) => self.left.push((port, late.into_batch(self.unit)?)),
                 Some(Target::Node(_)) | None => {}
             }
         }
@@ -197,6 +205,20 @@ impl Graph {
     /// The end of the earliest window that has rows and waits for event time to reach it.
     pub fn waits_for(&self) -> Option<i64> {
         self.nodes.iter().filter_map(|node| node.operator.waits_for()).min()
+    }
+
+    /// Lets the operators give back memory that they keep for rows to come.
+    ///
+    /// # Errors
+    /// As [`Operator::trim`].
+    pub fn trim(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(|node| node.operator.trim().map_err(|error| error.context(&node.label)))
+    }
+
+    /// The step with the most state, and how many bytes that is.
+    pub fn largest(&self) -> Option<(&str, usize)> {
+        let steps = self.nodes.iter().map(|node| (node.label.as_str(), node.operator.state_bytes()));
+        steps.max_by_key(|(_, bytes)| *bytes).filter(|(_, bytes)| *bytes > 0)
     }
 
     /// Bytes of state that the operators hold.

@@ -84,7 +84,7 @@ fn interleave(batches: &[Batch], rows: &[(usize, usize)]) -> Result<Batch> {
         latest: merged.iter().copied().max().unwrap_or(i64::MIN),
         times: merged.into(),
     };
-    Ok(Batch { time: Some(time), ..Batch::new(records, 0, 0) })
+    Ok(Batch::of_results(records, Some(time)))
 }
 
 #[cfg(test)]
@@ -102,7 +102,7 @@ mod tests {
         let records = RecordBatch::try_from_iter([("name", names)]).unwrap();
         let times: Vec<i64> = rows.iter().map(|row| row.0).collect();
         let time = EventTime { times: times.into(), watermarks: None, earliest: 0, latest: 100 };
-        Batch { time: Some(time), ..Batch::new(records, 0, 0) }
+        Batch::of_results(records, Some(time))
     }
 
     fn names(batches: &[Batch]) -> Vec<i64> {

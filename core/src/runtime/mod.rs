@@ -3,6 +3,7 @@
 //! With several [`workers`](crate::Config::workers) that thread shares out the rows of the steps that can be shared, and puts the results
 //! together.
 
+mod budget;
 mod exchange;
 mod feed;
 mod graph;
@@ -28,7 +29,8 @@ use crate::quality::{self, Rejected};
 use crate::source::{Delivery, Source};
 use crate::state::{Saved, Snapshot};
 use crate::time::SharedClock;
-use crate::watermark::END;
+use crate::watermark::{END, Hold};
+use budget::Budget;
 pub(crate) use exchange::Exchange;
 use feed::Feed;
 pub(crate) use graph::{Graph, Target};
@@ -83,6 +85,7 @@ pub struct Pipeline {
     state: State,
     last_commit: u64,
     watch: Watch,
+    budget: Option<Budget>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +109,7 @@ impl Pipeline {
             quarantine: parts.quarantine,
             last_commit: parts.clock.monotonic(),
             watch: Watch::new(parts.config.held_back_warning),
+            budget: Budget::new(&parts.config),
             clock: parts.clock,
             devices: parts.devices,
             config: parts.config,
@@ -252,21 +256,21 @@ impl Pipeline {
             time.open(&delivery, now);
         }
         let mut rejected = delivery.rejected;
+        let has_rows = delivery.batch.is_some();
         if let Some(batch) = delivery.batch {
             self.counters.rows_in.fetch_add(batch.rows() as u64, Relaxed);
             self.counters.batches_in.fetch_add(1, Relaxed);
             self.process(batch, now, &mut rejected)?;
-            let shared = self.workers.as_ref().map_or(0, Workers::state_bytes);
-            self.counters.state_bytes.store((self.graph.state_bytes() + shared) as u64, Relaxed);
         }
         self.reject(&rejected)?;
         if let Some(time) = &mut self.time {
             time.close(&delivery.ended);
         }
         self.progress(now)?;
-        if let Some(paused) = self.time.as_mut().and_then(|stage| stage.align(now)) {
-            self.feed.pause(paused)?;
+        if has_rows || self.budget.as_ref().is_some_and(Budget::is_over) {
+            self.account()?;
         }
+        self.align(now)?;
         self.watch_time(now);
         self.watch_devices();
         if delivery.end {
@@ -277,6 +281,33 @@ impl Pipeline {
             self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         }
         Ok(())
+    }
+
+    /// Counts the bytes of state, and sees to it that they are within the budget.
+    fn account(&mut self) -> Result<()> {
+        let mut held = self.state_bytes();
+        if let Some(budget) = &mut self.budget {
+            if !budget.allows(held) {
+                self.graph.trim()?;
+                held = self.graph.state_bytes() + self.workers.as_ref().map_or(0, Workers::state_bytes);
+            }
+            budget.judge(held, self.graph.largest())?;
+            self.workers.iter_mut().for_each(|workers| workers.trim = budget.is_over());
+        }
+        self.counters.state_bytes.store(held as u64, Relaxed);
+        Ok(())
+    }
+
+    /// Bytes of state that all steps hold.
+    fn state_bytes(&self) -> usize {
+        self.graph.state_bytes() + self.workers.as_ref().map_or(0, Workers::state_bytes)
+    }
+
+    /// Keeps partitions from being read that are too far ahead, or for which there is no room.
+    fn align(&mut self, now: u64) -> Result<()> {
+        let Some(stage) = &mut self.time else { return Ok(()) };
+        let hold = self.budget.as_ref().map_or(Hold::Nothing, |budget| budget.hold(stage.is_by_clock()));
+        stage.align(now, hold).map_or(Ok(()), |paused| self.feed.pause(paused))
     }
 
     /// Pushes one batch of the source through the prelude, the event-time stage and the graph.
@@ -291,8 +322,7 @@ impl Pipeline {
         }
         for batch in batches {
             let Some(stage) = &self.time else {
-                self.graph.received = batch.received;
-                self.graph.push(batch, &self.counters)?;
+                self.push(batch)?;
                 self.advance(None)?;
                 continue;
             };
@@ -307,9 +337,18 @@ impl Pipeline {
         if let Some(stage) = &mut self.time {
             stage.observe(&mut piece, now)?;
         }
-        self.graph.received = piece.received;
-        self.graph.push(piece, &self.counters)?;
+        self.push(piece)?;
         self.progress(now)
+    }
+
+    /// Sends rows on their way, unless there is no room for them.
+    fn push(&mut self, batch: Batch) -> Result<()> {
+        self.graph.received = batch.received;
+        if self.budget.as_ref().is_some_and(Budget::sheds) {
+            self.counters.shed_rows.fetch_add(batch.rows() as u64, Relaxed);
+            return Ok(());
+        }
+        self.graph.push(batch, &self.counters)
     }
 
     /// Fires what the watermark has passed.
@@ -394,6 +433,9 @@ impl Pipeline {
                 rows = metrics.late_rows,
                 "rows came after their windows had fired and no late output takes them; raise max_delay or bind one"
             );
+        }
+        if metrics.shed_rows > 0 {
+            tracing::warn!(rows = metrics.shed_rows, "rows were shed because the state was over its budget; raise `state_budget`");
         }
         if metrics.quarantined_rows > 0 && self.quarantine.is_none() {
             tracing::warn!(rows = metrics.quarantined_rows, "rows did not decode and no quarantine takes them; bind one to see them");

@@ -12,7 +12,7 @@ use crate::runtime::held_back::{Cause, HeldBack, SlowPartition};
 use crate::source::Delivery;
 use crate::state::{Saved, numbers};
 use crate::time::{Clock, Unit};
-use crate::watermark::{Holder, NONE, Watermarks};
+use crate::watermark::{Hold, Holder, NONE, Watermarks};
 
 /// Names of the marks and of the table in a snapshot.
 const OVERALL: &str = "overall watermark";
@@ -101,9 +101,14 @@ impl TimeStage {
         }
     }
 
+    /// Whether event time goes on without rows.
+    pub fn is_by_clock(&self) -> bool {
+        matches!(self.origin, Origin::Arrival(_))
+    }
+
     /// The partitions that the source shall read no further for now, if they are others than before.
-    pub fn align(&mut self, now: u64) -> Option<BTreeSet<PartitionId>> {
-        self.watermarks.align(now).map(|paused| paused.into_iter().map(PartitionId).collect())
+    pub fn align(&mut self, now: u64, hold: Hold) -> Option<BTreeSet<PartitionId>> {
+        self.watermarks.align(now, hold).map(|paused| paused.into_iter().map(PartitionId).collect())
     }
 
     /// The overall watermark, if there is one.

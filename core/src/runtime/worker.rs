@@ -49,6 +49,8 @@ pub(crate) struct Work {
     pub parts: Vec<Part>,
     pub watermark: Option<i64>,
     pub received: u64,
+    /// Whether to give back memory that is kept for rows to come.
+    pub trim: bool,
 }
 
 /// What became of a task.
@@ -208,5 +210,8 @@ fn take(graph: &mut Graph, entries: &[Entry], work: Work, counters: &Counters) -
         }
     }
     reply.fired = std::mem::take(&mut graph.left);
+    if work.trim {
+        graph.trim()?;
+    }
     Ok(reply)
 }

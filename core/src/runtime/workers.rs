@@ -75,6 +75,8 @@ pub(crate) struct Workers {
     spare: Vec<Vec<PartialPane>>,
     /// How far event time has come.
     watermark: Option<i64>,
+    /// Whether the workers shall give back memory that they keep for rows to come.
+    pub trim: bool,
 }
 
 impl Workers {
@@ -98,6 +100,7 @@ impl Workers {
             nodes: sharing.nodes,
             steps: VecDeque::new(),
             watermark: None,
+            trim: false,
         })
     }
 
@@ -189,7 +192,7 @@ impl Workers {
                 spare: self.spare[exchange].pop().into_iter().collect(),
             };
             let parts = exchanges.iter().map(part).collect();
-            self.workers[worker].send(Task::Rows(Work { parts, watermark, received }))?;
+            self.workers[worker].send(Task::Rows(Work { parts, watermark, received, trim: self.trim }))?;
         }
         Ok(())
     }

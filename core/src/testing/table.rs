@@ -19,7 +19,7 @@ use crate::format::infer::parse_type;
 /// 2_000     | null         | -3
 /// ```
 ///
-/// Numbers may have `_` between digits. Timestamps and dates are written as such, or as numbers in the column's unit. `null` is null;
+/// Numbers may have `_` between digits. Timestamps and dates are written as such, or as numbers in the column's unit, as durations are. `null` is null;
 /// a text in `"` may be empty, be called null or have blanks at its ends.
 ///
 /// # Errors
@@ -87,7 +87,7 @@ pub(super) fn parse(text: &str, known: Option<&SchemaRef>) -> Result<RecordBatch
 fn column(cells: &[Option<&str>], data_type: &DataType) -> Result<ArrayRef> {
     let checked = CastOptions { safe: false, ..CastOptions::default() };
     let number = |cell: &str| cell.replace('_', "").parse::<i64>().ok();
-    let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64);
+    let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Duration(_) | DataType::Date32 | DataType::Date64);
     let (numbers, texts): (Vec<Option<i64>>, Vec<Option<String>>) = cells
         .iter()
         .map(|cell| {

@@ -106,6 +106,11 @@ impl Sessions {
         self.sessions.len()
     }
 
+    /// How many sessions there are.
+    pub fn live(&self) -> usize {
+        self.sessions.len() - self.free.len()
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let slots = self.heads.capacity() + self.free.capacity();
@@ -216,30 +221,17 @@ impl Sessions {
     /// The sessions that the watermark has ended. They stay until [`Sessions::remove`].
     pub fn ended(&mut self, watermark: i64) -> Vec<u32> {
         let mut ended = Vec::new();
-        while let Some((bucket, mut slots)) = self.timers.pop(watermark) {
-            slots.retain(|&slot| {
-                let session = &mut self.sessions[slot as usize];
-                let end = session.last.saturating_add(self.gap);
-                if session.timer != bucket {
-                    // Of a session that is gone.
-                } else if end <= watermark {
-                    session.timer = NO_TIMER;
-                    ended.push(slot);
-                } else if self.timers.bucket(end) > bucket {
-                    session.timer = self.timers.push(end, slot);
-                } else {
-                    return true;
-                }
-                false
-            });
-            match slots.is_empty() {
-                true => self.timers.recycle(slots),
-                false => {
-                    self.timers.put_back(bucket, slots);
-                    break;
-                }
+        self.timers.due(watermark, |slot, bucket, bucket_of| {
+            let session = &mut self.sessions[slot as usize];
+            let end = session.last.saturating_add(self.gap);
+            if session.timer != bucket {
+                return None; // Of a session that is gone.
             }
-        }
+            let waits = Some(end).filter(|end| *end > watermark);
+            session.timer = waits.map_or(NO_TIMER, bucket_of);
+            ended.extend(waits.is_none().then_some(slot));
+            waits
+        });
         ended
     }
 

@@ -92,7 +92,7 @@ impl Emitted {
         let records = concat_batches(&self.schema, &records)?;
         let behind = times.iter().zip(&marks).any(|(time, mark)| time <= mark);
         let time = self.unit.map(|_| EventTime { watermarks: behind.then(|| marks.into()), ..timed(times.into()) });
-        out.batches.push(Batch { time, ..Batch::new(records, 0, 0) });
+        out.batches.push(Batch::of_results(records, time));
         Ok(())
     }
 

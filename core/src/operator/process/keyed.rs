@@ -250,7 +250,7 @@ impl<P: Process> Operator for Keyed<P> {
             self.emitted.flush(out)?;
             return self.check_state();
         }
-        let batch = on_time(batch, self.watermark, &mut out.late)?;
+        let batch = on_time(batch, self.watermark, &mut self.columns, &mut out.late)?;
         if let (Some(held), Some(time)) = (&mut self.held, batch.time.as_ref().filter(|time| !time.times.is_empty())) {
             held.push(batch.records, &time.times)?;
         }

@@ -14,8 +14,10 @@
 mod measures;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use thalweg_kernels::Extent;
 
@@ -59,13 +61,13 @@ pub struct Rolling {
 
 impl Rolling {
     /// `aggregates` over the windows of `spec` for each key made of the columns `by`, on rows of `schema` whose event time
-    /// counts `unit`s, or who have none.
+    /// counts `unit`s, or who have none. Without rows for longer than `ttl` a key is forgotten, if there is one.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown, has a type that its aggregate does not take, or a
     /// result is named like another column; [`Kind::Config`](crate::error::Kind::Config) if the windows are impossible.
     pub fn new(
-        spec: RollingSpec,
+        (spec, ttl): (RollingSpec, Option<Duration>),
         by: &[String],
         aggregates: &[Aggregate],
         schema: &SchemaRef,
@@ -83,10 +85,7 @@ impl Rolling {
             measures,
             held: unit.map(|_| Held::default()),
             watermark: NONE,
-            idle: match extent {
-                Extent::Rows(_) => None,
-                Extent::Range(length) => Some(IdleKeys { length, latest: Vec::new(), rows: 0 }),
-            },
+            idle: idle_after(spec, ttl, unit)?.map(|(length, begins_anew)| IdleKeys { length, begins_anew, latest: Vec::new(), rows: 0 }),
             slots: Vec::new(),
             batch_rows: config.batch_rows,
             max_state_bytes: config.max_state_bytes,
@@ -102,12 +101,30 @@ impl Rolling {
     fn answer(&mut self, records: &RecordBatch, times: &[i64]) -> Result<RecordBatch> {
         self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
         let mut columns = records.columns().to_vec();
-        columns.extend(self.measures.answer(records, &self.slots, self.keys.slots(), times)?);
-        if let Some(idle) = &mut self.idle {
-            idle.note(&self.slots, times, self.keys.slots());
-        }
+        let anew = self.idle.as_mut().map(|idle| idle.note(&self.slots, times, self.keys.slots())).unwrap_or_default();
+        columns.extend(self.measure(records, times, &anew)?);
         self.check_state()?;
         Ok(RecordBatch::try_new(self.schema(), columns)?)
+    }
+
+    /// The results of rows; keys begin anew with the rows `anew`.
+    fn measure(&mut self, records: &RecordBatch, times: &[i64], anew: &[usize]) -> Result<Vec<ArrayRef>> {
+        let (keys, rows) = (self.keys.slots(), records.num_rows());
+        let mut parts = Vec::with_capacity(anew.len() + 1);
+        let mut start = 0;
+        for end in anew.iter().copied().chain([rows]) {
+            let times = if times.is_empty() { times } else { &times[start..end] };
+            parts.push(self.measures.answer(&records.slice(start, end - start), &self.slots[start..end], keys, times)?);
+            if end < rows {
+                self.measures.forget(&self.slots[end..=end]);
+            }
+            start = end;
+        }
+        if parts.len() == 1 {
+            return Ok(parts.pop().unwrap_or_default());
+        }
+        let column = |place: usize| concat(&parts.iter().map(|part| part[place].as_ref()).collect::<Vec<_>>());
+        Ok((0..self.schema.fields().len() - self.input.fields().len()).map(column).collect::<Result<_, _>>()?)
     }
 
     fn check_state(&self) -> Result<()> {
@@ -134,10 +151,12 @@ impl Rolling {
     }
 }
 
-/// When each key of a window of time had its latest row.
+/// When each key had its latest row, of windows that forget keys.
 struct IdleKeys {
-    /// The window's length.
+    /// How long after its latest row a key makes no difference any more.
     length: i64,
+    /// Whether rows that come after that do not see those before, or would not anyway.
+    begins_anew: bool,
     /// By slot; [`NONE`] of slots without a key.
     latest: Vec<i64>,
     /// Rows since the last look.
@@ -145,11 +164,18 @@ struct IdleKeys {
 }
 
 impl IdleKeys {
-    /// Rows of these slots came, in order of time.
-    fn note(&mut self, slots: &[u32], times: &[i64], keys: usize) {
+    /// Rows of these slots came, in order of time. Returns the rows with which their keys begin anew.
+    fn note(&mut self, slots: &[u32], times: &[i64], keys: usize) -> Vec<usize> {
         self.latest.resize(keys.max(self.latest.len()), NONE);
         self.rows += slots.len();
-        slots.iter().zip(times).for_each(|(&slot, &time)| self.latest[slot as usize] = time);
+        let mut anew = Vec::new();
+        for (row, (&slot, &time)) in slots.iter().zip(times).enumerate() {
+            let latest = std::mem::replace(&mut self.latest[slot as usize], time);
+            if self.begins_anew && latest != NONE && time.saturating_sub(latest) > self.length {
+                anew.push(row);
+            }
+        }
+        anew
     }
 
     /// The slots of which no row after `watermark` will see any, ascending. Looks once in half as many rows as there are slots, so that a
@@ -174,7 +200,7 @@ impl Operator for Rolling {
             out.batches.push(batch.with_records(records));
             return Ok(());
         };
-        let batch = on_time(batch, self.watermark, &mut out.late)?;
+        let batch = on_time(batch, self.watermark, &mut self.columns, &mut out.late)?;
         let times = batch.time.map_or(time.times, |time| time.times);
         if let (Some(held), true) = (&mut self.held, !times.is_empty()) {
             held.push(batch.records, &times)?;
@@ -190,7 +216,7 @@ impl Operator for Rolling {
             let rows = self.batch_rows.min(times.len() - start);
             let times = times.slice(start, rows);
             let records = self.answer(&records.slice(start, rows), &times)?;
-            out.batches.push(Batch { time: Some(timed(times)), ..Batch::new(records, 0, 0) });
+            out.batches.push(Batch::of_results(records, Some(timed(times))));
         }
         self.forget_idle();
         Ok(())
@@ -244,6 +270,21 @@ fn extent(spec: RollingSpec, unit: Option<Unit>) -> Result<Extent> {
         (RollingSpec::Range(_), None) => Err(Error::config(format!(
             "{spec} reaches back in event time, and the stream has none; call `event_time(column)` before `window`, or give the length in rows"
         ))),
+    }
+}
+
+/// How long after its latest row a key is forgotten, and whether that makes a difference to rows that come later.
+fn idle_after(spec: RollingSpec, ttl: Option<Duration>, unit: Option<Unit>) -> Result<Option<(i64, bool)>> {
+    match (spec, ttl, unit) {
+        (RollingSpec::Range(_), Some(_), _) => Err(Error::config(format!(
+            "{spec} forgets a key when its rows have left the window; leave `ttl` out, or give the length in rows"
+        ))),
+        (RollingSpec::Rows(_), Some(_), None) => {
+            Err(Error::config("`ttl` counts event time, and the stream has none; call `event_time(column)` before `window`"))
+        }
+        (RollingSpec::Rows(_), Some(ttl), Some(unit)) => Ok(Some((unit.count(ttl)?, true))),
+        (RollingSpec::Range(length), None, Some(unit)) => Ok(Some((unit.count(length)?, false))),
+        (_, None, _) => Ok(None),
     }
 }
 

@@ -7,7 +7,9 @@ use arrow::compute::take_record_batch;
 
 use crate::batch::{Batch, EventTime};
 use crate::error::Result;
+use crate::operator::Late;
 use crate::operator::event_time::timed;
+use crate::operator::keys::KeyColumns;
 use crate::watermark::NONE;
 use crate::window::Panes;
 
@@ -21,12 +23,18 @@ pub(super) struct Admitted {
     /// Rows that only the windows of theirs from some window on count.
     pub parts: BTreeMap<i64, Rows>,
     /// Rows that no window counts any more.
-    pub late: Option<Batch>,
+    pub late: Option<Late>,
 }
 
 /// Sorts out the rows of a batch: a window counts rows until the watermark before them, or that which the operator was told, is
-/// more than `lateness` past its end.
-pub(super) fn admit(batch: &Batch, time: &EventTime, panes: &Panes, watermark: i64, lateness: i64) -> Result<Admitted> {
+/// more than `lateness` past its end. `keys` are the columns of the operator's key.
+pub(super) fn admit(
+    batch: &Batch,
+    time: &EventTime,
+    panes: &Panes,
+    (watermark, lateness): (i64, i64),
+    keys: &mut KeyColumns,
+) -> Result<Admitted> {
     if time.watermarks.is_none() && time.earliest > watermark {
         return Ok(Admitted { whole: Some((batch.records.clone(), time.clone())), parts: BTreeMap::new(), late: None });
     }
@@ -46,7 +54,8 @@ pub(super) fn admit(batch: &Batch, time: &EventTime, panes: &Panes, watermark: i
             }
         }
     }
-    let late = if late.contains(&true) { Some(batch.clone().filter(&BooleanArray::from(late))?) } else { None };
+    let late = late.contains(&true).then(|| Late::of(batch, &BooleanArray::from(late), watermark, keys)).transpose()?;
+    let late = late.map(|late| late.missed(|time| panes.bounds(panes.last_window(panes.pane_of(time)))));
     let whole = batch.clone().filter(&BooleanArray::from(keep))?;
     // The bounds may be those of rows that are gone; panes of theirs must not be opened again.
     let whole = whole.time.map(|time| (whole.records, timed(time.times)));

@@ -238,7 +238,7 @@ impl Operator for HoppingWindow {
         let Some(time) = batch.time.clone() else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
-        let Admitted { whole, parts, late } = admit(&batch, &time, &self.panes, self.watermark, 0)?;
+        let Admitted { whole, parts, late } = admit(&batch, &time, &self.panes, (self.watermark, 0), &mut self.results.keys)?;
         out.late.extend(late);
         if let Some((records, time)) = whole {
             self.add(&records, &time, None)?;
@@ -295,6 +295,11 @@ impl Operator for HoppingWindow {
         self.uses.resize(all, 0);
         let open = self.open.values().chain(self.amendments.values()).flat_map(|groups| groups.slots.iter().copied());
         complete.into_iter().chain(open).for_each(|slot| self.uses[slot as usize] += 1);
+        Ok(())
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        self.spare = Vec::new();
         Ok(())
     }
 

@@ -5,8 +5,11 @@
 //! when it leaves the last open pane.
 
 mod admission;
+mod assigned;
 mod count;
+mod global;
 mod hopping;
+mod keyed;
 mod pane;
 mod partial;
 mod results;
@@ -34,7 +37,9 @@ use crate::time::Unit;
 use crate::watermark::NONE;
 use crate::window::{Panes, WindowSpec};
 use admission::{Admitted, admit};
+pub use assigned::AssignedWindow;
 pub use count::CountWindow;
+pub use global::GlobalWindow;
 use hopping::HoppingWindow;
 use pane::{Pane, Rows, Sorter};
 pub use partial::{PartialPane, PartialWindow};
@@ -134,7 +139,7 @@ impl Window {
 
     /// Takes rows in, except those that are late.
     fn admit(&mut self, batch: &Batch, time: &EventTime, out: &mut Output) -> Result<()> {
-        let Admitted { whole, parts, late } = admit(batch, time, &self.panes, self.watermark, 0)?;
+        let Admitted { whole, parts, late } = admit(batch, time, &self.panes, (self.watermark, 0), &mut self.results.keys)?;
         out.late.extend(late);
         if let Some((records, time)) = whole {
             self.add(&records, &time, None)?;
@@ -307,6 +312,11 @@ impl Operator for Window {
     fn restore(&mut self, saved: &Saved) -> Result<()> {
         Progress { watermark: self.watermark, next: self.next, sequence: self.sequence } = Progress::load(saved)?;
         self.load(saved)
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        (self.spare, self.moved) = (Vec::new(), None);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

@@ -103,7 +103,8 @@ impl Rows {
         Ok([Rows { keys, values }, Rows { keys: selected_keys, values: selected_values }])
     }
 
-    fn take(&self, rows: &UInt32Array) -> Result<Rows> {
+    /// The rows of these numbers, in that order.
+    pub fn take(&self, rows: &UInt32Array) -> Result<Rows> {
         let values = self.values.iter().map(|values| values.take(rows)).collect::<Result<Vec<_>>>()?;
         Ok(Rows { keys: self.keys.take(rows)?, values })
     }

@@ -59,7 +59,7 @@ impl Results {
             // The event time of a result is the last instant of its window, as in Flink.
             let time = bounds.1.saturating_sub(1);
             let time = EventTime { times: vec![time; rows].into(), watermarks: None, earliest: time, latest: time };
-            out.batches.push(Batch { time: Some(time), ..Batch::new(records, 0, 0) });
+            out.batches.push(Batch::of_results(records, Some(time)));
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Results {
         out: &mut Output,
     ) -> Result<()> {
         let records = self.records(keys, &Slots::List(key_slots), groups, &Slots::List(slots), spans)?;
-        out.batches.push(Batch { time: Some(timed(times.into())), ..Batch::new(records, 0, 0) });
+        out.batches.push(Batch::of_results(records, Some(timed(times.into()))));
         Ok(())
     }
 
@@ -94,7 +94,7 @@ impl Results {
         out: &mut Output,
     ) -> Result<()> {
         let records = self.records(keys, &Slots::List(key_slots), groups, &Slots::Range(0..times.len()), spans)?;
-        out.batches.push(Batch { time: Some(timed(times.into())), ..Batch::new(records, 0, 0) });
+        out.batches.push(Batch::of_results(records, Some(timed(times.into()))));
         Ok(())
     }
 

@@ -277,7 +277,7 @@ impl Operator for RevisedWindow {
         let Some(time) = &batch.time else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
-        let Admitted { whole, parts, late } = admit(&batch, time, &self.panes, self.watermark, self.lateness)?;
+        let Admitted { whole, parts, late } = admit(&batch, time, &self.panes, (self.watermark, self.lateness), &mut self.results.keys)?;
         out.late.extend(late);
         if let Some((records, time)) = whole {
             self.add(&records, &time, None)?;

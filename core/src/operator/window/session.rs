@@ -2,6 +2,12 @@
 //!
 //! Rows are accumulated once, into the session that they fall into when they come; where a row joins two sessions, their groups
 //! are merged. Sessions are put out in the order in which they end. A key is forgotten with its last session.
+//!
+//! With an allowed lateness sessions stay for so long after they have ended. Rows that come meanwhile join them, and may so join one
+//! with another; a session that has ended and that they changed is put out again, with the bounds that it has then. As in Flink what was put out before
+//! is not taken back.
+
+use std::collections::BTreeSet;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
@@ -15,16 +21,19 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans};
 use crate::operator::devices;
 use crate::operator::keys::{Keys, Slots};
-use crate::operator::{Operator, Output};
+use crate::operator::{Late, Operator, Output};
 use crate::state::Saved;
 use crate::time::Unit;
-use crate::watermark::NONE;
-use crate::window::{SessionSpec, Sessions, TOGETHER};
+use crate::watermark::{END, NONE};
+use crate::window::{Revisions, SessionSpec, Sessions, TOGETHER};
 
 /// Name of the table of sessions in a snapshot, and of the columns of their first and last event times.
 const SESSIONS: &str = "sessions";
 const FIRST: &str = "first";
 const LAST: &str = "last";
+
+/// Whether a session has changed since it was put out.
+const CHANGED: &str = "changed";
 
 /// Session windows, see the [module documentation](self).
 pub struct SessionWindow {
@@ -35,6 +44,8 @@ pub struct SessionWindow {
     /// By session.
     groups: Accumulators,
     placed: Vec<Placed>,
+    /// What results there are besides one at each session's end.
+    revisions: Option<Revised>,
     watermark: i64,
     /// Rows that came so far: their numbers in order of arrival.
     sequence: u64,
@@ -43,14 +54,78 @@ pub struct SessionWindow {
     slots: Vec<u32>,
 }
 
+/// How results are revised, and which sessions have changed since they were put out.
+struct Revised {
+    lateness: i64,
+    /// Event time from one early result to the next.
+    early: Option<i64>,
+    updates: bool,
+    /// By session.
+    changed: Vec<bool>,
+    /// Those that have, by an end that they had then. One that ends later is put off when that moment comes.
+    due: BTreeSet<(i64, u32)>,
+}
+
+impl Revised {
+    fn new(revisions: &Revisions, unit: Unit) -> Result<Option<Revised>> {
+        if revisions.none() {
+            return Ok(None);
+        }
+        let early = revisions.early.map(|every| unit.count(every)).transpose()?;
+        if early == Some(0) {
+            return Err(Error::config("early results must come at least one unit of event time apart; `early` is zero"));
+        }
+        let lateness = unit.count(revisions.lateness)?;
+        Ok(Some(Revised { lateness, early, updates: revisions.updates, changed: Vec::new(), due: BTreeSet::new() }))
+    }
+
+    /// Notes that a session, which ends at `end`, has changed.
+    fn note(&mut self, slot: u32, end: i64) {
+        let index = slot as usize;
+        self.changed.resize(self.changed.len().max(index + 1), false);
+        if !std::mem::replace(&mut self.changed[index], true) {
+            self.due.insert((end, slot));
+        }
+    }
+
+    /// Notes that a session has become part of another.
+    fn merged(&mut self, slot: u32) {
+        if let Some(changed) = self.changed.get_mut(slot as usize) {
+            *changed = false;
+        }
+    }
+
+    /// Takes out the changed sessions that have ended at `watermark`, or all; in no order.
+    fn take(&mut self, watermark: i64, all: bool, end: impl Fn(u32) -> i64) -> Vec<u32> {
+        let mut taken = Vec::new();
+        let mut later = Vec::new();
+        while let Some(&(_, slot)) = self.due.first().filter(|(end, _)| all || *end <= watermark) {
+            self.due.pop_first();
+            if !self.changed[slot as usize] {
+                continue;
+            }
+            let end = end(slot);
+            if all || end <= watermark {
+                self.changed[slot as usize] = false;
+                taken.push(slot);
+            } else {
+                later.push((end, slot));
+            }
+        }
+        self.due.extend(later);
+        taken
+    }
+}
+
 impl SessionWindow {
-    /// `aggregates` over the sessions of each key made of the columns `by`, on rows of `schema` whose event time counts `unit`s.
+    /// `aggregates` over the sessions of each key made of the columns `by`, on rows of `schema` whose event time counts `unit`s, put out
+    /// as `revisions` says.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown, has a type that its aggregate does not
     /// take, or two results have one name; [`Kind::Config`](crate::error::Kind::Config) if the gap is impossible.
     pub fn new(
-        spec: SessionSpec,
+        (spec, revisions): (SessionSpec, &Revisions),
         by: &[String],
         aggregates: &[Aggregate],
         schema: &SchemaRef,
@@ -67,6 +142,7 @@ impl SessionWindow {
             groups: Accumulators::new(&results.aggregates),
             placed: results.aggregates.columns.iter().map(|column| Placed::new(&devices, column)).collect(),
             results,
+            revisions: Revised::new(revisions, unit)?,
             watermark: NONE,
             sequence: 0,
             max_state_bytes: config.max_state_bytes,
@@ -89,12 +165,13 @@ impl SessionWindow {
     fn place(&mut self, time: &EventTime) -> Option<Vec<bool>> {
         self.slots.clear();
         self.sessions.reserve(self.keys.slots());
+        let lateness = self.lateness();
         let mut kept: Option<Vec<bool>> = None;
         for (row, (&key, &event_time)) in self.key_slots.iter().zip(&*time.times).enumerate() {
             if row % TOGETHER == 0 {
                 self.sessions.look_up(&self.key_slots[row..self.key_slots.len().min(row + TOGETHER)]);
             }
-            let mark = time.watermarks.as_ref().map_or(NONE, |marks| marks[row]).max(self.watermark);
+            let mark = time.watermarks.as_ref().map_or(NONE, |marks| marks[row]).max(self.watermark).saturating_sub(lateness);
             match self.sessions.place(key, event_time, mark) {
                 Some(slot) => self.slots.push(slot),
                 None => kept.get_or_insert_with(|| vec![true; time.times.len()])[row] = false,
@@ -114,20 +191,57 @@ impl SessionWindow {
             Some(kept) => {
                 let late = BooleanArray::from(kept.iter().map(|kept| !kept).collect::<Vec<_>>());
                 self.forget_unused_keys(&late);
-                out.late.push(batch.clone().filter(&late)?);
+                let gap = self.gap;
+                let late = Late::of(batch, &late, self.watermark, &mut self.results.keys)?;
+                out.late.push(late.missed(|time| (time, time.saturating_add(gap))));
                 let batch = batch.clone().filter(&BooleanArray::from(kept))?;
                 if let Some(time) = &batch.time {
                     self.accumulate(&batch.records, time, first)?;
                 }
             }
         }
-        for (into, from) in self.sessions.take_merges() {
+        let merges = self.sessions.take_merges();
+        for &(into, from) in &merges {
             self.groups.merge(into, from);
         }
+        self.revise(&merges, out)?;
         match self.state_bytes() {
             bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
             _ => Ok(()),
         }
+    }
+
+    /// How long sessions stay after they have ended.
+    fn lateness(&self) -> i64 {
+        self.revisions.as_ref().map_or(0, |revised| revised.lateness)
+    }
+
+    /// Notes which sessions the rows at hand have changed, and puts out those that are due at once.
+    fn revise(&mut self, merges: &[(u32, u32)], out: &mut Output) -> Result<()> {
+        let Some(revised) = &mut self.revisions else { return Ok(()) };
+        let end = |slot: u32| self.sessions.get(slot).2;
+        // In the order of merging: what a session became part of may be part of another by now.
+        let parts: BTreeSet<u32> = merges.iter().map(|(_, from)| *from).collect();
+        parts.iter().for_each(|&slot| revised.merged(slot));
+        let changed = self.slots.iter().copied().chain(merges.iter().map(|(into, _)| *into)).filter(|slot| !parts.contains(slot));
+        changed.for_each(|slot| revised.note(slot, end(slot)));
+        let due = revised.take(self.watermark, revised.updates, end);
+        self.put_out(due, out)
+    }
+
+    /// Puts out the sessions that have ended, and those that come early, if the watermark has passed another of their moments.
+    fn put_out_due(&mut self, before: i64, out: &mut Output) -> Result<()> {
+        let Some(revised) = &mut self.revisions else { return Ok(()) };
+        let passed = |every: i64| before != NONE && before.div_euclid(every) != self.watermark.div_euclid(every);
+        let early = self.watermark < END && revised.early.is_some_and(passed);
+        let due = revised.take(self.watermark, early, |slot| self.sessions.get(slot).2);
+        self.put_out(due, out)
+    }
+
+    /// Puts out sessions in the order of their ends, those of one end by key.
+    fn put_out(&self, mut sessions: Vec<u32>, out: &mut Output) -> Result<()> {
+        sessions.sort_by_key(|&slot| (self.sessions.get(slot).2, self.sessions.get(slot).0));
+        self.emit(&sessions, out)
     }
 
     /// Takes rows into the sessions `slots`.
@@ -184,8 +298,11 @@ impl Operator for SessionWindow {
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
-        self.watermark = self.watermark.max(watermark);
-        let ended = self.sessions.ended(self.watermark);
+        let before = self.watermark;
+        self.watermark = before.max(watermark);
+        self.put_out_due(before, out)?;
+        let gone = self.watermark.saturating_sub(if self.watermark == END { 0 } else { self.lateness() });
+        let ended = self.sessions.ended(gone);
         if ended.is_empty() {
             return Ok(());
         }
@@ -193,7 +310,9 @@ impl Operator for SessionWindow {
         let mut order = Vec::new();
         sorted_rows(&ends, &mut order);
         let ended: Vec<u32> = order.into_iter().map(|row| ended[row as usize]).collect();
-        self.emit(&ended, out)?;
+        if self.revisions.is_none() {
+            self.emit(&ended, out)?;
+        }
         self.groups.forget(&ended);
         let mut keys = Vec::new();
         self.sessions.remove(&ended, &mut keys);
@@ -212,8 +331,13 @@ impl Operator for SessionWindow {
         let slots = self.sessions.open();
         let sessions: Vec<(u32, i64, i64)> = slots.iter().map(|&slot| self.sessions.get(slot)).collect();
         let keys: Vec<u32> = sessions.iter().map(|(key, ..)| *key).collect();
-        let place = |name: &str, row: usize| if name == FIRST { sessions[row].1 } else { sessions[row].2 - self.gap };
-        let mut groups = SavedGroups::new(&[FIRST, LAST]);
+        let changed = |slot: u32| self.revisions.as_ref().is_some_and(|revised| revised.changed.get(slot as usize) == Some(&true));
+        let place = |name: &str, row: usize| match name {
+            FIRST => sessions[row].1,
+            LAST => sessions[row].2 - self.gap,
+            _ => i64::from(changed(slots[row])),
+        };
+        let mut groups = SavedGroups::new(&[FIRST, LAST, CHANGED]);
         groups.add(place, &mut self.results, (&self.keys, &Slots::List(&keys)), (&self.groups, &Slots::List(&slots)))?;
         groups.put(SESSIONS, &mut saved)?;
         Ok(saved)
@@ -230,12 +354,31 @@ impl Operator for SessionWindow {
         let slots: Vec<u32> =
             self.key_slots.iter().zip(spans).map(|(&key, (&first, &last))| self.sessions.restore(key, first, last)).collect();
         self.groups.add_at(&loaded.groups(&self.groups, &rows)?, &slots, self.sessions.slots());
+        if let Some(revised) = &mut self.revisions {
+            let changed = slots.iter().zip(loaded.numbers(CHANGED)?).filter(|(_, changed)| **changed != 0);
+            changed.for_each(|(&slot, _)| revised.note(slot, self.sessions.get(slot).2));
+        }
         Ok(())
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        if 2 * self.sessions.live() >= self.sessions.slots() {
+            return Ok(());
+        }
+        // Made anew it is as large as what it holds.
+        let saved = self.snapshot()?;
+        (self.keys, self.sessions, self.groups) = (self.results.keys.dictionary(), Sessions::new(self.gap), self.groups.empty());
+        if let Some(revised) = &mut self.revisions {
+            (revised.changed, revised.due) = (Vec::new(), BTreeSet::new());
+        }
+        self.restore(&saved)
     }
 
     fn state_bytes(&self) -> usize {
         let placed: usize = self.placed.iter().map(Placed::bytes).sum();
-        self.keys.bytes() + self.sessions.bytes() + self.groups.bytes() + placed
+        let revised =
+            self.revisions.as_ref().map_or(0, |revised| revised.changed.capacity() + 2 * revised.due.len() * size_of::<(i64, u32)>());
+        revised + self.keys.bytes() + self.sessions.bytes() + self.groups.bytes() + placed
     }
 
     fn placement(&self) -> Option<String> {

@@ -1,0 +1,332 @@
+//! Panes of keys whose windows end with one of their rows: what windows of rows and global windows have in common.
+//!
+//! Rows are accumulated once, into a pane of their key; windows that are complete combine panes, in the order in which they became so.
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::results::{RESULT_ROWS, Results};
+use super::saved::{LoadedGroups, SavedGroups};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::operator::Output;
+use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans, Values};
+use crate::operator::devices;
+use crate::operator::keys::{Keys, Slots};
+use crate::state::{Saved, numbers};
+use crate::time::Unit;
+use crate::watermark::NONE;
+use crate::window::Timers;
+
+/// Name of the table of panes in a snapshot, and of the columns of the earliest and latest event time of each.
+const PANES: &str = "panes";
+const EARLIEST: &str = "earliest";
+const LATEST: &str = "latest";
+
+/// Name of the table of keys in a snapshot, where keys are forgotten, and of the column of the event time of their latest row.
+const SEEN: &str = "seen";
+
+/// Earliest and latest event time of some rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span(pub i64, pub i64);
+
+/// That of no rows.
+const NO_SPAN: Span = Span(i64::MAX, i64::MIN);
+
+impl Span {
+    fn join(self, other: Span) -> Span {
+        Span(self.0.min(other.0), self.1.max(other.1))
+    }
+}
+
+/// A window that is complete.
+pub(super) struct Complete {
+    pub key: u32,
+    /// Oldest first.
+    pub panes: Vec<u32>,
+    /// How many of them no later window needs.
+    pub gone: usize,
+    /// Event time of the result.
+    pub time: i64,
+}
+
+/// See the [module documentation](self).
+pub(super) struct KeyedPanes {
+    pub results: Results,
+    pub keys: Keys,
+    groups: Accumulators,
+    /// By pane.
+    spans: Vec<Span>,
+    free: Vec<u32>,
+    placed: Vec<Placed>,
+    pub complete: Vec<Complete>,
+    /// Panes to be freed with the next results: rows may be on their way into them.
+    dropped: Vec<u32>,
+    pub sequence: u64,
+    max_state_bytes: usize,
+}
+
+impl KeyedPanes {
+    /// # Errors
+    /// As [`Results::new`].
+    pub fn new(by: &[String], aggregates: &[Aggregate], schema: &SchemaRef, unit: Unit, config: &Config) -> Result<KeyedPanes> {
+        let results = Results::new(by, aggregates, schema, unit, config)?;
+        let devices = devices::unused();
+        Ok(KeyedPanes {
+            keys: results.keys.dictionary(),
+            groups: Accumulators::new(&results.aggregates),
+            spans: Vec::new(),
+            free: Vec::new(),
+            placed: results.aggregates.columns.iter().map(|column| Placed::new(&devices, column)).collect(),
+            complete: Vec::new(),
+            dropped: Vec::new(),
+            sequence: 0,
+            max_state_bytes: config.max_state_bytes,
+            results,
+        })
+    }
+
+    /// Replaces `slots` by those of the keys of some rows.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if there are too many keys.
+    pub fn assign(&mut self, records: &RecordBatch, slots: &mut Vec<u32>) -> Result<()> {
+        self.keys.assign(&self.results.keys.encode(records)?, slots)
+    }
+
+    /// An empty pane.
+    pub fn begin(&mut self) -> u32 {
+        self.free.pop().unwrap_or_else(|| {
+            self.spans.push(NO_SPAN);
+            (self.spans.len() - 1) as u32
+        })
+    }
+
+    /// Notes that a pane gets a row at `time`.
+    #[inline]
+    pub fn note(&mut self, pane: u32, time: i64) {
+        let span = &mut self.spans[pane as usize];
+        *span = span.join(Span(time, time));
+    }
+
+    /// The span of several panes.
+    pub fn span(&self, panes: &[u32]) -> Span {
+        panes.iter().fold(NO_SPAN, |all, &pane| all.join(self.spans[pane as usize]))
+    }
+
+    /// Takes rows into their panes.
+    ///
+    /// # Errors
+    /// If Arrow cannot convert a column, which would be a defect.
+    pub fn accumulate(&mut self, panes: &[u32], values: &[Values]) -> Result<()> {
+        self.groups.reserve(self.spans.len());
+        self.groups.accumulate(panes, values, self.sequence, &mut self.placed)?;
+        self.groups.settle(&mut self.placed);
+        self.sequence += panes.len() as u64;
+        Ok(())
+    }
+
+    /// Puts out the windows that are complete, and frees the panes that no other window needs.
+    ///
+    /// # Errors
+    /// As [`Results::put_out`].
+    pub fn put_out(&mut self, out: &mut Output) -> Result<()> {
+        let complete = std::mem::take(&mut self.complete);
+        for windows in complete.chunks(RESULT_ROWS) {
+            let keys: Vec<u32> = windows.iter().map(|window| window.key).collect();
+            let (starts, ends) = windows.iter().map(|window| self.span(&window.panes)).map(|Span(start, end)| (start, end)).unzip();
+            let groups = self.combine(windows);
+            let times = windows.iter().map(|window| window.time).collect();
+            self.results.put_out_windows((&self.keys, &keys), &groups, Spans::new(starts, ends, self.results.unit), times, out)?;
+        }
+        let mut gone = std::mem::take(&mut self.dropped);
+        gone.extend(complete.iter().flat_map(|window| &window.panes[..window.gone]));
+        gone.iter().for_each(|&pane| self.spans[pane as usize] = NO_SPAN);
+        self.groups.forget(&gone);
+        self.free.append(&mut gone);
+        Ok(())
+    }
+
+    /// The groups of windows, in their order.
+    fn combine(&self, windows: &[Complete]) -> Accumulators {
+        let most = windows.iter().map(|window| window.panes.len()).max().unwrap_or(0);
+        let (mut total, mut part) = (self.groups.empty(), self.groups.empty());
+        // A slot beyond all others stands for the panes that shorter windows have not.
+        for place in 0..most {
+            let slots: Vec<u32> = windows.iter().map(|window| window.panes.get(place).copied().unwrap_or(u32::MAX)).collect();
+            match place {
+                0 => total.gather(&self.groups, &slots),
+                _ => {
+                    part.gather(&self.groups, &slots);
+                    total.combine(&part);
+                }
+            }
+        }
+        total
+    }
+
+    /// Makes one pane of several, which are in order.
+    pub fn merge(&mut self, panes: &mut Vec<u32>) {
+        let Some((&into, others)) = panes.split_first() else { return };
+        self.spans[into as usize] = self.span(panes);
+        others.iter().for_each(|&pane| self.groups.merge(into, pane));
+        self.free.extend(panes.drain(1..).inspect(|&pane| self.spans[pane as usize] = NO_SPAN));
+    }
+
+    /// Frees panes with the next results.
+    pub fn drop_panes(&mut self, panes: Vec<u32>) {
+        self.dropped.extend(panes);
+    }
+
+    /// Puts panes, each with its key, into a snapshot; `place` tells the other numbers of each row, by name.
+    ///
+    /// # Errors
+    /// If the keys cannot be decoded, which would be a defect.
+    pub fn save<const N: usize>(
+        &mut self,
+        names: [&'static str; N],
+        panes: &[(u32, u32)],
+        place: impl Fn(&str, usize) -> i64,
+        saved: &mut Saved,
+    ) -> Result<()> {
+        let (keys, slots): (Vec<u32>, Vec<u32>) = panes.iter().copied().unzip();
+        let place = |name: &str, row: usize| match (name, self.spans[slots[row] as usize]) {
+            (EARLIEST, Span(earliest, _)) => earliest,
+            (LATEST, Span(_, latest)) => latest,
+            _ => place(name, row),
+        };
+        let names: Vec<&'static str> = names.into_iter().chain([EARLIEST, LATEST]).collect();
+        let mut groups = SavedGroups::new(&names);
+        groups.add(place, &mut self.results, (&self.keys, &Slots::List(&keys)), (&self.groups, &Slots::List(&slots)))?;
+        groups.put(PANES, saved)
+    }
+
+    /// Takes up the panes of a snapshot: pane `r` is that of row `r`. Returns the key of each, and the other numbers by column.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it is not a table of such panes.
+    pub fn load<const N: usize>(&mut self, names: [&str; N], saved: &Saved) -> Result<(Vec<u32>, [Vec<i64>; N])> {
+        let mut keys = Vec::new();
+        let mut numbers = [const { Vec::new() }; N];
+        let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? else { return Ok((keys, numbers)) };
+        let rows: Vec<u32> = (0..loaded.len() as u32).collect();
+        self.keys.assign(&loaded.keys(&rows)?, &mut keys)?;
+        for (name, numbers) in names.iter().zip(&mut numbers) {
+            *numbers = loaded.numbers(name)?.to_vec();
+        }
+        let spans = loaded.numbers(EARLIEST)?.iter().zip(loaded.numbers(LATEST)?);
+        self.spans = spans.map(|(&earliest, &latest)| Span(earliest, latest)).collect();
+        self.groups = loaded.groups(&self.groups, &rows)?;
+        Ok((keys, numbers))
+    }
+
+    /// Puts into a snapshot when each key that is not forgotten had its latest row, be it without panes.
+    ///
+    /// # Errors
+    /// As [`KeyedPanes::save`].
+    pub fn save_seen(&mut self, expiry: &Expiry, saved: &mut Saved) -> Result<()> {
+        let slots: Vec<u32> = (0..expiry.latest.len() as u32).filter(|&key| expiry.latest[key as usize] != NONE).collect();
+        let (groups, keys) = self.results.keys.save(&self.keys, &Slots::List(&slots))?;
+        let seen = numbers(SEEN, slots.iter().map(|&key| expiry.latest[key as usize]).collect());
+        saved.add(SEEN, groups, std::iter::once(seen).chain(keys).collect())
+    }
+
+    /// Takes that up.
+    ///
+    /// # Errors
+    /// As [`KeyedPanes::load`].
+    pub fn load_seen(&mut self, expiry: &mut Expiry, saved: &Saved) -> Result<()> {
+        let Some(rows) = saved.table(SEEN) else { return Ok(()) };
+        let mut slots = Vec::new();
+        self.keys.assign(&self.results.keys.load(&rows, SEEN)?, &mut slots)?;
+        slots.iter().zip(rows.numbers(SEEN)?.values()).for_each(|(&key, &time)| {
+            expiry.note(key, time, NONE);
+        });
+        Ok(())
+    }
+
+    /// Checks the bound of what is held, `beside` being the bytes of what is not in here.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it is exceeded.
+    pub fn check(&self, what: &str, beside: usize) -> Result<()> {
+        match self.bytes() + beside {
+            bytes if bytes > self.max_state_bytes => Err(Error::state(format!(
+                "{what} hold {} keys in {bytes} bytes, over their bound of {} bytes; a key is kept until the end of the input unless it has a \
+                 `ttl`: give one, use a coarser key or windows of time, or raise `max_state_bytes`",
+                self.keys.slots(),
+                self.max_state_bytes
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        let placed: usize = self.placed.iter().map(Placed::bytes).sum();
+        let slots = self.spans.capacity() * size_of::<Span>() + self.free.capacity() * size_of::<u32>();
+        self.keys.bytes() + self.groups.bytes() + slots + placed
+    }
+}
+
+/// Timers lie in buckets of this part of the time that keys are kept for.
+const BUCKETS_PER_TTL: i64 = 64;
+
+/// When keys that have had no rows for a time are forgotten.
+pub(super) struct Expiry {
+    ttl: i64,
+    /// Event time of the latest row of each key, by slot; [`NONE`] of slots without a key.
+    latest: Vec<i64>,
+    timers: Timers,
+}
+
+impl Expiry {
+    /// Keys are forgotten when event time is more than `ttl` past their latest row.
+    pub fn new(ttl: i64) -> Expiry {
+        Expiry { ttl, latest: Vec::new(), timers: Timers::new((ttl / BUCKETS_PER_TTL).max(1)) }
+    }
+
+    /// Notes a row of a key at `time`, before which the watermark was `mark`. If the key was to be forgotten before that, returns when:
+    /// whether it was noticed then makes no difference.
+    pub fn note(&mut self, key: u32, time: i64, mark: i64) -> Option<i64> {
+        let index = key as usize;
+        if index >= self.latest.len() {
+            self.latest.resize(index + 1, NONE);
+        }
+        let before = self.latest[index];
+        self.latest[index] = time.max(before);
+        if before == NONE {
+            self.timers.push(time.saturating_add(self.ttl), key);
+            return None;
+        }
+        let due = before.saturating_add(self.ttl);
+        let is_over = time.saturating_sub(before) > self.ttl || due <= mark;
+        if is_over {
+            // What came before does not count any more.
+            self.latest[index] = time;
+        }
+        is_over.then_some(due)
+    }
+
+    /// Takes out the keys that are to be forgotten when event time has reached `watermark`, each with the moment, in order of these.
+    pub fn take(&mut self, watermark: i64) -> Vec<(i64, u32)> {
+        let mut gone = Vec::new();
+        self.timers.due(watermark, |key, _, _| {
+            let latest = &mut self.latest[key as usize];
+            let due = latest.saturating_add(self.ttl);
+            if due > watermark {
+                return Some(due);
+            }
+            *latest = NONE;
+            gone.push((due, key));
+            None
+        });
+        gone.sort_unstable();
+        gone
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.latest.capacity() * size_of::<i64>() + self.timers.bytes()
+    }
+}
