@@ -64,7 +64,7 @@ impl FromPyObject<'_, '_> for Interval {
 ///     exchange: How rows are shared out to workers: "auto" (whichever suits the first rows), "hash" (by key) or
 ///         "two_phases" (rows of any key, for windows that can be put together).
 ///     max_keys: Keys that one operator may hold at once; each worker's copy of it.
-///     max_state_bytes: Bytes of accumulators that one window operator may hold; each worker an equal part of them.
+///     max_state_bytes: Bytes of state that one window or detector may hold; each worker an equal part of them.
 ///     commit_every: How often sinks publish what was written.
 ///     direct_io: Opens files past the page cache.
 ///     held_back_warning: Once windows have waited this long for a watermark that does not move, a warning says which

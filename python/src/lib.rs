@@ -8,6 +8,7 @@ mod arrow;
 mod call;
 mod config;
 mod custom;
+mod detect;
 mod error;
 mod held_back;
 mod log;
@@ -31,7 +32,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<stream::PyWindowed>()?;
     module.add_class::<window::PyWindow>()?;
     module.add_class::<aggregate::PyAggregate>()?;
-    module.add_class::<stream::PyDetector>()?;
+    module.add_class::<detect::PyDetector>()?;
     module.add_class::<query::PyBatches>()?;
     module.add_class::<query::PyQuery>()?;
     module.add_class::<held_back::PyHeldBack>()?;
@@ -79,7 +80,10 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(aggregate::rate, module)?)?;
     module.add_function(wrap_pyfunction!(aggregate::delta, module)?)?;
     module.add_function(wrap_pyfunction!(custom::custom, module)?)?;
-    module.add_function(wrap_pyfunction!(stream::ewma, module)?)?;
+    module.add_function(wrap_pyfunction!(detect::ewma, module)?)?;
+    module.add_function(wrap_pyfunction!(detect::novelty, module)?)?;
+    module.add_function(wrap_pyfunction!(detect::left_discord, module)?)?;
+    module.add_function(wrap_pyfunction!(detect::auto, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;
     module.add_function(wrap_pyfunction!(sink::callback, module)?)?;

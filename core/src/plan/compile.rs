@@ -112,7 +112,7 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             Built { operator: Box::new(window), schema, pane }
         }
         Step::Detect(detection) => {
-            let detect = Detect::new(detection, input, config)?;
+            let detect = Detect::new(detection, input, unit, config)?;
             let schema = detect.schema();
             plain(Box::new(detect), schema)
         }
