@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 mod ab;
+mod anomaly;
 mod answer;
 mod contest;
 mod devices;
@@ -63,6 +64,8 @@ enum Command {
     Kernels(Common),
     /// The queries of LightSaber over its data sets, beside its recorded figures.
     Lightsaber(Common),
+    /// The detectors over labelled series: NAB's scores for its three profiles, speed and state, beside two cheap baselines.
+    Anomaly(anomaly::Options),
     /// What kernels can run on: backends, adapters with features and limits, and from how many rows on a GPU pays.
     Devices,
     /// Everything, with a dated record in `benches/record`.
@@ -116,6 +119,7 @@ fn run(command: Command) -> Result<()> {
     let common = match &command {
         Command::Send(send) => return sender::run(send),
         Command::Devices => return devices::print(),
+        Command::Anomaly(options) => return anomaly::run(options),
         Command::Throughput(common)
         | Command::Ab(common)
         | Command::Kernels(common)
