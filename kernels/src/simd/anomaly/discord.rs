@@ -83,12 +83,12 @@ impl Kernel for Refresh<'_> {
     fn run<V: Vector>(self, _: V) {
         let DiscordSeries { values, centre, floor, kept, .. } = self.series;
         let (length, at) = (self.params.stretch(), values.len() - 1);
-        for column in [&mut kept.centred, &mut kept.means, &mut kept.inverses, &mut kept.shares] {
+        for column in [&mut kept.centred, &mut kept.means, &mut kept.inverses, &mut kept.ratios] {
             column.clear();
             column.reserve_exact(values.len() + REFRESH);
         }
         kept.centred.extend(values.iter().map(|value| value - *centre));
-        for column in [&mut kept.means, &mut kept.inverses, &mut kept.shares] {
+        for column in [&mut kept.means, &mut kept.inverses, &mut kept.ratios] {
             column.resize(length - 1, 0.0);
         }
         for end in length..=values.len() {
@@ -120,24 +120,29 @@ fn least(kept: &Kept, params: &LeftDiscord, at: usize) -> f64 {
     let (first, earliest) = reach(params, at);
     let products = &kept.products[first..];
     let n = products.len();
-    let (means, inverses, shares) = (&kept.means[earliest..][..n], &kept.inverses[earliest..][..n], &kept.shares[earliest..][..n]);
+    let (means, inverses, ratios) = (&kept.means[earliest..][..n], &kept.inverses[earliest..][..n], &kept.ratios[earliest..][..n]);
     let per = 1.0 / params.stretch() as f64;
-    let (mean, twice, share) = (kept.means[at], 2.0 * kept.inverses[at], kept.shares[at]);
-    let d = |i: usize, products: &[f64], means: &[f64], inverses: &[f64], shares: &[f64]| {
-        shares[i] - (products[i] * per - mean * means[i]) * twice * inverses[i]
+    let (mean, inverse, ratio) = (kept.means[at], kept.inverses[at], kept.ratios[at]);
+    let d = |i: usize, products: &[f64], means: &[f64], inverses: &[f64], ratios: &[f64]| {
+        let covariance = (products[i] * per - mean * means[i]) * inverse * inverses[i];
+        // What rounding makes of stretches that hardly move stays within what they can have in common.
+        let most = ratio * ratios[i];
+        let covariance = if covariance < most { covariance } else { most };
+        let covariance = if covariance > -most { covariance } else { -most };
+        ratios[i] * ratios[i] - 2.0 * covariance
     };
     let mut best = [f64::INFINITY; LANES];
     let whole = n - n % LANES;
     for at in (0..whole).step_by(LANES) {
         let (products, means) = (&products[at..at + LANES], &means[at..at + LANES]);
-        let (inverses, shares) = (&inverses[at..at + LANES], &shares[at..at + LANES]);
+        let (inverses, ratios) = (&inverses[at..at + LANES], &ratios[at..at + LANES]);
         for (lane, best) in best.iter_mut().enumerate() {
-            let d = d(lane, products, means, inverses, shares);
+            let d = d(lane, products, means, inverses, ratios);
             *best = if d < *best { d } else { *best };
         }
     }
-    let tail = (whole..n).map(|i| d(i, products, means, inverses, shares));
-    share + best.into_iter().chain(tail).fold(f64::INFINITY, |best, d| if d < best { d } else { best })
+    let tail = (whole..n).map(|i| d(i, products, means, inverses, ratios));
+    ratio * ratio + best.into_iter().chain(tail).fold(f64::INFINITY, |best, d| if d < best { d } else { best })
 }
 
 /// Mean and mean square deviation, by sums in eight lanes, in the same order on every instruction set.
@@ -176,5 +181,5 @@ fn push_scale(kept: &mut Kept, mean: f64, square: f64, floor: f64) {
     let inverse = 1.0 / if deviation > floor { deviation } else { floor };
     kept.means.push(mean);
     kept.inverses.push(inverse);
-    kept.shares.push((deviation * inverse) * (deviation * inverse));
+    kept.ratios.push(deviation * inverse);
 }
