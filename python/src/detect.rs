@@ -8,6 +8,15 @@ use thalweg::operator::detect::{Auto, DetectorSpec, Ewma, LeftDiscord, Novelty, 
 
 use crate::config::Interval;
 
+/// Adds the class and the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyDetector>()?;
+    module.add_function(wrap_pyfunction!(ewma, module)?)?;
+    module.add_function(wrap_pyfunction!(novelty, module)?)?;
+    module.add_function(wrap_pyfunction!(left_discord, module)?)?;
+    module.add_function(wrap_pyfunction!(auto, module)?)
+}
+
 /// An anomaly detector and its parameters. Made by the functions of `thalweg.anomaly`.
 #[pyclass(name = "Detector", module = "thalweg.anomaly", frozen)]
 pub struct PyDetector {

@@ -27,12 +27,12 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     log::register();
     error::register(module)?;
     query::register(module)?;
+    detect::register(module)?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add_class::<stream::PyStream>()?;
     module.add_class::<stream::PyWindowed>()?;
     module.add_class::<window::PyWindow>()?;
     module.add_class::<aggregate::PyAggregate>()?;
-    module.add_class::<detect::PyDetector>()?;
     module.add_class::<query::PyBatches>()?;
     module.add_class::<query::PyQuery>()?;
     module.add_class::<held_back::PyHeldBack>()?;
@@ -80,10 +80,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(aggregate::rate, module)?)?;
     module.add_function(wrap_pyfunction!(aggregate::delta, module)?)?;
     module.add_function(wrap_pyfunction!(custom::custom, module)?)?;
-    module.add_function(wrap_pyfunction!(detect::ewma, module)?)?;
-    module.add_function(wrap_pyfunction!(detect::novelty, module)?)?;
-    module.add_function(wrap_pyfunction!(detect::left_discord, module)?)?;
-    module.add_function(wrap_pyfunction!(detect::auto, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;
     module.add_function(wrap_pyfunction!(sink::callback, module)?)?;

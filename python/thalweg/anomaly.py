@@ -7,8 +7,8 @@
 | `left_discord` | the stretch that it ends has a shape that none had before | 0 to 1.41 | 0.8 | 0.2 MB |
 | `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
 
-A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row without a value (null,
-NaN, infinite) has no score and teaches nothing. Detectors count rows, not time.
+A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
+without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time.
 
 Example:
     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)

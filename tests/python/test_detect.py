@@ -1,4 +1,4 @@
-"""Detectors and what `detect` adds: the columns, which rows are anomalies, and that no score depends on rows to come."""
+"""Detectors and what `detect` adds: columns, which rows are anomalies, and that no score depends on rows to come."""
 
 import math
 import random
@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+
 import thalweg as tw
 from twins import rows_of
 
@@ -24,7 +25,8 @@ def series(rows: int, seed: int = 1) -> pa.Table:
     value: list[float | None] = [math.sin(n / 9) + chance.random() for n in range(rows)]
     for n in range(50, rows, 97):
         value[n] = None if n % 2 else chance.random() * 50
-    return pa.table({"ts": pa.array(range(rows), pa.timestamp("ms")), "key": [n % 2 for n in range(rows)], "value": value})
+    ts = pa.array(range(rows), pa.timestamp("ms"))
+    return pa.table({"ts": ts, "key": [n % 2 for n in range(rows)], "value": value})
 
 
 def detect(table: pa.Table, detector: tw.anomaly.Detector, **options: Any) -> list[dict[str, Any]]:

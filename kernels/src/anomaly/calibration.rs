@@ -17,7 +17,7 @@
 //!   off, and the rate of alarms grow without bound.
 //! * A score that is NaN has p NaN and is not counted; one below 0 counts as 0.
 //!
-//! State: 1,096 bytes a key. The p of a row depends on the key's rows before it alone, whatever the batches or backend.
+//! State: 1,092 bytes a key. Cost: some 40 ns a row. The p of a row depends on the key's rows before it alone, whatever the batches or backend.
 
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;

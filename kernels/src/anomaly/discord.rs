@@ -296,7 +296,7 @@ mod tests {
     /// Waves, noise, constants and jumps.
     fn series() -> impl Strategy<Value = Vec<f64>> {
         let piece = prop_oneof![
-            (1..400_usize, 1.0..20.0_f64).prop_map(|(rows, period)| (0..rows).map(|row| (row as f64 / period).sin()).collect()),
+            (1..250_usize, 1.0..20.0_f64).prop_map(|(rows, period)| (0..rows).map(|row| (row as f64 / period).sin()).collect()),
             prop::collection::vec(-1.0..1.0_f64, 1..200),
             (-5.0..5.0_f64, 1..100_usize).prop_map(|(value, rows)| vec![value; rows]),
             prop::collection::vec(-30.0..30.0_f64, 1..3),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn the_search_is_exact(values in series(), length in 2..40_u32, more in 0..300_u32) {

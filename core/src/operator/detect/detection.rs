@@ -106,7 +106,8 @@ impl Detection {
         self
     }
 
-    /// Adds the column `p`: the share of the key's earlier scores that were at least as high. 1.1 kB of state a key.
+    /// Adds the column `p`: the share of the key's earlier scores that were at least as high. It costs some 40 ns a row and 1.1 kB of state
+    /// a key, which is why it is not always there.
     pub fn with_p(mut self) -> Detection {
         self.with_p = true;
         self

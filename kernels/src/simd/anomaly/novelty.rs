@@ -1,9 +1,15 @@
 //! The nearest mark is found by words of marks and the counting of zeros, which each instruction set has an instruction for.
 
+use core::mem::offset_of;
+
 use crate::anomaly::novelty::{BINS, FAR, MOST, Novelty, NoveltyCell, NoveltyScale, WORDS, compress};
 use crate::bits::Bits;
+use crate::simd::prefetch::{FAR as FAR_STATE, ask};
 use crate::simd::vector::Vector;
 use crate::simd::{Kernel, Level, launch};
+
+/// Rows from asking for a cell to its use.
+const AHEAD: usize = 8;
 
 pub(crate) fn novelty(
     level: Level,
@@ -32,12 +38,25 @@ impl Kernel for Scores<'_> {
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
         let Self { cells, slots, values, validity, params, scores } = self;
-        let epoch = params.epoch();
+        let (epoch, far) = (params.epoch(), size_of_val(cells) > FAR_STATE);
         for (row, ((&slot, &value), score)) in slots.iter().zip(values).zip(scores).enumerate() {
+            if let Some(&soon) = slots.get(row + AHEAD).filter(|_| far) {
+                ask_for(cells, soon);
+            }
             let cell = &mut cells[slot as usize];
             let valid = value.is_finite() && validity.is_none_or(|bits| bits.get(row));
             *score = if valid { score_of(cell, value.clamp(-MOST, MOST), &params, epoch) } else { f64::NAN };
         }
+    }
+}
+
+/// Asks for what a row reads of its cell: the heads of both scales with their marks, two lines each.
+#[inline(always)]
+fn ask_for(cells: &[NoveltyCell], slot: u32) {
+    let address: *const u8 = cells.as_ptr().wrapping_add(slot as usize).cast();
+    for head in [offset_of!(NoveltyCell, linear), offset_of!(NoveltyCell, compressed)] {
+        ask(address.wrapping_add(head));
+        ask(address.wrapping_add(head + 64));
     }
 }
 
