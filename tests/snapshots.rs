@@ -22,7 +22,7 @@ use thalweg::window::Windowing;
 use thalweg::{
     Aggregate, AggregateFunction, Config, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count,
     count_distinct, count_window, covar, cumulate, custom, delta, event_time, ewma, first, global, histogram, hopping, last, max, mean,
-    median, millis, min, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, windows_by, zscore,
+    median, millis, min, novelty, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, windows_by, zscore,
 };
 use trace::{Row, records, traces};
 
@@ -212,6 +212,7 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
         ("rolling range", Box::new(move |stream| stream.window(rolling_range(millis(60))).by(["key"]).agg(rolling()))),
         ("dedup", Box::new(|stream| stream.dedup(["key", "whole"], millis(40)))),
         ("detect", Box::new(|stream| stream.detect(ewma(0.1).on(["value", "whole"]).by(["key"])))),
+        ("detect with all columns", Box::new(|stream| stream.detect(novelty().on(["value"]).by(["key"]).with_p().refractory(3).region(4)))),
         ("process", remind(true, None)),
         ("process that forgets", remind(true, Some(millis(90)))),
         ("process as rows come", remind(false, None)),

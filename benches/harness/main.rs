@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout)]
 
 mod ab;
+mod anomaly;
 mod answer;
 mod contest;
 mod devices;
@@ -66,6 +67,8 @@ enum Command {
     Lightsaber(Common),
     /// Minutes at full rate while every key gives way to another: whether memory stays as it is.
     Soak(soak::Options),
+    /// The detectors over labelled series: NAB's scores for its three profiles, speed and state, beside two cheap baselines.
+    Anomaly(anomaly::Options),
     /// What kernels can run on: backends, adapters with features and limits, and from how many rows on a GPU pays.
     Devices,
     /// Everything, with a dated record in `benches/record`.
@@ -120,6 +123,7 @@ fn run(command: Command) -> Result<()> {
         Command::Send(send) => return sender::run(send),
         Command::Devices => return devices::print(),
         Command::Soak(options) => return soak::run(options),
+        Command::Anomaly(options) => return anomaly::run(options),
         Command::Throughput(common)
         | Command::Ab(common)
         | Command::Kernels(common)

@@ -219,7 +219,7 @@ pub struct Config {
     pub exchange: Exchange,
     /// Keys that one operator may hold at once; each worker's copy of it, where workers share its rows.
     pub max_keys: usize,
-    /// Bytes of accumulators that one window operator may hold. Where workers share its rows each may hold an equal part of them.
+    /// Bytes of state that one window or detector may hold. Where workers share its rows each may hold an equal part of them.
     pub max_state_bytes: usize,
     /// Bytes of state that all steps of a pipeline may hold together; `None` for no more bound than each step's own. It is looked at after
     /// each batch, with workers some batches later.

@@ -82,7 +82,7 @@ pub use operator::aggregate::{
     Aggregate, AggregateFunction, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar, custom,
     delta, first, histogram, last, max, mean, median, min, quantile, rate, rate_of, std, sum, top_k, var, zscore,
 };
-pub use operator::detect::{Detection, ewma};
+pub use operator::detect::{Detection, auto, ewma, left_discord, novelty};
 pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{HeldBack, Pipeline, Running};

@@ -68,7 +68,7 @@ impl FromPyObject<'_, '_> for Interval {
 ///     over_budget: What becomes of a pipeline whose state is over that: "error" ends it, "backpressure" reads only the partitions that
 ///         hold event time back (or none, by the time of arrival) until there is less, "shed" drops the rows that come and counts them
 ///         as `shed_rows`.
-///     max_state_bytes: Bytes of accumulators that one window operator may hold; each worker an equal part of them.
+///     max_state_bytes: Bytes of state that one window or detector may hold; each worker an equal part of them.
 ///     commit_every: How often sinks publish what was written.
 ///     direct_io: Opens files past the page cache.
 ///     held_back_warning: Once windows have waited this long for a watermark that does not move, a warning says which

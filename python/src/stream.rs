@@ -7,13 +7,13 @@ use arrow::datatypes::TimeUnit;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
-use thalweg::operator::detect::Ewma;
 use thalweg::plan::Windowed;
-use thalweg::{Detection, Error, Stream};
+use thalweg::{Error, Stream};
 
 use crate::aggregate::PyAggregate;
 use crate::arrow::{PyColumns, schema_from};
 use crate::config::{Interval, PyConfig};
+use crate::detect::{PyDetector, Span};
 use crate::error::{detached, raise};
 use crate::process::PyProcess;
 use crate::query::{Branch, PyBatches, PyQuery, collect};
@@ -211,19 +211,56 @@ impl PyStream {
         Ok(PyWindowed { windowed })
     }
 
-    /// Adds `score` and `is_anomaly` to every row: the same rows in the same order.
+    /// Adds `score` and `is_anomaly` to every row, and what else is asked for: the same rows in the same order.
+    ///
+    /// A row is scored against the rows of its key before it. A row without a value has no score and is no anomaly. Columns are added in
+    /// this order: `score`, `p`, `event_score`, `region`, `is_anomaly`.
     ///
     /// Args:
     ///     detector: One of `tw.anomaly`.
     ///     on: The column or columns to watch; a row's score is the greatest of theirs.
     ///     by: The column or columns whose equal values have a history of their own.
-    ///     threshold: The score from which a row is an anomaly.
+    ///     threshold: The score from which a row is an anomaly; without it the detector's own.
+    ///     false_alarm_rate: In place of a threshold: anomalies are the rows whose `p` is at most this, about that share of a key's rows where
+    ///         nothing unusual happens. Adds `p`.
+    ///     p: Adds `p`: the share of the key's earlier scores that were at least as high, from 0 to 1. 1.1 kB of state a key.
+    ///     refractory: Adds `event_score`: the score of a row that begins an event or scores higher than the event's rows before it, else 0;
+    ///         anomalies are those rows alone. How long an event lasts after such a row: rows of the key, or a span of event time such as
+    ///         "5min". 0 holds nothing back, not even where the detector would.
+    ///     region: Adds `region`: the score smoothed over about so many rows of the key, high throughout a long event.
     ///
     /// Example:
     ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
-    #[pyo3(signature = (detector, on, by=None, threshold=4.0))]
-    fn detect(&self, py: Python<'_>, detector: &PyDetector, on: Names, by: Option<Names>, threshold: f64) -> PyResult<PyStream> {
-        let detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0).threshold(threshold);
+    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, p=false, refractory=None, region=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn detect(
+        &self,
+        py: Python<'_>,
+        detector: &PyDetector,
+        on: Names,
+        by: Option<Names>,
+        threshold: Option<f64>,
+        false_alarm_rate: Option<f64>,
+        p: bool,
+        refractory: Option<Span>,
+        region: Option<u32>,
+    ) -> PyResult<PyStream> {
+        let mut detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0);
+        if let Some(threshold) = threshold {
+            detection = detection.threshold(threshold);
+        }
+        if let Some(rate) = false_alarm_rate {
+            detection = detection.false_alarm_rate(rate);
+        }
+        if p {
+            detection = detection.with_p();
+        }
+        if let Some(span) = refractory {
+            detection = detection.refractory(span.0);
+        }
+        if let Some(rows) = region {
+            detection = detection.region(rows);
+        }
         PyStream::checked(py, self.stream.detect(detection))
     }
 
@@ -418,36 +455,6 @@ impl PyWindowed {
     fn __repr__(&self) -> String {
         format!("{:?}", self.windowed)
     }
-}
-
-/// An anomaly detector and its parameters. Made by the functions of `thalweg.anomaly`.
-#[pyclass(name = "Detector", module = "thalweg.anomaly", frozen)]
-pub struct PyDetector {
-    detection: Detection,
-    description: String,
-}
-
-#[pymethods]
-impl PyDetector {
-    fn __repr__(&self) -> &str {
-        &self.description
-    }
-}
-
-/// Scores by the exponentially weighted z-score: |x − mean| / standard deviation, both as they were before the row.
-///
-/// Args:
-///     alpha: The weight of the newest row, between 0 and 1; the memory is about 2 / alpha rows.
-///     warmup: How many rows of a key score 0 because too little is known of it.
-///
-/// Equations: Finch, "Incremental calculation of weighted mean and variance", 2009. State: 24 bytes a key.
-///
-/// Example:
-///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card")
-#[pyfunction]
-#[pyo3(signature = (alpha=0.05, warmup=10))]
-pub fn ewma(alpha: f64, warmup: u64) -> PyDetector {
-    PyDetector { detection: Detection::new(Ewma { alpha, warmup }), description: format!("ewma(alpha={alpha}, warmup={warmup})") }
 }
 
 /// One name or several.

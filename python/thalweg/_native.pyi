@@ -301,8 +301,19 @@ class Stream:
         ttl: _Duration | None = None,
     ) -> Windowed:
         """Cuts the stream into windows; go on with `agg`."""
-    def detect(self, detector: Detector, on: _Columns, by: _Columns | None = None, threshold: float = 4.0) -> Stream:
-        """Adds `score` and `is_anomaly` to every row."""
+    def detect(
+        self,
+        detector: Detector,
+        on: _Columns,
+        by: _Columns | None = None,
+        threshold: float | None = None,
+        *,
+        false_alarm_rate: float | None = None,
+        p: bool = False,
+        refractory: int | _Duration | None = None,
+        region: int | None = None,
+    ) -> Stream:
+        """Adds `score`, `is_anomaly` and what else is asked for to every row."""
     def dedup(self, by: _Columns, within: _Duration) -> Stream:
         """Drops rows that repeat one of the same key whose event time is at most `within` away."""
     def process(
@@ -498,6 +509,15 @@ def custom(
 
 def ewma(alpha: float = 0.05, warmup: int = 10) -> Detector:
     """Scores by the exponentially weighted z-score."""
+
+def novelty(history: int = 4096, warmup: int = 64) -> Detector:
+    """Scores by the distance to the nearest value of late, as a share of the range of late."""
+
+def left_discord(length: int = 64, history: int = 4000) -> Detector:
+    """Scores by the distance of the latest stretch to the nearest one before, in shape."""
+
+def auto() -> Detector:
+    """The combination that is recommended for a series of which nothing is known, `auto-v1`."""
 
 @final
 class Step:

@@ -1,9 +1,20 @@
 """Anomaly detectors for `Stream.detect`: each gives every row a score, from the history of its own key.
 
+| detector | a row is strange if | score | threshold | state a key |
+|---|---|---|---|---|
+| `ewma` | it lies many deviations from the mean of late | 0 to infinity | 4 | 24 B |
+| `novelty` | no value of late is near, for the range of late | 0 to 1 | 1/64 | 1.2 kB |
+| `left_discord` | the stretch that it ends has a shape that none had before | 0 to 1.41 | 0.8 | 0.2 MB |
+| `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
+
+A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
+without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time.
+
 Example:
     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
+    >>> s.detect(tw.anomaly.auto(), on="value", by="sensor", region=64).filter("is_anomaly")
 """
 
-from thalweg._native import Detector, ewma
+from thalweg._native import Detector, auto, ewma, left_discord, novelty
 
-__all__ = ["Detector", "ewma"]
+__all__ = ["Detector", "auto", "ewma", "left_discord", "novelty"]

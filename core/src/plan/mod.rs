@@ -239,7 +239,7 @@ impl Stream {
         Windowed { input: self.clone(), spec: spec.into(), revisions: Revisions::default(), ttl: None, by: Vec::new() }
     }
 
-    /// Adds `score` and `is_anomaly` to every row.
+    /// Adds `score`, `is_anomaly` and what else is asked for to every row. See [`detect`](crate::operator::detect).
     pub fn detect(&self, detection: Detection) -> Stream {
         self.then(Step::Detect(detection))
     }

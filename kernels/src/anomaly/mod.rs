@@ -1,3 +1,6 @@
-//! Anomaly detectors: one score per row, against the state of the row's key before it.
+//! Anomaly detectors: one score per row, against the state of the row's key before it; and what a score means.
 
+pub mod calibration;
+pub mod discord;
 pub mod ewma;
+pub mod novelty;

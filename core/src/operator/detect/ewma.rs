@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use arrow::array::Array;
-use thalweg_kernels::{self as kernels, Bits, EwmaCell};
+use thalweg_kernels::{self as kernels, EwmaCell};
 
 use crate::error::{Error, Result};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
@@ -55,10 +54,7 @@ struct State {
 impl Detector for State {
     fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
         self.cells.resize(self.cells.len().max(observations.groups), EwmaCell::default());
-        let values = observations.values;
-        let validity = values.nulls().filter(|nulls| nulls.null_count() > 0);
-        let validity = validity.map(|nulls| Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() });
-        kernels::ewma(&mut self.cells, observations.slots, values.values(), validity, &self.params, scores);
+        kernels::ewma(&mut self.cells, observations.slots, observations.values.values(), observations.validity(), &self.params, scores);
     }
 
     fn state_bytes(&self) -> usize {

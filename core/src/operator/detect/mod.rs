@@ -1,16 +1,42 @@
 //! Anomaly detection: every row gets a score, the same rows in the same order.
 //!
+//! A detector scores each row against what the rows of its key before it have shown, then lets the key learn from it. Added are
+//!
+//! | column | what | when |
+//! |---|---|---|
+//! | `score` | how strange the row is, at least 0; what it counts is said by the detector | always |
+//! | `p` | the share of the key's earlier scores that were at least as high, in (0, 1]; see [`thalweg_kernels::anomaly::calibration`] | [`Detection::with_p`], [`Detection::false_alarm_rate`] |
+//! | `event_score` | the score of a row that begins an event or tops it, 0 of the others, which are held back | [`Detection::refractory`], or the detector has its own |
+//! | `region` | the score smoothed over the key's latest rows | [`Detection::region`] |
+//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, and not held back | always |
+//!
+//! * **Causal**: what a row gets depends on its key's rows up to it alone; not on the batch size, the number of workers or rows to come.
+//! * **Order**: rows are taken in the order in which they come. Event times are for the refractory rule and for detectors that ask for them.
+//! * **Missing values**: a row without a value (null, NaN, infinite) has no score: `score` and the columns on request are null, except that
+//!   `region` keeps its level; it is no anomaly, and teaches the key nothing.
+//! * **Warm-up**: rows that are scored 0 because too little is known of their key count as scores like any other.
+//! * **Gaps in time**: the detectors here count rows. A gap changes nothing but the end of an event told by time.
+//! * **Resets and drift**: a key is never forgotten. Detectors forget old rows, each as it says, and so follow a level that has shifted.
+//! * **State** is bounded by key; all keys together by [`Config::max_state_bytes`], and their number by [`Config::max_keys`].
+//!
 //! A detector sees dense slots and plain columns of `f64`, so that it knows nothing of keys or Arrow; the
 //! operator around it keeps the keys and turns scores into columns.
 
+mod auto;
+mod columns;
+mod detection;
+mod discord;
+mod events;
 mod ewma;
+mod novelty;
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, Float64Array, LargeBinaryBuilder, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, LargeBinaryBuilder, RecordBatch};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use thalweg_kernels::Bits;
 
 use crate::batch::Batch;
 use crate::config::Config;
@@ -19,7 +45,14 @@ use crate::operator::devices::cpu_only;
 use crate::operator::keys::{KeyColumns, Keys, Slots, column_index};
 use crate::operator::{Operator, Output};
 use crate::state::{Reader, Saved, Writer, bytes};
+use crate::time::Unit;
+pub use auto::{Auto, auto};
+use columns::Requested;
+use detection::Rule;
+pub use detection::{DEFAULT_THRESHOLD, Detection, LEAST_RATE, Refractory};
+pub use discord::{LeftDiscord, left_discord};
 pub use ewma::{Ewma, ewma};
+pub use novelty::{Novelty, novelty};
 
 /// The rows of a batch as a detector sees them.
 pub struct Observations<'a> {
@@ -29,9 +62,22 @@ pub struct Observations<'a> {
     pub groups: usize,
     /// One value per row; nulls are rows without an observation.
     pub values: &'a Float64Array,
+    /// Event time of each row in the stream's unit, if the stream has one. Rows may be out of order.
+    pub times: Option<&'a [i64]>,
 }
 
-/// A keyed, incremental anomaly detector on one column.
+impl Observations<'_> {
+    /// Which rows are not null, as kernels take it; `None` if all are.
+    fn validity(&self) -> Option<Bits<'_>> {
+        let nulls = self.values.nulls().filter(|nulls| nulls.null_count() > 0)?;
+        Some(Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() })
+    }
+}
+
+/// A keyed, incremental anomaly detector on one column: of those here, or your own.
+///
+/// What it knows of a key should be bounded, and the scores of a key's rows depend on that key's rows alone, so that they are the same
+/// whatever the batches and the number of workers.
 pub trait Detector: Send {
     /// Scores each row against the state that its key had before it, then lets the key learn from it, row by row.
     /// `scores` has a place for each row. A score is at least 0, larger means stranger; NaN means that the row
@@ -58,81 +104,43 @@ pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
     fn build(&self) -> Result<Box<dyn Detector>>;
-}
 
-/// What to detect: a detector, the columns that it watches, the keys that have a history of their own, and the
-/// score from which a row is an anomaly.
-#[derive(Debug, Clone)]
-pub struct Detection {
-    detector: Arc<dyn DetectorSpec>,
-    on: Vec<String>,
-    by: Vec<String>,
-    threshold: f64,
+    /// The score from which a row is an anomaly unless another is given.
+    fn threshold(&self) -> f64 {
+        DEFAULT_THRESHOLD
+    }
+
+    /// How long later rows of an event are held back unless something else is asked for; as a rule none is.
+    fn refractory(&self) -> Option<Refractory> {
+        None
+    }
 }
 
 /// Name of the table of keys in a snapshot, and of its column of what detectors know of them.
 const KEYS: &str = "keys";
 const STATE: &str = "state";
 
-/// The score from which a row is an anomaly unless another is given: in units of standard deviations.
-pub const DEFAULT_THRESHOLD: f64 = 4.0;
-
-impl Detection {
-    /// Detection by `detector`; name the columns with [`Detection::on`].
-    pub fn new(detector: impl DetectorSpec + 'static) -> Detection {
-        Detection { detector: Arc::new(detector), on: Vec::new(), by: Vec::new(), threshold: DEFAULT_THRESHOLD }
-    }
-
-    /// Watches these columns; a row's score is the greatest of its columns' scores.
-    pub fn on<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
-        self.on = columns.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Gives each key made of these columns a history of its own.
-    pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
-        self.by = columns.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// The score from which a row is an anomaly.
-    pub fn threshold(mut self, threshold: f64) -> Detection {
-        self.threshold = threshold;
-        self
-    }
-
-    /// The columns that make a key.
-    pub(crate) fn keys(&self) -> &[String] {
-        &self.by
-    }
-}
-
-impl std::fmt::Display for Detection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} on [{}] by [{}], threshold {}", self.detector, self.on.join(", "), self.by.join(", "), self.threshold)
-    }
-}
-
-/// Adds `score` and `is_anomaly` to every row, see the [module documentation](self).
+/// Adds `score`, `is_anomaly` and what else is asked for to every row, see the [module documentation](self).
 pub struct Detect {
     columns: KeyColumns,
     keys: Keys,
     watched: Vec<(usize, Box<dyn Detector>)>,
-    threshold: f64,
+    requested: Requested,
+    rule: Rule,
     schema: SchemaRef,
     slots: Vec<u32>,
+    max_state_bytes: usize,
 }
 
 impl Detect {
+    /// Detection on rows of `schema` whose event time counts `unit`s, or who have none.
+    ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or not numeric, or the stream already has a
-    /// column `score` or `is_anomaly`; [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
-    pub fn new(detection: &Detection, schema: &SchemaRef, config: &Config) -> Result<Detect> {
+    /// column that is to be added; [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
+    pub fn new(detection: &Detection, schema: &SchemaRef, unit: Option<Unit>, config: &Config) -> Result<Detect> {
         if detection.on.is_empty() {
             return Err(Error::config("a detector needs at least one column to watch: name it in `on`"));
-        }
-        if detection.threshold.is_nan() {
-            return Err(Error::config("`threshold` is NaN; it must be a number"));
         }
         let mut watched = Vec::with_capacity(detection.on.len());
         for name in &detection.on {
@@ -144,22 +152,25 @@ impl Detect {
             watched.push((index, detection.detector.build()?));
         }
         let columns = KeyColumns::new(&detection.by, schema, config.max_keys)?;
+        let requested = Requested::new(detection, unit)?;
         Ok(Detect {
             keys: columns.dictionary(),
             columns,
             watched,
-            threshold: detection.threshold,
-            schema: output_schema(schema)?,
+            schema: output_schema(schema, requested.names())?,
+            requested,
+            rule: detection.rule()?,
             slots: Vec::new(),
+            max_state_bytes: config.max_state_bytes,
         })
     }
 
-    /// The input's columns, then `score` (`float64`, null where a row could not be scored) and `is_anomaly`.
+    /// The input's columns, then `score` (`float64`, null where a row could not be scored), what was asked for, and `is_anomaly`.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
     }
 
-    fn scores(&mut self, records: &RecordBatch) -> Result<Vec<f64>> {
+    fn scores(&mut self, records: &RecordBatch, times: Option<&[i64]>) -> Result<Vec<f64>> {
         self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
         let groups = self.keys.slots();
         let mut scores = vec![f64::NAN; records.num_rows()];
@@ -168,21 +179,43 @@ impl Detect {
             let column = cast(records.column(*index), &DataType::Float64)?;
             own.clear();
             own.resize(scores.len(), f64::NAN);
-            detector.score(&Observations { slots: &self.slots, groups, values: column.as_primitive::<Float64Type>() }, &mut own);
+            let observations = Observations { slots: &self.slots, groups, values: column.as_primitive::<Float64Type>(), times };
+            detector.score(&observations, &mut own);
             scores.iter_mut().zip(&own).for_each(|(score, own)| *score = score.max(*own));
         }
         Ok(scores)
+    }
+
+    fn check_state(&self) -> Result<()> {
+        let (bytes, keys) = (self.state_bytes(), self.keys.slots());
+        if bytes <= self.max_state_bytes {
+            return Ok(());
+        }
+        Err(Error::state(format!(
+            "a detector holds {bytes} bytes for {keys} keys, over its bound of {} bytes; use a detector with less state, a coarser key, or \
+             raise `max_state_bytes`",
+            self.max_state_bytes
+        )))
     }
 }
 
 impl Operator for Detect {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
-        let scores = self.scores(&batch.records)?;
-        let threshold = self.threshold;
-        let anomalies = BooleanBuffer::collect_bool(scores.len(), |row| scores[row] >= threshold);
-        let scored = scores.iter().any(|score| score.is_nan()).then(|| scores.iter().map(|score| !score.is_nan()).collect::<NullBuffer>());
+        let times = batch.time.as_ref().map(|time| &*time.times);
+        let scores = self.scores(&batch.records, times)?;
+        let made = self.requested.make(&self.slots, self.keys.slots(), times, &scores);
+        self.check_state()?;
+        let held_back = |row: usize| made.event_score.as_ref().is_some_and(|events| events[row] < scores[row]);
+        let anomalies = match (self.rule, &made.p) {
+            (Rule::FalseAlarmRate(rate), Some(p)) => BooleanBuffer::collect_bool(scores.len(), |row| p[row] <= rate && !held_back(row)),
+            (Rule::FalseAlarmRate(threshold) | Rule::Threshold(threshold), _) => {
+                let decided = made.event_score.as_ref().unwrap_or(&scores);
+                BooleanBuffer::collect_bool(scores.len(), |row| decided[row] >= threshold)
+            }
+        };
         let mut columns = batch.records.columns().to_vec();
-        columns.push(Arc::new(Float64Array::new(scores.into(), scored)) as ArrayRef);
+        columns.push(null_where_nan(scores));
+        columns.extend([made.p, made.event_score, made.region].into_iter().flatten().map(null_where_nan));
         columns.push(Arc::new(BooleanArray::new(anomalies, None)));
         let records = RecordBatch::try_new(self.schema(), columns)?;
         out.batches.push(batch.with_records(records));
@@ -194,6 +227,7 @@ impl Operator for Detect {
         let slots = Slots::Range(0..self.keys.slots());
         slots.map(|slot| {
             self.watched.iter().for_each(|(_, detector)| detector.save(slot, &mut out));
+            self.requested.save(slot, &mut out);
             states.append_value(out.take());
         });
         let (groups, keys) = self.columns.save(&self.keys, &slots)?;
@@ -208,13 +242,14 @@ impl Operator for Detect {
         for (&slot, state) in self.slots.iter().zip(rows.bytes(STATE)?) {
             let mut from = Reader::new(state.unwrap_or_default());
             self.watched.iter_mut().try_for_each(|(_, detector)| detector.load(slot, &mut from))?;
+            self.requested.load(slot, &mut from)?;
             from.end()?;
         }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        self.keys.bytes() + self.watched.iter().map(|(_, detector)| detector.state_bytes()).sum::<usize>()
+        self.keys.bytes() + self.watched.iter().map(|(_, detector)| detector.state_bytes()).sum::<usize>() + self.requested.bytes()
     }
 
     fn placement(&self) -> Option<String> {
@@ -222,11 +257,18 @@ impl Operator for Detect {
     }
 }
 
-fn output_schema(schema: &Schema) -> Result<SchemaRef> {
-    let added = [Field::new("score", DataType::Float64, true), Field::new("is_anomaly", DataType::Boolean, false)];
+/// A column of numbers, null where one is NaN.
+fn null_where_nan(values: Vec<f64>) -> ArrayRef {
+    let valid = values.iter().any(|value| value.is_nan()).then(|| values.iter().map(|value| !value.is_nan()).collect::<NullBuffer>());
+    Arc::new(Float64Array::new(values.into(), valid))
+}
+
+fn output_schema(schema: &Schema, requested: impl Iterator<Item = &'static str>) -> Result<SchemaRef> {
+    let numbers = std::iter::once("score").chain(requested).map(|name| Field::new(name, DataType::Float64, true));
+    let added: Vec<_> = numbers.chain([Field::new("is_anomaly", DataType::Boolean, false)]).collect();
     if let Some(taken) = added.iter().find(|field| schema.index_of(field.name()).is_ok()) {
         return Err(Error::schema(format!("the stream already has a column `{}`; rename it before `detect`", taken.name())));
     }
-    let fields: Vec<_> = schema.fields().iter().cloned().chain(added.map(Arc::new)).collect();
+    let fields: Vec<_> = schema.fields().iter().cloned().chain(added.into_iter().map(Arc::new)).collect();
     Ok(Arc::new(Schema::new(fields)))
 }

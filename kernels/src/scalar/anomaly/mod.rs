@@ -1,5 +1,11 @@
 //! Twin of [`crate::anomaly`].
 
+mod calibration;
+mod discord;
 mod ewma;
+mod novelty;
 
+pub use calibration::p_values;
+pub(crate) use discord::discord;
 pub use ewma::ewma;
+pub use novelty::novelty;

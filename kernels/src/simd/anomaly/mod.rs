@@ -1,5 +1,11 @@
 //! Anomaly detectors: states one row at a time, scores a block at a time.
 
+mod calibration;
+mod discord;
 mod ewma;
+mod novelty;
 
+pub(crate) use calibration::p_values;
+pub(crate) use discord::{discord_least, discord_refresh, discord_step};
 pub(crate) use ewma::ewma;
+pub(crate) use novelty::novelty;

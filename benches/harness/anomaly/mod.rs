@@ -1,0 +1,174 @@
+//! Detectors over labelled series, through the engine: what they find, how fast, and with how much state.
+
+mod baseline;
+mod nab;
+mod score;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::Float64Type;
+use clap::Args;
+use thalweg::{Detection, Stream, auto, ewma, left_discord, novelty};
+
+use crate::Result;
+use crate::machine::{self, Machine};
+use crate::report::rate;
+use baseline::OutsideRange;
+use nab::Series;
+use score::{PROFILES, Scored};
+
+/// Where the data sets are, if not where this variable says.
+const DATA: (&str, &str) = ("THALWEG_DATA", "../shared/data");
+
+/// Rows of a batch.
+const BATCH: usize = 8_192;
+
+/// Rows for which detectors that have no rule of their own are held back.
+const REFRACTORY: u64 = 128;
+
+/// The threshold that any value outside the range reaches.
+const ANY: f64 = 1e-9;
+
+/// What is printed beside every score.
+const RULES: &str = "\
+Causal: a row's score depends on the rows of its file up to it alone, the scores of a file's beginning are the beginning of its scores.
+One set of parameters for all files, those printed; no file's length, minimum, maximum or future is known to a detector.
+best: the one threshold for all files that serves best, chosen on these labels, as NAB's optimiser does, for each profile.
+fixed: the detector's default threshold, chosen beforehand, the same for all profiles. A difference of 2 points is noise.
+Profiles: standard / reward low rate of false positives / reward low rate of false negatives.
+refractory 128: the column event_score: rows of an event that score no higher than those before them count as 0 for 128 rows.";
+
+/// Options of the evaluation.
+#[derive(Args)]
+pub struct Options {
+    /// The folder of NAB, or of a pack of a part of it; without it `nab-open` in the folder that THALWEG_DATA names.
+    #[arg(long)]
+    nab: Option<PathBuf>,
+    /// Runs of each detector; the median speed is printed.
+    #[arg(long, default_value_t = 3)]
+    runs: usize,
+    /// Runs only detectors whose name contains this.
+    #[arg(long)]
+    only: Option<String>,
+    /// Writes scores here too, as NAB has them: DETECTOR/CATEGORY/FILE.
+    #[arg(long)]
+    scores: Option<PathBuf>,
+}
+
+/// A detector as it is run.
+struct Entry {
+    name: &'static str,
+    detection: Detection,
+    threshold: f64,
+    /// The column that tells anomalies.
+    column: &'static str,
+}
+
+/// What a detector made of all series.
+struct Outcome {
+    scores: Vec<Vec<f64>>,
+    rows_per_second: f64,
+    bytes_per_key: f64,
+}
+
+fn entries() -> Vec<Entry> {
+    let plain = |name, detection: Detection, threshold| Entry { name, detection, threshold, column: "score" };
+    let events = |name, detection: Detection, threshold| Entry {
+        name,
+        detection: detection.refractory(REFRACTORY),
+        threshold,
+        column: "event_score",
+    };
+    let outside = || Detection::new(OutsideRange);
+    vec![
+        plain("outside range (baseline)", outside(), ANY),
+        events("outside range (baseline), refractory 128", outside(), ANY),
+        plain("ewma (baseline)", ewma(0.05), 4.0),
+        events("ewma (baseline), refractory 128", ewma(0.05), 4.0),
+        plain("novelty", novelty(), 1.0 / 64.0),
+        events("novelty, refractory 128", novelty(), 1.0 / 64.0),
+        events("left discord, refractory 128", left_discord(), 0.8),
+        Entry { name: "auto-v1", detection: auto(), threshold: 1.0 / 64.0, column: "event_score" },
+    ]
+}
+
+/// Runs every detector over every series and prints what they are worth.
+pub fn run(options: &Options) -> Result<()> {
+    let folder = options.nab.clone().unwrap_or_else(|| {
+        let data = std::env::var_os(DATA.0).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(DATA.1), PathBuf::from);
+        data.join("nab-open")
+    });
+    let series = nab::read(&folder)?;
+    machine::pin(0);
+    println!("{}\n", Machine::look());
+    let (rows, windows) = series.iter().fold((0, 0), |(rows, windows), s| (rows + s.values.len(), windows + s.windows.len()));
+    println!("NAB, {}: {} files, {rows} rows, {windows} windows\n{RULES}\n", folder.display(), series.len());
+    println!("{:42} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
+    for entry in entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))) {
+        let outcome = measure(&entry, &series, options.runs)?;
+        let scored = Scored::new(&series, &outcome.scores);
+        let best = PROFILES.map(|profile| scored.best(profile));
+        let three = |scores: [f64; 3]| scores.map(|score| format!("{score:.2}")).join(" ");
+        println!(
+            "{:42} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
+            entry.name,
+            three(best.map(|best| best.score)),
+            three(PROFILES.map(|profile| scored.at(entry.threshold, profile))),
+            best[0].threshold,
+            entry.threshold,
+            rate(outcome.rows_per_second / 1e6),
+            outcome.bytes_per_key
+        );
+        println!("    {}", entry.detection.clone().on(["value"]).by(["file"]));
+        if let Some(folder) = &options.scores {
+            write(&folder.join(entry.name), &series, &outcome.scores)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a detector over all series, each a key, one after the other.
+fn measure(entry: &Entry, series: &[Series], runs: usize) -> Result<Outcome> {
+    let mut batches = Vec::new();
+    for (key, series) in series.iter().enumerate() {
+        for values in series.values.chunks(BATCH) {
+            let key: ArrayRef = Arc::new(Int32Array::from(vec![key as i32; values.len()]));
+            let values: ArrayRef = Arc::new(Float64Array::from(values.to_vec()));
+            batches.push(RecordBatch::try_from_iter([("file", key), ("value", values)])?);
+        }
+    }
+    let stream = Stream::from_arrow(batches).detect(entry.detection.clone().on(["value"]).by(["file"]));
+    let (mut seconds, mut table) = (Vec::new(), None);
+    for _ in 0..runs.max(1) {
+        let start = Instant::now();
+        table = Some(stream.collect()?);
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let table = table.ok_or("nothing was run")?;
+    let rows = concat_batches(&table.schema(), table.batches())?;
+    let column = rows.column_by_name(entry.column).ok_or("the detector gave no scores")?.as_primitive::<Float64Type>();
+    let mut scores = column.iter().map(|score| score.unwrap_or(f64::NAN));
+    Ok(Outcome {
+        scores: series.iter().map(|series| scores.by_ref().take(series.values.len()).collect()).collect(),
+        rows_per_second: rows.num_rows() as f64 / seconds[seconds.len() / 2],
+        bytes_per_key: table.metrics().state_bytes as f64 / series.len() as f64,
+    })
+}
+
+/// Writes scores in NAB's layout, which other scorers read.
+fn write(folder: &Path, series: &[Series], scores: &[Vec<f64>]) -> Result<()> {
+    for (series, scores) in series.iter().zip(scores) {
+        let path = folder.join(&series.name);
+        fs::create_dir_all(path.parent().unwrap_or(folder))?;
+        let rows = series.timestamps.iter().zip(&series.values).zip(scores);
+        let lines: String = rows.map(|((time, value), score)| format!("{time},{value},{score}\n")).collect();
+        fs::write(&path, format!("timestamp,value,anomaly_score\n{lines}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What is made of scores: how rare they are, the event that they belong to, and the region around it.
+
+use thalweg_kernels::{CalibrationCell, p_values, smooth};
+
+use crate::error::{Error, Result};
+use crate::operator::detect::detection::{Detection, Refractory};
+use crate::operator::detect::events::Events;
+use crate::state::{Reader, Writer, damaged};
+use crate::time::Unit;
+
+/// Bytes of a key's calibration in a snapshot.
+const CALIBRATION_BYTES: usize = 1024;
+
+/// The columns on request, with their state by key: `p`, `event_score` and `region`.
+pub(super) struct Requested {
+    calibration: Option<Vec<CalibrationCell>>,
+    events: Option<Events>,
+    /// Whether events are told by event time.
+    timed: bool,
+    /// The weight of the newest row in `region`, and the level of each key.
+    region: Option<(f64, Vec<f64>)>,
+}
+
+/// The values of the columns on request, in their order; NaN where there is no score.
+#[derive(Default)]
+pub(super) struct Made {
+    pub p: Option<Vec<f64>>,
+    pub event_score: Option<Vec<f64>>,
+    pub region: Option<Vec<f64>>,
+}
+
+impl Requested {
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if a span is out of range, or one of event time is asked of a stream without.
+    pub fn new(detection: &Detection, unit: Option<Unit>) -> Result<Requested> {
+        let held_back = detection.held_back();
+        let span = held_back.map(|refractory| match refractory {
+            Refractory::Rows(rows) => Ok(rows),
+            Refractory::Time(time) => match unit {
+                Some(unit) => unit.count(time).map(|count| count as u64),
+                None => Err(Error::config(format!(
+                    "`refractory` is {time:?}, but the stream has no event time; call `event_time(column)` before `detect`, or give a number of rows"
+                ))),
+            },
+        });
+        if detection.region == Some(0) {
+            return Err(Error::config("`region` is 0 rows; give the number of rows to smooth over, such as 64, or leave it out"));
+        }
+        Ok(Requested {
+            calibration: detection.wants_p().then(Vec::new),
+            events: span.transpose()?.map(Events::new),
+            timed: matches!(held_back, Some(Refractory::Time(_))),
+            region: detection.region.map(|rows| (2.0 / (f64::from(rows) + 1.0), Vec::new())),
+        })
+    }
+
+    /// Names of the columns, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        let p = self.calibration.is_some().then_some("p");
+        let event_score = self.events.is_some().then_some("event_score");
+        p.into_iter().chain(event_score).chain(self.region.is_some().then_some("region"))
+    }
+
+    /// The columns of rows with these scores, NaN where there is none.
+    pub fn make(&mut self, slots: &[u32], groups: usize, times: Option<&[i64]>, scores: &[f64]) -> Made {
+        let mut made = Made::default();
+        if let Some(cells) = &mut self.calibration {
+            cells.resize(groups.max(cells.len()), CalibrationCell::default());
+            p_values(cells, slots, scores, made.p.insert(vec![f64::NAN; scores.len()]));
+        }
+        if let Some(events) = &mut self.events {
+            made.event_score = Some(events.hold_back(slots, groups, times.filter(|_| self.timed), scores));
+        }
+        if let Some((alpha, levels)) = &mut self.region {
+            levels.resize(groups.max(levels.len()), f64::NAN);
+            let smoothed = made.region.insert(vec![f64::NAN; scores.len()]);
+            smooth(levels, slots, scores, None, *alpha, smoothed);
+        }
+        made
+    }
+
+    /// Bytes of state held.
+    pub fn bytes(&self) -> usize {
+        self.calibration.as_ref().map_or(0, |cells| cells.capacity() * size_of::<CalibrationCell>())
+            + self.events.as_ref().map_or(0, Events::bytes)
+            + self.region.as_ref().map_or(0, |(_, levels)| levels.capacity() * size_of::<f64>())
+    }
+
+    /// Writes what is known of the key in `slot`.
+    pub fn save(&self, slot: u32, out: &mut Writer) {
+        if let Some(cells) = &self.calibration {
+            let cell = cells.get(slot as usize).cloned().unwrap_or_default();
+            let bytes: Vec<u8> = cell.counts().iter().flat_map(|count| count.to_le_bytes()).collect();
+            out.bytes(&bytes);
+        }
+        if let Some(events) = &self.events {
+            events.save(slot, out);
+        }
+        if let Some((_, levels)) = &self.region {
+            out.float(levels.get(slot as usize).copied().unwrap_or(f64::NAN));
+        }
+    }
+
+    /// Takes up what was written of the key in `slot`.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if it is not what these columns write.
+    pub fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
+        let (slot, slots) = (slot as usize, slot as usize + 1);
+        if let Some(cells) = &mut self.calibration {
+            cells.resize(slots.max(cells.len()), CalibrationCell::default());
+            let bytes: &[u8; CALIBRATION_BYTES] =
+                from.bytes()?.try_into().map_err(|_| damaged("the counts of a key's scores are of another number of buckets"))?;
+            let counts = std::array::from_fn(|bucket| {
+                let at = 4 * bucket;
+                u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+            });
+            cells[slot] = CalibrationCell::from_counts(counts).ok_or_else(|| damaged("a key has counts of more scores than are kept"))?;
+        }
+        if let Some(events) = &mut self.events {
+            events.load(slot as u32, from)?;
+        }
+        if let Some((_, levels)) = &mut self.region {
+            levels.resize(slots.max(levels.len()), f64::NAN);
+            levels[slot] = from.float()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! What to detect, and when a score is an anomaly.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::operator::detect::DetectorSpec;
+
+/// The score from which a row is an anomaly unless another is given, or the detector has its own: in units of standard deviations.
+pub const DEFAULT_THRESHOLD: f64 = 4.0;
+
+/// Least rate of false alarms that can be asked for: rarer scores are not told apart by what is known of a key.
+pub const LEAST_RATE: f64 = 1.0 / 32_768.0;
+
+/// How long the rows of a key that score no higher than the first row of an event belong to that event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refractory {
+    /// Rows of the key that have a score, after the first; with 0 no row is held back.
+    Rows(u64),
+    /// Event time, before or after that of the first.
+    Time(Duration),
+}
+
+impl From<u64> for Refractory {
+    fn from(rows: u64) -> Refractory {
+        Refractory::Rows(rows)
+    }
+}
+
+impl From<Duration> for Refractory {
+    fn from(time: Duration) -> Refractory {
+        Refractory::Time(time)
+    }
+}
+
+impl fmt::Display for Refractory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refractory::Rows(rows) => write!(f, "{rows} rows"),
+            Refractory::Time(time) => write!(f, "{time:?}"),
+        }
+    }
+}
+
+/// Which rows are anomalies.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Rule {
+    /// Those of at least this score.
+    Threshold(f64),
+    /// Those whose p is at most this.
+    FalseAlarmRate(f64),
+}
+
+/// What to detect: a detector, the columns that it watches, the keys that have a history of their own, and which rows are
+/// anomalies. See [`detect`](crate::operator::detect).
+#[derive(Debug, Clone)]
+pub struct Detection {
+    pub(super) detector: Arc<dyn DetectorSpec>,
+    pub(super) on: Vec<String>,
+    pub(super) by: Vec<String>,
+    threshold: Option<f64>,
+    false_alarm_rate: Option<f64>,
+    with_p: bool,
+    refractory: Option<Refractory>,
+    pub(super) region: Option<u32>,
+}
+
+impl Detection {
+    /// Detection by `detector`; name the columns with [`Detection::on`].
+    pub fn new(detector: impl DetectorSpec + 'static) -> Detection {
+        Detection {
+            detector: Arc::new(detector),
+            on: Vec::new(),
+            by: Vec::new(),
+            threshold: None,
+            false_alarm_rate: None,
+            with_p: false,
+            refractory: None,
+            region: None,
+        }
+    }
+
+    /// Watches these columns; a row's score is the greatest of its columns' scores.
+    pub fn on<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
+        self.on = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Gives each key made of these columns a history of its own.
+    pub fn by<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
+        self.by = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The score from which a row is an anomaly; without it the detector's own, [`DEFAULT_THRESHOLD`] if it has none.
+    pub fn threshold(mut self, threshold: f64) -> Detection {
+        self.threshold = Some(threshold);
+        self
+    }
+
+    /// Makes anomalies of the rows whose `p` is at most `rate`, in place of a threshold, and adds the column `p`: where nothing
+    /// unusual happens, a share of about `rate` of a key's rows is. A key has no anomaly before it has 1/`rate` rows.
+    pub fn false_alarm_rate(mut self, rate: f64) -> Detection {
+        self.false_alarm_rate = Some(rate);
+        self
+    }
+
+    /// Adds the column `p`: the share of the key's earlier scores that were at least as high. It costs some 40 ns a row and 1.1 kB of state
+    /// a key, which is why it is not always there.
+    pub fn with_p(mut self) -> Detection {
+        self.with_p = true;
+        self
+    }
+
+    /// Takes neighbouring anomalies of a key for one event, and adds the column `event_score`: a row's score if it begins an event
+    /// or scores higher than the event's rows before it, else 0. Anomalies are then those rows alone. Give rows (`128`, of the
+    /// key) or a span of event time; `0` holds nothing back, not even where the detector would.
+    pub fn refractory(mut self, span: impl Into<Refractory>) -> Detection {
+        self.refractory = Some(span.into());
+        self
+    }
+
+    /// Adds the column `region`: the score smoothed exponentially over about so many rows of the key (alpha = 2 / (rows + 1)), high
+    /// throughout a long event. 8 bytes of state a key.
+    pub fn region(mut self, rows: u32) -> Detection {
+        self.region = Some(rows);
+        self
+    }
+
+    /// The columns that make a key.
+    pub(crate) fn keys(&self) -> &[String] {
+        &self.by
+    }
+
+    /// Which rows are anomalies.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if two ways are given, or one out of range.
+    pub(super) fn rule(&self) -> Result<Rule> {
+        match (self.threshold, self.false_alarm_rate) {
+            (Some(_), Some(_)) => {
+                Err(Error::config("`threshold` and `false_alarm_rate` both say which rows are anomalies; give one of them"))
+            }
+            (Some(threshold), None) if threshold.is_nan() => Err(Error::config("`threshold` is NaN; it must be a number")),
+            (None, Some(rate)) if !(LEAST_RATE..1.0).contains(&rate) => {
+                Err(Error::config(format!("`false_alarm_rate` is {rate}; it must lie between {LEAST_RATE:.6} (1 in 32768) and 1")))
+            }
+            (None, Some(rate)) => Ok(Rule::FalseAlarmRate(rate)),
+            (threshold, None) => Ok(Rule::Threshold(threshold.unwrap_or_else(|| self.detector.threshold()))),
+        }
+    }
+
+    /// Whether `p` is wanted.
+    pub(super) fn wants_p(&self) -> bool {
+        self.with_p || self.false_alarm_rate.is_some()
+    }
+
+    /// What holds rows back, if anything does.
+    pub(super) fn held_back(&self) -> Option<Refractory> {
+        self.refractory.or_else(|| self.detector.refractory()).filter(|span| *span != Refractory::Rows(0))
+    }
+}
+
+impl fmt::Display for Detection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on [{}] by [{}]", self.detector, self.on.join(", "), self.by.join(", "))?;
+        match self.false_alarm_rate {
+            Some(rate) => write!(f, ", false alarm rate {rate}")?,
+            None => write!(f, ", threshold {}", self.threshold.unwrap_or_else(|| self.detector.threshold()))?,
+        }
+        if self.with_p && self.false_alarm_rate.is_none() {
+            f.write_str(", with p")?;
+        }
+        if let Some(span) = self.held_back() {
+            write!(f, ", refractory {span}")?;
+        }
+        self.region.map_or(Ok(()), |rows| write!(f, ", region {rows}"))
+    }
+}

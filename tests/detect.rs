@@ -1,0 +1,239 @@
+//! Detection: every detector is causal, whatever the batches, and goes on from a snapshot with the same scores; and which rows are anomalies.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float64Type, Int64Type};
+use proptest::prelude::*;
+use thalweg::operator::detect::{LeftDiscord, Novelty};
+use thalweg::sink::Callback;
+use thalweg::state::Snapshot;
+use thalweg::testing::{batch, eof, source};
+use thalweg::{Config, Detection, Kind, Query, Result, Stream, auto, event_time, ewma, left_discord, millis, novelty};
+
+/// Every detector, small enough that histories are full soon, with all that can be asked for.
+fn detections() -> Vec<(&'static str, Detection)> {
+    let all = |detection: Detection| detection.on(["value"]).by(["key"]).with_p().refractory(5).region(8);
+    vec![
+        ("ewma", all(ewma(0.1))),
+        ("ewma, two columns", ewma(0.1).on(["value", "at"]).by(["key"])),
+        ("novelty", all(novelty())),
+        ("novelty, short", all(Detection::new(Novelty { history: 64, warmup: 3 }))),
+        ("left discord", all(left_discord())),
+        ("left discord, short", all(Detection::new(LeftDiscord { length: 5, history: 40 }))),
+        ("auto", auto().on(["value"]).by(["key"])),
+        ("by rate", novelty().on(["value"]).by(["key"]).false_alarm_rate(0.05)),
+        ("by time", ewma(0.2).on(["value"]).by(["key"]).refractory(millis(7))),
+    ]
+}
+
+/// A row: event time, key, value.
+type Row = (i64, i64, Option<f64>);
+
+fn records(rows: &[Row]) -> RecordBatch {
+    let at: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>());
+    let key: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int64Array>());
+    let value: ArrayRef = Arc::new(rows.iter().map(|row| row.2).collect::<Float64Array>());
+    RecordBatch::try_from_iter_with_nullable([("at", at, false), ("key", key, false), ("value", value, true)]).unwrap()
+}
+
+/// Rows in batches of so many.
+fn batches(rows: &[Row], size: usize) -> Vec<RecordBatch> {
+    rows.chunks(size).map(records).collect()
+}
+
+fn detected(batches: Vec<RecordBatch>, detection: &Detection) -> RecordBatch {
+    let table =
+        Stream::from_batches(records(&[]).schema(), batches).event_time(event_time("at")).detect(detection.clone()).collect().unwrap();
+    concat_batches(&table.schema(), table.batches()).unwrap()
+}
+
+fn floats(rows: &RecordBatch, name: &str) -> Vec<Option<f64>> {
+    rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().iter().collect()
+}
+
+fn anomalies(rows: &RecordBatch) -> Vec<usize> {
+    let flags = rows.column_by_name("is_anomaly").unwrap().as_boolean();
+    (0..rows.num_rows()).filter(|&row| flags.value(row)).collect()
+}
+
+/// Pieces of noise, of constants and of a wave, with spikes and holes.
+fn series() -> impl Strategy<Value = Vec<Option<f64>>> {
+    let noise = prop::collection::vec(prop_oneof![20 => (0.0..1.0_f64).prop_map(Some), 1 => Just(Some(1e4)), 1 => Just(None)], 1..150);
+    let constant = (0.0..9.0_f64, 1..80_usize).prop_map(|(value, rows)| vec![Some(value); rows]);
+    let wave = (1..150_usize).prop_map(|rows| (0..rows).map(|row| Some((row as f64 / 3.0).sin() * 5.0)).collect());
+    prop::collection::vec(prop_oneof![noise, constant, wave], 1..6).prop_map(|pieces| pieces.concat())
+}
+
+/// Up to three keys in turns, times a little out of order.
+fn traces() -> impl Strategy<Value = Vec<Row>> {
+    (prop::collection::vec(series(), 1..4), any::<u64>()).prop_map(|(keys, salt)| {
+        let longest = keys.iter().map(Vec::len).max().unwrap_or(0);
+        let row = |n: usize, key: usize| {
+            let jitter = (salt.wrapping_mul(n as u64 + 1) >> 60) as i64 % 4;
+            keys[key].get(n).map(|value| (n as i64 + jitter, key as i64, *value))
+        };
+        (0..longest).flat_map(|n| (0..keys.len()).filter_map(move |key| row(n, key)).collect::<Vec<_>>()).collect()
+    })
+}
+
+/// What comes out if the batches up to `stop` run in one pipeline and the others in another that takes up its snapshot.
+fn stopped(batches: &[RecordBatch], stop: usize, detection: &Detection) -> RecordBatch {
+    let results: Arc<Mutex<Vec<RecordBatch>>> = Arc::default();
+    let keep = || {
+        let results = Arc::clone(&results);
+        Callback::new(move |batch: &RecordBatch| -> Result<()> {
+            results.lock().unwrap().push(batch.clone());
+            Ok(())
+        })
+    };
+    let stream = |part: &[RecordBatch]| {
+        let steps = std::iter::once(batch(records(&[]))).chain(part.iter().cloned().map(batch)).chain([eof()]);
+        source(steps).unwrap().event_time(event_time("at")).detect(detection.clone())
+    };
+    let mut first = Query::new().sink(&stream(&batches[..stop]), keep()).build().unwrap();
+    let mut deliveries = 0;
+    let ended = first.step_until(Duration::from_secs(3_600), &mut || {
+        deliveries += 1;
+        deliveries > stop + 1
+    });
+    assert!(!ended.unwrap());
+    let snapshot = Snapshot::from_bytes(&first.snapshot().unwrap().to_bytes().unwrap()).unwrap();
+    Query::new().sink(&stream(&batches[stop..]), keep()).restore(snapshot).build().unwrap().run().unwrap();
+    let results = results.lock().unwrap();
+    concat_batches(&results[0].schema(), results.iter()).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn scores_of_a_prefix_are_the_prefix_of_the_scores_in_batches_of_any_size(
+        rows in traces(), cut in 0.0..1.0_f64, size in prop_oneof![Just(1), Just(7), Just(100)],
+    ) {
+        let cut = (cut * rows.len() as f64) as usize;
+        for (name, detection) in detections() {
+            let whole = detected(batches(&rows, usize::MAX), &detection);
+            prop_assert_eq!(&detected(batches(&rows, size), &detection), &whole, "{} in batches of {}", name, size);
+            if cut > 0 {
+                let prefix = detected(batches(&rows[..cut], 64), &detection);
+                prop_assert_eq!(&prefix, &whole.slice(0, cut), "{}: the first {} of {} rows", name, cut, rows.len());
+            }
+        }
+    }
+
+    #[test]
+    fn from_a_snapshot_scores_go_on_the_same(rows in traces(), stop in 0.0..1.0_f64, size in prop_oneof![Just(5), Just(50)]) {
+        let batches = batches(&rows, size);
+        let stop = (stop * batches.len() as f64) as usize;
+        for (name, detection) in detections() {
+            prop_assert_eq!(stopped(&batches, stop, &detection), detected(batches.clone(), &detection), "{} stopped after {}", name, stop);
+        }
+    }
+}
+
+/// Noise of one key without a pattern, in [0, 1).
+fn noise(rows: u64) -> Vec<Row> {
+    let random = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n << 17)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11;
+    (0..rows).map(|n| (n as i64, 0, Some(random(n) as f64 / (1u64 << 53) as f64))).collect()
+}
+
+#[test]
+fn columns_come_in_their_order_and_only_as_asked_for() {
+    let names = |detection: Detection| -> Vec<String> {
+        let fields = detected(vec![records(&noise(3))], &detection.on(["value"])).schema();
+        fields.fields().iter().skip(3).map(|field| field.name().clone()).collect()
+    };
+    assert_eq!(names(ewma(0.1)), ["score", "is_anomaly"]);
+    assert_eq!(names(novelty().false_alarm_rate(0.01)), ["score", "p", "is_anomaly"]);
+    assert_eq!(names(novelty().with_p().refractory(9).region(5)), ["score", "p", "event_score", "region", "is_anomaly"]);
+    assert_eq!(names(novelty().refractory(0)), ["score", "is_anomaly"]);
+}
+
+#[test]
+fn a_rate_of_false_alarms_is_met_and_an_anomaly_found() {
+    let mut rows = noise(20_000);
+    rows[15_000].2 = Some(30.0);
+    let found = anomalies(&detected(batches(&rows, 1_000), &ewma(0.05).on(["value"]).false_alarm_rate(0.01)));
+    assert!((100..300).contains(&found.len()), "{} of 20,000 at a rate of 1 in 100", found.len());
+    assert!(found.contains(&15_000));
+    assert!(found[0] >= 99, "no alarm before there are enough rows: {}", found[0]);
+}
+
+#[test]
+fn an_event_is_one_anomaly_and_its_region_is_long() {
+    let mut rows = noise(2_000);
+    rows[1_500..1_520].iter_mut().for_each(|row| row.2 = Some(3.0));
+    rows[1_510].2 = Some(70.0);
+    let plain = novelty().on(["value"]).threshold(0.5);
+    let held = detected(batches(&rows, 300), &plain.clone().refractory(100).region(20));
+    assert_eq!(anomalies(&held), [1_500, 1_510]);
+    assert_eq!(anomalies(&detected(batches(&rows, 300), &plain.refractory(millis(5)))), [1_500, 1_510]);
+    let (scores, regions) = (floats(&held, "score"), floats(&held, "region"));
+    let mut level = scores[0].unwrap();
+    for (score, region) in scores.iter().zip(regions) {
+        level += 2.0 / 21.0 * (score.unwrap() - level);
+        assert!((region.unwrap() - level).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn a_row_without_a_value_has_no_score_and_changes_nothing() {
+    let mut rows = noise(300);
+    let without = detected(vec![records(&rows)], &novelty().on(["value"]).with_p());
+    rows.insert(200, (200, 0, None));
+    rows.insert(200, (200, 0, Some(f64::NAN)));
+    rows.insert(200, (200, 0, Some(f64::INFINITY)));
+    let with = detected(vec![records(&rows)], &novelty().on(["value"]).with_p());
+    for name in ["score", "p"] {
+        let mut values = floats(&with, name);
+        assert_eq!(values.drain(200..203).collect::<Vec<_>>(), [None; 3]);
+        assert_eq!(values, floats(&without, name));
+    }
+    assert_eq!(with.column_by_name("at").unwrap().as_primitive::<Int64Type>().len(), 303);
+}
+
+#[test]
+fn auto_finds_a_value_and_a_shape_that_are_new_and_holds_the_rest_back() {
+    let mut rows: Vec<Row> = (0..6_000).map(|n| (n, 0, Some((n as f64 / 7.0).sin() + (n as f64 / 3.0).cos() / 9.0))).collect();
+    rows[3_000..3_010].iter_mut().for_each(|row| row.2 = Some(4.0));
+    rows[4_500..4_600].iter_mut().for_each(|row| row.2 = Some(0.5));
+    let found = anomalies(&detected(batches(&rows, 1_000), &auto().on(["value"])));
+    let near = |from: usize, to: usize| found.iter().filter(|row| (from..to).contains(row)).count();
+    assert!(found.contains(&3_000), "{found:?}");
+    assert!((1..3).contains(&near(4_500, 4_650)), "{found:?}");
+    assert_eq!(near(1_000, 3_000), 0, "{found:?}");
+}
+
+#[test]
+fn what_cannot_be_detected_is_told() {
+    let stream = Stream::from_arrow([records(&noise(3))]);
+    let said = |detection: Detection| {
+        let error = stream.detect(detection.on(["value"])).schema().unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        error.to_string()
+    };
+    assert!(said(ewma(0.1).threshold(4.0).false_alarm_rate(0.1)).contains("give one of them"));
+    assert!(said(ewma(0.1).false_alarm_rate(0.0)).contains("`false_alarm_rate` is 0"));
+    assert!(said(ewma(0.1).threshold(f64::NAN)).contains("`threshold` is NaN"));
+    assert!(said(ewma(0.1).refractory(millis(5))).contains("the stream has no event time"));
+    assert!(said(ewma(0.1).region(0)).contains("`region` is 0 rows"));
+    assert!(said(Detection::new(LeftDiscord { length: 9, history: 17 })).contains("`history` 17 values"));
+    assert!(said(Detection::new(Novelty { history: 9, warmup: 3 })).contains("`history` is 9 rows"));
+    let scored = stream.detect(ewma(0.1).on(["value"]));
+    assert!(scored.detect(ewma(0.1).on(["value"])).schema().unwrap_err().to_string().contains("already has a column `score`"));
+}
+
+#[test]
+fn state_is_bounded() {
+    let rows: Vec<Row> = (0..2_000).map(|n| (n, n, Some(1.0))).collect();
+    let stream = Stream::from_batches(records(&[]).schema(), batches(&rows, 500)).detect(novelty().on(["value"]).by(["key"]));
+    let mut config = Config::default();
+    config.max_state_bytes = 1 << 20;
+    let error = stream.batches(config).unwrap().into_table().map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("over its bound of 1048576 bytes"), "{error}");
+}

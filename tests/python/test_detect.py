@@ -1,0 +1,130 @@
+"""Detectors and what `detect` adds: columns, which rows are anomalies, and that no score depends on rows to come."""
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+import thalweg as tw
+from twins import rows_of
+
+DETECTORS: list[Callable[[], tw.anomaly.Detector]] = [
+    tw.anomaly.ewma,
+    tw.anomaly.novelty,
+    lambda: tw.anomaly.left_discord(length=10, history=100),
+    tw.anomaly.auto,
+]
+
+
+def series(rows: int, seed: int = 1) -> pa.Table:
+    """Waves of two keys in turns, with noise, holes and spikes."""
+    chance = random.Random(seed)
+    value: list[float | None] = [math.sin(n / 9) + chance.random() for n in range(rows)]
+    for n in range(50, rows, 97):
+        value[n] = None if n % 2 else chance.random() * 50
+    ts = pa.array(range(rows), pa.timestamp("ms"))
+    return pa.table({"ts": ts, "key": [n % 2 for n in range(rows)], "value": value})
+
+
+def detect(table: pa.Table, detector: tw.anomaly.Detector, **options: Any) -> list[dict[str, Any]]:
+    return rows_of(tw.from_arrow(table).event_time("ts").detect(detector, on="value", by="key", **options).collect())
+
+
+@pytest.mark.parametrize("make", DETECTORS)
+def test_scores_of_a_prefix_are_the_prefix_of_the_scores(make: Callable[[], tw.anomaly.Detector]) -> None:
+    table, options = series(1_200), {"p": True, "refractory": 20, "region": 10}
+    whole = detect(table, make(), **options)
+    assert detect(table.slice(0, 700), make(), **options) == whole[:700]
+    in_pieces = pa.concat_tables([table.slice(start, 37) for start in range(0, len(table), 37)])
+    assert detect(in_pieces, make(), **options) == whole
+    scored = [row["score"] for row in whole if row["score"] is not None]
+    assert len(scored) > 1_000
+    assert any(score > 0 for score in scored)
+
+
+def test_columns_come_as_asked_for() -> None:
+    def names(detector: tw.anomaly.Detector, **options: Any) -> list[str]:
+        return list(detect(series(5), detector, **options)[0])[3:]
+
+    assert names(tw.anomaly.ewma()) == ["score", "is_anomaly"]
+    assert names(tw.anomaly.ewma(), false_alarm_rate=0.01) == ["score", "p", "is_anomaly"]
+    assert names(tw.anomaly.auto()) == ["score", "event_score", "is_anomaly"]
+    assert names(tw.anomaly.auto(), refractory=0, region=9) == ["score", "region", "is_anomaly"]
+
+
+def test_p_is_the_share_of_earlier_scores_at_least_as_high() -> None:
+    rows = detect(series(3_000), tw.anomaly.ewma(), p=True)
+    earlier: dict[int, list[float]] = {0: [], 1: []}
+    for row in rows:
+        if row["score"] is None:
+            assert row["p"] is None
+            continue
+        before = earlier[row["key"]]
+        # Scores are told apart by eighths of a doubling.
+        least, most = (sum(score >= row["score"] * factor for score in before) for factor in (1.13, 1 / 1.13))
+        assert (1 + least) / (1 + len(before)) <= row["p"] + 1e-12
+        assert row["p"] <= (1 + most) / (1 + len(before)) + 1e-12 or row["score"] < 2**-16
+        before.append(row["score"])
+
+
+def test_a_rate_says_which_rows_are_anomalies() -> None:
+    rows = detect(series(4_000), tw.anomaly.novelty(), false_alarm_rate=0.02)
+    assert [row["is_anomaly"] for row in rows] == [row["p"] is not None and row["p"] <= 0.02 for row in rows]
+    assert 0 < sum(row["is_anomaly"] for row in rows) < 300
+
+
+@pytest.mark.parametrize(("refractory", "span"), [(15, 15), ("30ms", 30)])
+def test_later_rows_of_an_event_are_held_back(refractory: int | str, span: int) -> None:
+    rows = detect(series(3_000), tw.anomaly.ewma(), threshold=2.0, refractory=refractory)
+    events: dict[int, tuple[float, int]] = {}
+    seen = {0: 0, 1: 0}
+    for number, row in enumerate(rows):
+        score, key = row["score"], row["key"]
+        if score is None:
+            assert row["event_score"] is None
+            continue
+        seen[key] += 1
+        place = number if isinstance(refractory, str) else seen[key]
+        peak, latest = events.get(key, (0.0, place))
+        keeps = score > 0 and (place - latest > span or score > peak)
+        assert row["event_score"] == (score if keeps else 0.0)
+        assert row["is_anomaly"] == (keeps and score >= 2.0)
+        if keeps:
+            events[key] = (score, place)
+    assert sum(row["is_anomaly"] for row in rows) > 5
+
+
+def test_a_new_value_is_novel_and_one_that_was_is_not() -> None:
+    value = [float(n % 50) for n in range(3_000)] + [80.0, 25.0, 80.0]
+    rows = rows_of(tw.from_arrow(pa.table({"value": value})).detect(tw.anomaly.novelty(), on="value").collect())
+    assert [row["is_anomaly"] for row in rows[-3:]] == [True, False, False]
+    assert not any(row["is_anomaly"] for row in rows[200:-3])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"threshold": 4.0, "false_alarm_rate": 0.1}, "give one of them"),
+        ({"false_alarm_rate": 2.0}, "`false_alarm_rate` is 2"),
+        ({"region": 0}, "`region` is 0 rows"),
+        ({"refractory": "5us"}, "not a whole number"),
+    ],
+)
+def test_what_cannot_be_is_told(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(tw.ConfigError, match=said):
+        detect(series(5), tw.anomaly.ewma(), **options)
+
+
+def test_parameters_are_checked_and_shown() -> None:
+    assert repr(tw.anomaly.novelty()) == "novelty(history=4096)"
+    assert repr(tw.anomaly.left_discord()) == "left_discord(length=64, history=4000)"
+    assert repr(tw.anomaly.auto()) == "auto-v1()"
+    with pytest.raises(tw.ConfigError, match="`history` is 9 rows"):
+        detect(series(5), tw.anomaly.novelty(history=9))
+    with pytest.raises(tw.ConfigError, match="at least two stretches"):
+        detect(series(5), tw.anomaly.left_discord(length=50, history=60))
+    with pytest.raises(TypeError):
+        detect(series(5), tw.anomaly.ewma(), refractory=-1)
