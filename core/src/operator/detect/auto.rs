@@ -29,7 +29,7 @@ pub struct Auto;
 /// score = max(novelty(x), novelty(left discord(x)) / 4)     in [0, 1]
 /// ```
 ///
-/// with the parameters that [`novelty`](crate::novelty) and [`left_discord`](crate::left_discord) have by default: a value is strange if
+/// with the parameters that [`novelty`](crate::novelty()) and [`left_discord`](crate::left_discord()) have by default: a value is strange if
 /// the key has shown none like it lately, or if the shape that it ends is unlike others by more, or less, than shapes have been lately.
 /// Threshold: [`THRESHOLD`]; rows of an event are held back for [`REFRACTORY_ROWS`] rows. There is no parameter; another combination will
 /// have another name. A key's first 64 rows score 0, shapes count from row 192 on. State: 0.2 MB a key.
