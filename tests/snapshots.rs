@@ -22,7 +22,8 @@ use thalweg::window::Windowing;
 use thalweg::{
     Aggregate, AggregateFunction, Config, Error, Kind, Query, Result, Stream, approx_distinct, arg_max, arg_min, collect_list, corr, count,
     count_distinct, count_window, covar, cumulate, custom, delta, event_time, ewma, first, global, histogram, hopping, last, max, mean,
-    median, millis, min, novelty, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k, tumbling, var, windows_by, zscore,
+    median, merge_distinct, merge_quantile, millis, min, novelty, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k,
+    tumbling, var, windows_by, zscore,
 };
 use trace::{Row, records, traces};
 
@@ -126,8 +127,10 @@ fn aggregates() -> Vec<Aggregate> {
         arg_max("whole", "value").alias("arg_max"),
         count_distinct("text").alias("distinct"),
         approx_distinct("value").alias("approx"),
+        approx_distinct("whole").sketch().alias("distinct_sketch"),
         median("value").alias("median"),
         quantile("whole", 0.9).alias("p90"),
+        quantile("value", 0.9).error(0.02).sketch().alias("quantile_sketch"),
         histogram("value", [-10.0, 0.0, 10.0]).alias("histogram"),
         top_k("text", 2).alias("top"),
         collect_list("text", 3).alias("list"),
@@ -221,6 +224,19 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
             Box::new(|stream| {
                 let inner = stream.window(tumbling(millis(50))).by(["key"]).agg([count().alias("n"), sum("whole").alias("whole")]);
                 inner.window(tumbling(millis(100))).agg([count().alias("keys"), max("n").alias("most"), sum("whole").alias("whole")])
+            }),
+        ),
+        (
+            "sketches rolled up",
+            Box::new(|stream| {
+                let sketches = [approx_distinct("value").sketch().alias("d"), median("whole").sketch().alias("q")];
+                let rolled_up = [
+                    merge_distinct("d").alias("distinct"),
+                    merge_quantile("q", 0.5).alias("median"),
+                    merge_distinct("d").sketch().alias("d"),
+                    merge_quantile("q", 0.5).sketch().alias("q"),
+                ];
+                stream.window(tumbling(millis(10))).by(["key"]).agg(sketches).window(tumbling(millis(50))).by(["key"]).agg(rolled_up)
             }),
         ),
     ];

@@ -80,7 +80,8 @@ pub use format::Format;
 pub use metrics::Metrics;
 pub use operator::aggregate::{
     Aggregate, AggregateFunction, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar, custom,
-    delta, first, histogram, last, max, mean, median, min, quantile, rate, rate_of, std, sum, top_k, var, zscore,
+    delta, first, histogram, last, max, mean, median, merge_distinct, merge_quantile, min, quantile, rate, rate_of, std, sum, top_k, var,
+    zscore,
 };
 pub use operator::detect::{Detection, auto, ewma, left_discord, novelty};
 pub use operator::process::Process;

@@ -44,6 +44,7 @@
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
+//! | keep sketches as bytes | [`HllImage`], [`hll_to_datasketches`], [`hll_coupons_to_datasketches`], [`DdImage`], [`ddsketch_to_image`] |
 //! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu` |
 //! | aggregate wherever it costs least | [`placement::Accumulator`] |
 //!
@@ -100,7 +101,10 @@ pub use rolling::{
 };
 pub use selection::{compact, gather, selected_rows, split};
 pub use simd::Level;
-pub use sketch::datasketches::{ImageError, hll_from_datasketches, hll_to_datasketches};
+pub use sketch::datasketches::{
+    HllImage, ImageError, MAX_COUPONS, hll_coupon, hll_coupons_to_datasketches, hll_from_datasketches, hll_to_datasketches,
+};
+pub use sketch::ddsketch::image::{DdImage, DdImageError, ddsketch_to_image};
 pub use sketch::ddsketch::{DdHead, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_update};
 pub use sketch::hash::{Hash, hash_bytes, hash_f64, hash_i64, hash_u64};
 pub use sketch::hll::{hll_estimate, hll_fold, hll_merge, hll_standard_error, hll_update};

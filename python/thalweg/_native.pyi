@@ -250,6 +250,9 @@ class Window:
 class Aggregate:
     """An aggregate of a window."""
 
+    def sketch(self) -> Aggregate:
+        """The sketch in place of the number that it tells, as binary."""
+
 @final
 class Detector:
     """An anomaly detector and its parameters."""
@@ -476,6 +479,12 @@ def quantile(column: str, q: float, *, error: float = 0.01, where: str | None = 
 
 def median(column: str, *, error: float = 0.01, where: str | None = None) -> Aggregate:
     """The median of a column."""
+
+def merge_distinct(column: str, *, where: str | None = None) -> Aggregate:
+    """How many different values the sketches in a column hold together."""
+
+def merge_quantile(column: str, q: float, *, error: float = 0.01, where: str | None = None) -> Aggregate:
+    """The value at the part `q`, from 0 to 1, of the values that the sketches in a column hold together."""
 
 def histogram(column: str, edges: Sequence[float], *, where: str | None = None) -> Aggregate:
     """How many values of a column lie in each bin, as a list."""

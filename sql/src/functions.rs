@@ -12,6 +12,8 @@ use datafusion_functions::core::planner::CoreFunctionPlanner;
 use datafusion_functions::datetime::planner::DatetimeFunctionPlanner;
 use datafusion_functions::unicode::planner::UnicodeFunctionPlanner;
 
+use crate::sketches;
+
 /// Functions that look at more than one row, known by name so that their refusal can say what to use instead.
 const OVER_ROWS: &[&str] = &[
     "approx_distinct",
@@ -80,7 +82,7 @@ pub static FUNCTIONS: LazyLock<Functions> = LazyLock::new(Functions::new);
 impl Functions {
     fn new() -> Functions {
         let (mut scalar, mut unrepeatable) = (HashMap::new(), Vec::new());
-        for function in datafusion_functions::all_default_functions() {
+        for function in datafusion_functions::all_default_functions().into_iter().chain(sketches::functions()) {
             let names = std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str)).map(str::to_lowercase);
             match function.signature().volatility {
                 Volatility::Immutable => scalar.extend(names.map(|name| (name, Arc::clone(&function)))),

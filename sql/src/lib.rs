@@ -4,6 +4,7 @@
 //! named here, once, so that the engine does not compile the planner with each change of its own.
 
 mod functions;
+mod sketches;
 
 use std::sync::Arc;
 

@@ -14,6 +14,7 @@ use thalweg::format::lines::LineDecoder;
 use thalweg::format::ndjson::{ArrowJsonLines, NdjsonLines};
 use thalweg::format::{Decoder, Format};
 use thalweg::quality::Rejected;
+use thalweg_kernels::{DdHead, DdImage, DdLayout, HllImage, ddsketch_to_image, hll_to_datasketches};
 
 const PARTITION: PartitionId = PartitionId(0);
 
@@ -103,5 +104,40 @@ pub fn infer_schema(data: &[u8]) {
         if let Ok(decoder) = decoder {
             decode(decoder, text, text.len().max(1));
         }
+    }
+}
+
+/// A HyperLogLog image is taken in or refused, and comes back as it was taken.
+pub fn hll_image(data: &[u8]) {
+    let [_, _, image @ ..] = data else { return };
+    let Ok(read) = HllImage::new(image) else { return };
+    assert!(read.estimate() >= 0.0);
+    let (mut registers, mut again) = (vec![0; 1 << read.lg_k()], vec![0; 1 << read.lg_k()]);
+    read.merge_into(&mut registers).expect("as many registers");
+    assert_eq!(read.is_empty(), registers.iter().all(|&value| value == 0));
+    let mut written = Vec::new();
+    hll_to_datasketches(&registers, &mut written);
+    HllImage::new(&written).expect("an image of ours").merge_into(&mut again).expect("as many registers");
+    assert_eq!(registers, again);
+}
+
+/// An image of a DDSketch is taken in or refused, and comes back as it was taken.
+pub fn ddsketch_image(data: &[u8]) {
+    let [_, _, image @ ..] = data else { return };
+    let Ok(read) = DdImage::new(image) else { return };
+    let _ = [0.0, 0.5, 1.0].map(|q| read.quantile(q));
+    let layout = DdLayout::new(read.alpha(), 64);
+    let write = |read: &DdImage| {
+        let (mut head, mut counts, mut written) = (DdHead::EMPTY, vec![0; layout.counts_per_group()], Vec::new());
+        read.merge_into(&layout, &mut head, &mut counts);
+        ddsketch_to_image(&layout, &head, &counts, &mut written);
+        written
+    };
+    let written = write(&read);
+    let again = DdImage::new(&written).expect("an image of ours");
+    assert_eq!(write(&again), written);
+    let mut few = Vec::new();
+    if read.few(&layout, 100, &mut few) {
+        assert_eq!(few.len() as u64, read.count());
     }
 }

@@ -10,6 +10,10 @@ use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch
 use arrow::ipc::writer::StreamWriter;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use thalweg_kernels::{
+    DdHead, DdLayout, Hash, ddsketch_fold, ddsketch_to_image, hash_i64, hll_coupon, hll_coupons_to_datasketches, hll_fold,
+    hll_to_datasketches,
+};
 
 /// Mutations per seed.
 const MUTATIONS: usize = 400;
@@ -97,4 +101,39 @@ fn infer() {
     let types = ["timestamp[ms, UTC]", "decimal128(10, 2)", "float64"].map(|name| name.as_bytes().to_vec());
     let seeds = [json_seeds(), vec![stream(), b"a,b\n1,2024-01-31\nx,\n".to_vec()], types.to_vec()].concat();
     smoke(bodies::infer_schema, &[0, 1, 2, 5], &seeds);
+}
+
+#[test]
+fn hll_image() {
+    let image = |values: i64| {
+        let values: Vec<i64> = (0..values).collect();
+        let (mut hashes, mut registers, mut image) = (vec![0; values.len()], vec![0; 1 << 8], Vec::new());
+        hash_i64(&values, Hash::DataSketches, &mut hashes);
+        if values.len() <= 64 {
+            hashes.iter_mut().for_each(|hash| *hash = hll_coupon(*hash));
+            hll_coupons_to_datasketches(12, &hashes, &mut image);
+        } else {
+            hll_fold(&mut registers, &hashes, None);
+            hll_to_datasketches(&registers, &mut image);
+        }
+        image
+    };
+    // Their modes of 4 and 6 bits.
+    let mut others = [0, 1].map(|kind| [vec![10, 1, 7, 5, 2, 0, 1, 2 | kind << 2], vec![0; 32], vec![0x6e; 50]].concat());
+    others[0][36] = 2;
+    smoke(bodies::hll_image, &[0], &[vec![image(0), image(5), image(40), image(1_000)], others.to_vec()].concat());
+}
+
+#[test]
+fn ddsketch_image() {
+    let image = |values: &[f64], alpha: f64| {
+        let layout = DdLayout::new(alpha, 64);
+        let (mut head, mut counts, mut image) = (DdHead::EMPTY, vec![0; layout.counts_per_group()], Vec::new());
+        ddsketch_fold(&layout, &mut head, &mut counts, values, None);
+        ddsketch_to_image(&layout, &head, &counts, &mut image);
+        image
+    };
+    let near: Vec<f64> = (0..300).map(|row| 1.0 + f64::from(row) / 300.0).collect();
+    let odd = [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-9, 1e300, f64::MIN_POSITIVE];
+    smoke(bodies::ddsketch_image, &[0], &[image(&[], 0.01), image(&odd, 0.01), image(&near, 0.02), image(&near, 0.00001)]);
 }

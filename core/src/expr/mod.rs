@@ -5,6 +5,9 @@
 //! `CASE WHEN speed > 900 THEN 'fly' ELSE 'drive' END`. Names of columns are case-sensitive and taken as written;
 //! a name that is not a plain word stands in double quotes (`"net amount"`), text in single quotes (`'EUR'`).
 //!
+//! Beside the scalar functions of DataFusion there are two over [sketches](crate::Aggregate::sketch): `sketch_distinct(column)`, how many
+//! different values each holds, as `int64`, and `sketch_quantile(column, q)`, as `float64`; both are null of null.
+//!
 //! An expression gives the same answer whenever it is replayed: functions that read a clock, draw random
 //! numbers or look at more than one row (aggregates, window functions, subqueries) are refused.
 //!

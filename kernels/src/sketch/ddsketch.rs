@@ -20,7 +20,8 @@
 //! * **Order** is that of [`crate::aggregate`]: −∞ < numbers < +∞ < NaN. Infinities and NaN are counted apart, and a quantile
 //!   that falls among them is they.
 //! * **Zeros** of both signs, and subnormal numbers (magnitudes below 2.2e-308), are counted as 0.0.
-//! * **Counters** are of 64 bits and do not overflow.
+//! * **Counters** are of 64 bits, which values do not fill. Merged from bytes with forged counts, they may: then they wrap.
+//! * **Bytes** of a group are in [`image`].
 //!
 //! A table depends on the rows it took alone, not on their order, batches or backend.
 
@@ -28,6 +29,8 @@ use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::bits::Bits;
 use crate::{scalar, simd};
+
+pub mod image;
 
 /// The mapping of values to buckets, and the size of a window; the same for all groups that are ever merged.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -111,7 +114,10 @@ impl DdLayout {
     pub fn count(&self, head: &DdHead, counts: &[u64]) -> u64 {
         check_lengths("counters of a group and its row", self.counts_per_group(), counts.len());
         let used = head.tops.iter().zip(counts.chunks_exact(self.buckets())).filter(|(top, _)| **top != NO_TOP);
-        used.flat_map(|(_, window)| window).chain(&head.infinite).sum::<u64>() + head.zero + head.nan
+        used.flat_map(|(_, window)| window)
+            .chain(&head.infinite)
+            .chain([&head.zero, &head.nan])
+            .fold(0, |sum, count| sum.wrapping_add(*count))
     }
 
     /// Value of rank ⌊q (n − 1)⌋ of the n values that a group took, within [`Self::alpha`]; `None` of none. `counts` is the
@@ -264,11 +270,11 @@ pub fn ddsketch_merge(layout: &DdLayout, heads: &mut [DdHead], counts: &mut [u64
     check_table(layout, from_heads, from_counts);
     let rows = counts.chunks_exact_mut(layout.counts_per_group()).zip(from_counts.chunks_exact(layout.counts_per_group()));
     for ((head, from), (counts, from_counts)) in heads.iter_mut().zip(from_heads).zip(rows) {
-        head.zero += from.zero;
-        head.nan += from.nan;
+        head.zero = head.zero.wrapping_add(from.zero);
+        head.nan = head.nan.wrapping_add(from.nan);
         let windows = counts.chunks_exact_mut(layout.buckets()).zip(from_counts.chunks_exact(layout.buckets()));
         for (side, (window, from_window)) in windows.enumerate() {
-            head.infinite[side] += from.infinite[side];
+            head.infinite[side] = head.infinite[side].wrapping_add(from.infinite[side]);
             head.collapsed[side] |= from.collapsed[side];
             head.collapsed[side] |= u32::from(merge_window(layout, &mut head.tops[side], window, from.tops[side], from_window));
         }
@@ -287,14 +293,15 @@ fn merge_window(layout: &DdLayout, top: &mut i32, window: &mut [u64], from_top: 
         collapsed = scalar::sketch::ddsketch::advance(layout, top, window, from_top);
     }
     for (count, from) in window.iter_mut().zip(from) {
-        *count += from;
+        *count = count.wrapping_add(*from);
     }
     // Buckets below the window were added to those that now have their places.
     let lowest = *top - layout.buckets() as i32 + 1;
     for bucket in layout.window(from_top).take_while(|&bucket| bucket < lowest) {
         let count = from[layout.place(bucket)];
-        window[layout.place(bucket)] -= count;
-        window[layout.place(lowest)] += count;
+        let [at, to] = [bucket, lowest].map(|bucket| layout.place(bucket));
+        window[at] = window[at].wrapping_sub(count);
+        window[to] = window[to].wrapping_add(count);
         collapsed |= count > 0;
     }
     collapsed

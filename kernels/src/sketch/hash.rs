@@ -24,8 +24,8 @@ pub enum Hash {
     /// That of Apache DataSketches: MurmurHash3 x64 128 (A. Appleby) with seed 9001, of a 64-bit value's 8 bytes in
     /// little-endian order, of a float's canonical bits, or of the bytes of a string.
     ///
-    /// The word holds what a register of [`super::hll`] needs of the 128 bits: the low 21 bits of the first half, which
-    /// tell the register, below the high 43 bits of the second, whose leading zeros are its value. It is no general hash.
+    /// The word holds what a register of [`super::hll`] needs of the 128 bits: the low 26 bits of the first half, which
+    /// tell the register, below the high 38 bits of the second, whose leading zeros are its value. It is no general hash.
     /// The string updates of DataSketches skip empty strings: make them null for the same answer.
     DataSketches,
 }

@@ -2,7 +2,7 @@
 //!
 //! P. Flajolet, É. Fusy, O. Gandouet, F. Meunier, "HyperLogLog: the analysis of a near-optimal cardinality estimation
 //! algorithm", AofA 2007. The low `lg_k` bits of a hash tell the register; its value is 1 more than the number of leading
-//! zeros, of which the high 43 bits are looked at, so that it lies in 1..=44; a register keeps the largest, and 0 if it
+//! zeros, of which the high 38 bits are looked at, so that it lies in 1..=39; a register keeps the largest, and 0 if it
 //! had none. A table of groups is the registers of group 0, then those of group 1, and so on: `registers[(slot << lg_k) | index]`.
 //! Zeros are the empty table.
 //!
@@ -25,11 +25,12 @@ pub const MIN_LG_K: u32 = 4;
 /// Most registers of a group, as a power of two.
 pub const MAX_LG_K: u32 = 21;
 
-/// Low bits of a hash that may tell a register.
-pub(crate) const ADDRESS_BITS: u32 = MAX_LG_K;
+/// Low bits of a hash that the value of a register does not look at: as many as a coupon of DataSketches keeps, of which a register's
+/// address is the lowest.
+pub(crate) const ADDRESS_BITS: u32 = 26;
 
 /// Largest value of a register: all bits above the address are 0.
-pub(crate) const MAX_VALUE: u8 = (64 - ADDRESS_BITS + 1) as u8;
+pub const MAX_VALUE: u8 = (64 - ADDRESS_BITS + 1) as u8;
 
 /// Takes hashed rows into their groups' registers: group `slots[i]` takes `hashes[i]` where row `i` is valid.
 ///
@@ -64,7 +65,7 @@ pub fn hll_merge(into: &mut [u8], from: &[u8]) {
 /// Estimated number of distinct values that the registers of one group took.
 ///
 /// # Panics
-/// If there are not 2^[`MIN_LG_K`] to 2^[`MAX_LG_K`] registers, a power of two, or one is above 44.
+/// If there are not 2^[`MIN_LG_K`] to 2^[`MAX_LG_K`] registers, a power of two, or one is above [`MAX_VALUE`].
 pub fn hll_estimate(registers: &[u8]) -> f64 {
     check_group(registers);
     let mut counts = [[0u32; MAX_VALUE as usize + 1]; 4];
@@ -158,7 +159,7 @@ pub(crate) fn check_group(registers: &[u8]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{MAX_LG_K, MIN_LG_K, hll_estimate, hll_merge, hll_standard_error};
+    use super::{MAX_LG_K, MAX_VALUE, MIN_LG_K, hll_estimate, hll_merge, hll_standard_error};
     use crate::sketch::hash::{Hash, hash_bytes};
     use crate::testing::{Case, on_every_backend, scramble};
     use crate::{Backend, Bits, scalar};
@@ -300,10 +301,10 @@ mod tests {
     fn the_ends_of_the_range_have_an_estimate() {
         for lg_k in [MIN_LG_K, 12, MAX_LG_K] {
             assert_eq!(hll_estimate(&vec![0; 1 << lg_k]), 0.0);
-            assert_eq!(hll_estimate(&vec![44; 1 << lg_k]), f64::INFINITY);
-            let mut nearly = vec![44; 1 << lg_k];
-            nearly[3] = 43;
-            assert!(hll_estimate(&nearly) > 1e13);
+            assert_eq!(hll_estimate(&vec![MAX_VALUE; 1 << lg_k]), f64::INFINITY);
+            let mut nearly = vec![MAX_VALUE; 1 << lg_k];
+            nearly[3] = MAX_VALUE - 1;
+            assert!(hll_estimate(&nearly) > 1e12);
         }
     }
 
@@ -322,7 +323,7 @@ mod tests {
             assert!(panics(&|| update(4, 16, &[0, 0], None)));
             assert!(panics(&|| backend.hll_fold(&mut [0; 24], &[1], None)));
         }
-        assert!(panics(&|| _ = hll_estimate(&[45; 16])));
+        assert!(panics(&|| _ = hll_estimate(&[MAX_VALUE + 1; 16])));
         assert!(panics(&|| _ = hll_estimate(&[])));
     }
 }

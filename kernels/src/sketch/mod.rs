@@ -25,7 +25,8 @@
 //! ```
 //!
 //! Both are tables that the caller owns, one row per slot, and both are *mergeable*: the table of all rows is the merge of
-//! the tables of its parts, bit for bit, whatever the parts, their order, the batch size or the backend.
+//! the tables of its parts, bit for bit, whatever the parts, their order, the batch size or the backend. A group's sketch has bytes
+//! that others read, in [`datasketches`] and [`ddsketch::image`].
 
 pub mod datasketches;
 pub mod ddsketch;

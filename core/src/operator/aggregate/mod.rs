@@ -11,6 +11,7 @@
 mod accumulators;
 mod custom;
 mod groups;
+mod images;
 mod placed;
 mod resolve;
 mod table;
@@ -21,6 +22,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::error::{Error, Result};
 use crate::expr::Expression;
 pub(crate) use accumulators::{Accumulators, Spans};
 pub use custom::{AggregateFunction, Custom, custom};
@@ -66,6 +68,15 @@ pub enum Function {
         /// Bound of the relative error, where there are too many values to keep.
         error: f64,
     },
+    /// How many different values sketches hold together, nearly.
+    MergeDistinct,
+    /// The value that a part `q` of the values that sketches hold together lie at or below.
+    MergeQuantile {
+        /// The part, from 0 to 1.
+        q: f64,
+        /// Bound of the relative error: that of the sketches.
+        error: f64,
+    },
     /// How many values lie between the edges.
     Histogram(Arc<[f64]>),
     /// The covariance of two columns as a sample.
@@ -85,6 +96,17 @@ pub enum Function {
 }
 
 impl Function {
+    /// The name of its sketch, of those that have one.
+    fn sketch_name(&self) -> Option<&'static str> {
+        match self {
+            Function::ApproxDistinct => Some("distinct_sketch"),
+            Function::Quantile { .. } => Some("quantile_sketch"),
+            Function::MergeDistinct => Some("merge_distinct_sketch"),
+            Function::MergeQuantile { .. } => Some("merge_quantile_sketch"),
+            _ => None,
+        }
+    }
+
     fn name(&self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Function::Count => "count",
@@ -103,6 +125,9 @@ impl Function {
             Function::ApproxDistinct => "approx_distinct",
             Function::Quantile { q: 0.5, .. } => "median",
             Function::Quantile { q, .. } => return Cow::Owned(format!("quantile_{q}")),
+            Function::MergeDistinct => "merge_distinct",
+            Function::MergeQuantile { q: 0.5, .. } => "merge_median",
+            Function::MergeQuantile { q, .. } => return Cow::Owned(format!("merge_quantile_{q}")),
             Function::Histogram(_) => "histogram",
             Function::Covar => "covar",
             Function::Corr => "corr",
@@ -128,6 +153,8 @@ pub struct Aggregate {
     /// The column beside it, of functions of two.
     pub(crate) other: Option<String>,
     pub(crate) condition: Option<Expression>,
+    /// Whether the result is the sketch itself.
+    sketch: bool,
     alias: Option<String>,
 }
 
@@ -222,6 +249,19 @@ pub fn median(column: impl Into<String>) -> Aggregate {
     quantile(column, 0.5)
 }
 
+/// How many different values the sketches in `column` hold together, as `int64`: those that [`approx_distinct`] made with
+/// [`Aggregate::sketch`], or HyperLogLog sketches of Apache DataSketches with 2^12 registers or more. As good
+/// as exact up to 64 values (two of which are told as one in 10⁻⁵ of all groups), then with a standard error of 1.6%, in 4 KiB a group.
+pub fn merge_distinct(column: impl Into<String>) -> Aggregate {
+    Aggregate::over(Function::MergeDistinct, column)
+}
+
+/// The value of rank ⌊q (n − 1)⌋ of the `n` values that the sketches in `column` hold together, as `float64`: those that [`quantile`]
+/// made with [`Aggregate::sketch`]. Within 1% of it, in 16 KiB a group; of sketches of another error, [`Aggregate::error`] says which.
+pub fn merge_quantile(column: impl Into<String>, q: f64) -> Aggregate {
+    Aggregate::over(Function::MergeQuantile { q, error: QUANTILE_ERROR }, column)
+}
+
 /// How many values of `column` lie in each bin, as a list of `int64`: below the first edge, from each edge to below the next, at or
 /// above the last edge or NaN. `edges` ascend; `n` of them give `n + 1` counts.
 pub fn histogram(column: impl Into<String>, edges: impl IntoIterator<Item = f64>) -> Aggregate {
@@ -270,7 +310,7 @@ const QUANTILE_ERROR: f64 = 0.01;
 
 impl Aggregate {
     fn of(function: Function) -> Aggregate {
-        Aggregate { function, column: None, other: None, condition: None, alias: None }
+        Aggregate { function, column: None, other: None, condition: None, sketch: false, alias: None }
     }
 
     fn over(function: Function, column: impl Into<String>) -> Aggregate {
@@ -294,18 +334,52 @@ impl Aggregate {
         self
     }
 
-    /// The same quantile within another relative error, from 0.00001 to 0.5; nothing changes for other functions.
+    /// The same quantile within another relative error, from 0.00001 to 0.5; of a merge, that of the sketches. Nothing changes for other functions.
     pub fn error(mut self, bound: f64) -> Aggregate {
-        if let Function::Quantile { error, .. } = &mut self.function {
+        if let Function::Quantile { error, .. } | Function::MergeQuantile { error, .. } = &mut self.function {
             *error = bound;
         }
         self
     }
 
+    /// The sketch in place of the number that it tells, as `binary`: to be kept, and merged and estimated later. Null of a group
+    /// without values. For [`approx_distinct`], [`quantile`], [`median`], [`merge_distinct`] and [`merge_quantile`].
+    ///
+    /// A sketch has the same bytes whatever the batch size, the number of workers and the order in which it was merged, and the merge
+    /// of those of parts is that of the whole.
+    ///
+    /// * **Distinct values** are the image of an HLL sketch of Apache DataSketches, lg_k 12, which its libraries read and merge with
+    ///   their own of the same values: 12 bytes and 4 a value up to 64 values, then 4,136. Values count as for their `update` of a
+    ///   `long` (integers, times, booleans), `double`, string or bytes, but for the empty string, which theirs leave out. The
+    ///   layout is in [`thalweg_kernels::sketch::datasketches`].
+    /// * **Quantiles** are the protobuf of DDSketch, which those of Datadog read: some 60 bytes and 13 for each bucket in use, at most
+    ///   22 KiB. A group of few values is a sketch in the column, within the error, though its quantile alone would be exact.
+    ///   The layout is in [`thalweg_kernels::sketch::ddsketch::image`].
+    pub fn sketch(mut self) -> Aggregate {
+        self.sketch = true;
+        self
+    }
+
     /// The name of the result: the alias, else function and columns joined by `_`.
     pub fn name(&self) -> String {
-        let name = self.function.name();
+        let name = self.function_name();
         self.alias.clone().unwrap_or_else(|| std::iter::once(&*name).chain(self.columns()).collect::<Vec<_>>().join("_"))
+    }
+
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if it is asked for a sketch and its function has none.
+    pub(crate) fn check_sketch(&self) -> Result<()> {
+        match self.sketch && self.function.sketch_name().is_none() {
+            true => Err(Error::config(format!(
+                "{self}: there is no sketch of it; `sketch()` is for approx_distinct, quantile, median, merge_distinct and merge_quantile"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    fn function_name(&self) -> Cow<'static, str> {
+        let sketch = self.function.sketch_name().filter(|_| self.sketch);
+        sketch.map_or_else(|| self.function.name(), Cow::Borrowed)
     }
 
     /// Its columns, in order.
@@ -321,7 +395,13 @@ impl Aggregate {
 impl fmt::Display for Aggregate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let columns: Vec<&str> = self.columns().collect();
-        write!(f, "{}({})", self.function.name(), if columns.is_empty() { "*".to_owned() } else { columns.join(", ") })?;
+        write!(f, "{}({}", self.function_name(), if columns.is_empty() { "*".to_owned() } else { columns.join(", ") })?;
+        match self.function {
+            Function::Quantile { error, .. } | Function::MergeQuantile { error, .. } if error != QUANTILE_ERROR => {
+                write!(f, ", error {error})")?;
+            }
+            _ => f.write_str(")")?,
+        }
         if let Some(condition) = &self.condition {
             write!(f, " FILTER ({condition})")?;
         }

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
 use thalweg_kernels::{Cell, DdLayout, Want};
 
 use super::accumulators::{Accumulators, Spans};
+use super::images::Sketch;
 use super::table::{Cells, Table, Wanted};
 use super::tables::{
     Distinct, EarliestRow, GreatestRow, HistogramCells, Keeper, LatestRow, LeastRow, Lists, MomentCells, PairCells, Quantiles, Rows,
@@ -54,6 +55,8 @@ enum TableKind {
     Counts(usize),
     Distinct(usize),
     Quantiles(usize, f64),
+    MergedDistinct(usize),
+    MergedQuantiles(usize, f64),
     Histogram(usize, Arc<[f64]>),
     List(usize, usize),
     /// Which table it is: none is shared.
@@ -89,15 +92,17 @@ impl Aggregates {
             check(aggregate)?;
             let state = resolved.state(aggregate)?;
             let data_type = resolved.data_type(aggregate)?;
-            let never_null = matches!(
-                aggregate.function,
-                Function::Count
-                    | Function::CountDistinct
-                    | Function::ApproxDistinct
-                    | Function::TopK(_)
-                    | Function::Collect(_)
-                    | Function::Histogram(_)
-            );
+            let never_null = !aggregate.sketch
+                && matches!(
+                    aggregate.function,
+                    Function::Count
+                        | Function::CountDistinct
+                        | Function::ApproxDistinct
+                        | Function::MergeDistinct
+                        | Function::TopK(_)
+                        | Function::Collect(_)
+                        | Function::Histogram(_)
+                );
             let field = Field::new(aggregate.name(), data_type, !never_null);
             resolved.results.push(ResultColumn { function: aggregate.function.clone(), state, field });
         }
@@ -129,7 +134,12 @@ impl Aggregates {
             Function::ArgMin => TableKind::Least(self.inputs.whole(aggregate, name)?, self.inputs.numbers(aggregate, other)?.0),
             Function::ArgMax => TableKind::Greatest(self.inputs.whole(aggregate, name)?, self.inputs.numbers(aggregate, other)?.0),
             Function::CountDistinct | Function::TopK(_) => TableKind::Counts(self.inputs.whole(aggregate, name)?),
+            Function::ApproxDistinct if aggregate.sketch => TableKind::Distinct(self.inputs.coupons(aggregate, name)?),
             Function::ApproxDistinct => TableKind::Distinct(self.inputs.hashes(aggregate, name)?),
+            Function::MergeDistinct => TableKind::MergedDistinct(self.inputs.sketches(aggregate, name, Sketch::Distinct)?),
+            Function::MergeQuantile { error, .. } => {
+                TableKind::MergedQuantiles(self.inputs.sketches(aggregate, name, Sketch::Quantiles(*error))?, *error)
+            }
             Function::Quantile { error, .. } => TableKind::Quantiles(self.inputs.floats(aggregate, name)?, *error),
             Function::Histogram(edges) => TableKind::Histogram(self.inputs.floats(aggregate, name)?, Arc::clone(edges)),
             Function::Collect(limit) => TableKind::List(self.inputs.whole(aggregate, name)?, *limit),
@@ -175,6 +185,7 @@ impl Aggregates {
         }
         let data_type = self.inputs.data_type(name)?;
         let keeper = || Keeper::new(&data_type);
+        let quantiles = |error| Quantiles::new(DdLayout::new(error, QUANTILE_BUCKETS));
         let table = match &kind {
             TableKind::Moments(input) => Cells::boxed(MomentCells { input: *input }),
             TableKind::Pairs(inputs) => Cells::boxed(PairCells { inputs: *inputs }),
@@ -184,10 +195,9 @@ impl Aggregates {
             TableKind::Greatest(value, order) => Rows::<GreatestRow>::boxed(*value, *order, keeper()?),
             TableKind::Counts(input) => Cells::boxed(ValueCounts { input: *input, keeper: keeper()? }),
             TableKind::Distinct(input) => Sketched::boxed(*input, Distinct::default()),
-            TableKind::Quantiles(input, error) => {
-                let layout = DdLayout::new(*error, QUANTILE_BUCKETS);
-                Sketched::boxed(*input, Quantiles::new(layout))
-            }
+            TableKind::MergedDistinct(input) => Sketched::merging(*input, Distinct::default()),
+            TableKind::Quantiles(input, error) => Sketched::boxed(*input, quantiles(*error)),
+            TableKind::MergedQuantiles(input, error) => Sketched::merging(*input, quantiles(*error)),
             TableKind::Histogram(input, edges) => Cells::boxed(HistogramCells { input: *input, edges: Arc::clone(edges) }),
             TableKind::List(input, limit) => {
                 let (keeper, times) = (keeper()?, self.inputs.times());
@@ -204,7 +214,8 @@ impl Aggregates {
     fn data_type(&self, aggregate: &Aggregate) -> Result<DataType> {
         let of_column = || aggregate.column.as_deref().map_or(Ok(DataType::Int64), |name| self.inputs.data_type(name));
         Ok(match &aggregate.function {
-            Function::Count | Function::CountDistinct | Function::ApproxDistinct => DataType::Int64,
+            _ if aggregate.sketch => DataType::Binary,
+            Function::Count | Function::CountDistinct | Function::ApproxDistinct | Function::MergeDistinct => DataType::Int64,
             Function::Sum | Function::Delta if lane(&of_column()?) == Some(Lane::Int) => DataType::Int64,
             Function::Min | Function::Max | Function::First | Function::Last | Function::ArgMin | Function::ArgMax => of_column()?,
             Function::TopK(_) => top_k_type(&of_column()?),
@@ -231,8 +242,8 @@ impl Aggregates {
             TableKind::First(_) | TableKind::Last(_) => "first and last rows",
             TableKind::Least(..) | TableKind::Greatest(..) => "extreme rows",
             TableKind::Counts(_) => "counts of values",
-            TableKind::Distinct(_) => "distinct values",
-            TableKind::Quantiles(..) => "quantiles",
+            TableKind::Distinct(_) | TableKind::MergedDistinct(_) => "distinct values",
+            TableKind::Quantiles(..) | TableKind::MergedQuantiles(..) => "quantiles",
             TableKind::Histogram(..) => "histograms",
             TableKind::List(..) => "lists",
             TableKind::Custom(_) => "functions of yours",
@@ -297,11 +308,14 @@ impl Aggregates {
 
 /// Refuses parameters out of range.
 fn check(aggregate: &Aggregate) -> Result<()> {
+    aggregate.check_sketch()?;
     let wrong = |why: String| Err(Error::config(format!("{aggregate}: {why}")));
     match &aggregate.function {
         Function::Zscore => wrong("zscore is an aggregate of rolling windows; use `rolling_rows(n)` or `rolling_range(length)`".to_owned()),
-        Function::Quantile { q, .. } if !(0.0..=1.0).contains(q) => wrong(format!("a quantile is from 0 to 1, not {q}")),
-        Function::Quantile { error, .. } if !(0.00001..=0.5).contains(error) => {
+        Function::Quantile { q, .. } | Function::MergeQuantile { q, .. } if !(0.0..=1.0).contains(q) => {
+            wrong(format!("a quantile is from 0 to 1, not {q}"))
+        }
+        Function::Quantile { error, .. } | Function::MergeQuantile { error, .. } if !(0.00001..=0.5).contains(error) => {
             wrong(format!("the relative error of a quantile is from 0.00001 to 0.5, not {error}"))
         }
         Function::Histogram(edges) if edges.len() < 2 || !edges.is_sorted_by(|a, b| a < b) => {

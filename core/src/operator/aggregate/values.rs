@@ -8,8 +8,9 @@ use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::{CastOptions, cast, cast_with_options, not, nullif, prep_null_mask_filter, take};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, SchemaRef};
 use arrow::row::{RowConverter, SortField};
-use thalweg_kernels::{Bits, Hash, hash_bytes, hash_f64, hash_i64};
+use thalweg_kernels::{Bits, Hash, hash_bytes, hash_f64, hash_i64, hll_coupon};
 
+use super::images::Sketch;
 use super::{Aggregate, Function};
 use crate::error::{Error, Result};
 use crate::expr::{Compiled, Expression};
@@ -29,7 +30,7 @@ pub(crate) enum Lane {
 }
 
 /// What becomes of a column.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Form {
     /// Numbers.
     Lane(Lane),
@@ -37,6 +38,10 @@ enum Form {
     Mark,
     /// Hashes of the values.
     Hash,
+    /// Hashes as those of DataSketches, without what its coupons do not tell.
+    Coupon,
+    /// Sketches, as large binary.
+    Sketch(Sketch),
     /// The column as it is.
     Whole,
     /// The event time of the rows.
@@ -44,7 +49,7 @@ enum Form {
 }
 
 /// One input: a column in some form, of the rows that a condition lets through.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 struct Input {
     form: Form,
     column: Option<usize>,
@@ -135,6 +140,35 @@ impl Inputs {
         self.add(Form::Hash, Some(index), aggregate)
     }
 
+    /// Hashes of the column `name` for sketches that others can read.
+    ///
+    /// # Errors
+    /// As [`Inputs::whole`], and if the values have no bytes that are the same everywhere.
+    pub fn coupons(&mut self, aggregate: &Aggregate, name: &str) -> Result<usize> {
+        let data_type = self.data_type(name)?;
+        if !has_coupons(&data_type) {
+            return Err(Error::schema(format!(
+                "{aggregate}: a sketch is of numbers, times, booleans, text or bytes, not of a column of type {data_type}; cast it first"
+            )));
+        }
+        self.add(Form::Coupon, Some(column_index(&self.schema, name)?), aggregate)
+    }
+
+    /// The sketches in the column `name`.
+    ///
+    /// # Errors
+    /// As [`Inputs::whole`], and if it is not of bytes.
+    pub fn sketches(&mut self, aggregate: &Aggregate, name: &str, sketch: Sketch) -> Result<usize> {
+        let data_type = self.data_type(name)?;
+        if !matches!(data_type, DataType::Binary | DataType::LargeBinary | DataType::BinaryView) {
+            let made = if sketch == Sketch::Distinct { "approx_distinct" } else { "quantile" };
+            return Err(Error::schema(format!(
+                "{aggregate}: sketches to merge are of type Binary, not {data_type}; `{made}` makes them, with `sketch()`"
+            )));
+        }
+        self.add(Form::Sketch(sketch), Some(column_index(&self.schema, name)?), aggregate)
+    }
+
     /// Event times of all rows.
     pub fn times(&mut self) -> usize {
         self.position(Input { form: Form::Time, column: None, filter: None })
@@ -163,7 +197,8 @@ impl Inputs {
     /// The inputs of the rows of `records`, whose event times are `times`, if anyone wants them.
     ///
     /// # Errors
-    /// [`Kind::Schema`](crate::error::Kind::Schema) if an unsigned value does not fit `int64` or a condition cannot be computed.
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if an unsigned value does not fit `int64` or a condition cannot be computed; of
+    /// sketches, as [`Sketch::check`].
     pub fn values(&self, records: &RecordBatch, times: &ScalarBuffer<i64>) -> Result<Vec<Values>> {
         let mask = |(_, condition): &(Expression, Compiled)| {
             let mask = condition.evaluate(records)?;
@@ -190,18 +225,51 @@ impl Input {
             }
             (Form::Lane(Lane::Int), Some(column)) => {
                 let (values, nulls) = integers(column).map_err(|error| {
-                    let name = records.schema().field(self.column.unwrap_or(0)).name().clone();
+                    let name = self.name(records);
                     Error::schema(format!("`{name}` does not fit int64; cast it to float64")).with_source(error)
                 })?;
                 Values::Int(Int64Array::new(values, masked(nulls, mask)))
             }
-            (Form::Hash, Some(column)) => Values::Hash(UInt64Array::new(hashes(column)?.into(), masked(column.logical_nulls(), mask))),
-            (Form::Whole | Form::Time, Some(column)) => Values::Whole(match mask {
-                None => Arc::clone(column),
-                Some(mask) => nullif(column, &not(mask)?)?,
-            }),
+            (Form::Hash, Some(column)) => {
+                Values::Hash(UInt64Array::new(hashes(column, DISTINCT)?.into(), masked(column.logical_nulls(), mask)))
+            }
+            (Form::Coupon, Some(column)) => {
+                let mut coupons = hashes(column, Hash::DataSketches)?;
+                coupons.iter_mut().for_each(|hash| *hash = hll_coupon(*hash));
+                Values::Hash(UInt64Array::new(coupons.into(), masked(column.logical_nulls(), mask)))
+            }
+            (Form::Sketch(sketch), Some(column)) => {
+                let images = where_true(&cast(column, &DataType::LargeBinary)?, mask)?;
+                self.check(sketch, &images, records)?;
+                Values::Whole(images)
+            }
+            (Form::Whole | Form::Time, Some(column)) => Values::Whole(where_true(column, mask)?),
         })
     }
+
+    /// Refuses sketches that cannot be merged, here where it is known which rows they are.
+    fn check(&self, sketch: Sketch, images: &ArrayRef, records: &RecordBatch) -> Result<()> {
+        for (row, image) in images.as_binary::<i64>().iter().enumerate() {
+            image.map_or(Ok(()), |image| sketch.check(image)).map_err(|error| {
+                let name = self.name(records);
+                error.context(format!("column `{name}`, row {row} of its batch"))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The name of its column.
+    fn name(&self, records: &RecordBatch) -> String {
+        records.schema().field(self.column.unwrap_or(0)).name().clone()
+    }
+}
+
+/// A column, null where `mask` is false.
+fn where_true(column: &ArrayRef, mask: Option<&BooleanArray>) -> Result<ArrayRef> {
+    Ok(match mask {
+        None => Arc::clone(column),
+        Some(mask) => nullif(column, &not(mask)?)?,
+    })
 }
 
 /// Nulls, and those that a mask leaves out.
@@ -228,30 +296,46 @@ fn integers(column: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>)
 }
 
 /// Hashes of a column's values: those that are equal have one hash.
-fn hashes(column: &ArrayRef) -> Result<Vec<u64>> {
+fn hashes(column: &ArrayRef, hash: Hash) -> Result<Vec<u64>> {
     let mut hashes = vec![0; column.len()];
     match (lane(column.data_type()), column.data_type()) {
-        (Some(Lane::Float), _) => hash_f64(&floats(column)?.0, DISTINCT, &mut hashes),
+        (Some(Lane::Float), _) => hash_f64(&floats(column)?.0, hash, &mut hashes),
         // Wrapped: all that counts is that different values stay different.
         (Some(Lane::Int), DataType::UInt64) => {
             let values: Vec<i64> =
                 column.as_primitive::<arrow::datatypes::UInt64Type>().values().iter().map(|&value| value as i64).collect();
-            hash_i64(&values, DISTINCT, &mut hashes);
+            hash_i64(&values, hash, &mut hashes);
         }
-        (Some(Lane::Int), _) => hash_i64(&integers(column)?.0, DISTINCT, &mut hashes),
+        (Some(Lane::Int), _) => hash_i64(&integers(column)?.0, hash, &mut hashes),
         (None, DataType::Utf8) => {
             let strings = column.as_string::<i32>();
-            hash_bytes(strings.value_offsets(), strings.value_data(), DISTINCT, &mut hashes);
+            hash_bytes(strings.value_offsets(), strings.value_data(), hash, &mut hashes);
         }
-        (None, DataType::LargeUtf8 | DataType::Utf8View) => return self::hashes(&cast(column, &DataType::Utf8)?),
-        (None, DataType::Dictionary(_, values)) => return self::hashes(&cast(column, values)?),
+        (None, DataType::LargeUtf8 | DataType::Utf8View) => return self::hashes(&cast(column, &DataType::Utf8)?, hash),
+        (None, DataType::Dictionary(_, values)) => return self::hashes(&cast(column, values)?, hash),
+        (None, DataType::Boolean) if hash != DISTINCT => return self::hashes(&cast(column, &DataType::Int64)?, hash),
+        (None, DataType::Binary | DataType::LargeBinary | DataType::BinaryView) if hash != DISTINCT => {
+            let bytes = cast(column, &DataType::Binary)?;
+            let bytes = bytes.as_binary::<i32>();
+            hash_bytes(bytes.value_offsets(), bytes.value_data(), hash, &mut hashes);
+        }
         (None, other) => {
             let converter = RowConverter::new(vec![SortField::new(other.clone())])?;
             let bytes = converter.convert_columns(&[Arc::clone(column)])?.try_into_binary()?;
-            hash_bytes(bytes.value_offsets(), bytes.value_data(), DISTINCT, &mut hashes);
+            hash_bytes(bytes.value_offsets(), bytes.value_data(), hash, &mut hashes);
         }
     }
     Ok(hashes)
+}
+
+/// Whether values of `data_type` hash by bytes that are the same in every version and library.
+fn has_coupons(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Dictionary(_, values) => has_coupons(values),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Boolean => true,
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView => true,
+        other => lane(other).is_some(),
+    }
 }
 
 /// How values of `data_type` are accumulated; `None` if they can only be counted.

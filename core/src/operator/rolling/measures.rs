@@ -76,6 +76,7 @@ impl Measures {
         let mut measures = Measures { inputs: Inputs::new(schema), groups: Vec::new(), fields: Vec::new() };
         let mut kinds: Vec<(Option<usize>, Kind)> = Vec::new();
         for aggregate in aggregates {
+            aggregate.check_sketch()?;
             let function = &aggregate.function;
             if !is_rolling(function) {
                 return Err(Error::config(format!(

@@ -51,8 +51,9 @@ pub(crate) fn take(layout: &DdLayout, head: &mut DdHead, counts: &mut [u64], val
 /// Moves the top of a window up, its buckets below the new lowest one into that; returns whether they held any value.
 pub(crate) fn advance(layout: &DdLayout, top: &mut i32, window: &mut [u64], new_top: i32) -> bool {
     let lowest = new_top - layout.buckets() as i32 + 1;
-    let fallen: u64 = layout.window(*top).take_while(|&bucket| bucket < lowest).map(|b| std::mem::take(&mut window[layout.place(b)])).sum();
-    window[layout.place(lowest)] += fallen;
+    let falling = layout.window(*top).take_while(|&bucket| bucket < lowest);
+    let fallen = falling.fold(0u64, |sum, bucket| sum.wrapping_add(std::mem::take(&mut window[layout.place(bucket)])));
+    window[layout.place(lowest)] = window[layout.place(lowest)].wrapping_add(fallen);
     *top = new_top;
     fallen > 0
 }

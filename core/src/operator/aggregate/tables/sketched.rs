@@ -3,19 +3,22 @@
 //! A group keeps its values until they are many and is a sketch from then on, so that a million small groups take the room of
 //! their values. Which of the two it is depends on its values alone, not on batches or the order of combining, and so does the
 //! answer: sketches of parts merge to the sketch of the whole, bit for bit.
+//!
+//! Sketches come out as a column of bytes and, of such a column, in again: the bytes of a small one are taken as its few values.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array};
-use thalweg_kernels::{DdHead, DdLayout, ddsketch_merge, ddsketch_update, hll_estimate, hll_merge, hll_update};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, LargeBinaryArray};
+use arrow::buffer::{NullBuffer, OffsetBuffer};
+use arrow::datatypes::DataType;
 
+use super::super::Function;
 use super::super::table::{Table, Wanted, known};
 use super::super::values::Values;
-use super::super::{Function, unexpected};
 use super::few::Few;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operator::keys::Slots;
-use crate::state::{Reader, Writer, damaged};
+use crate::state::{Reader, Writer};
 
 /// Sketches of groups of many values, by number.
 pub(crate) trait Sketches: Clone + Send + 'static {
@@ -24,6 +27,13 @@ pub(crate) trait Sketches: Clone + Send + 'static {
 
     /// Most values that a group keeps as they are.
     const FEW: usize;
+
+    /// Whether a list that sketches gave is answered as values are. Otherwise it is as the sketch that it stands for, which may tell
+    /// less.
+    const LISTS_OF_SKETCHES: bool;
+
+    /// A sketch that was read from bytes.
+    type Image<'a>;
 
     /// Length of a list that is made shorter, or a sketch: more than there are values where some may be left out.
     const LIST: usize;
@@ -46,6 +56,21 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     fn clear(&mut self, number: u32);
     /// Bytes held.
     fn bytes(&self) -> usize;
+
+    /// Reads a sketch: adds its values to `items` if they are few and all that it is, else gives it back.
+    ///
+    /// # Errors
+    /// As [`images::distinct`](super::super::images::distinct) and its like.
+    fn read<'a>(&self, image: &'a [u8], items: &mut Vec<Self::Item>) -> Result<Option<Self::Image<'a>>>;
+    /// Merges it into sketch `number`.
+    ///
+    /// # Errors
+    /// As [`Sketches::read`].
+    fn merge_image(&mut self, number: u32, image: &Self::Image<'_>) -> Result<()>;
+    /// Appends the bytes of a group of few values.
+    fn write_few(&self, few: &[Self::Item], image: &mut Vec<u8>);
+    /// The same of a sketch.
+    fn write(&self, number: u32, image: &mut Vec<u8>);
 
     /// Leaves out of a list what makes no difference.
     fn thin(values: &mut Vec<Self::Item>) {
@@ -71,6 +96,8 @@ pub(crate) trait Sketches: Clone + Send + 'static {
 /// A table of groups of one input.
 pub(crate) struct Sketched<S: Sketches> {
     input: usize,
+    /// Whether the input is sketches rather than values.
+    of_sketches: bool,
     few: Few<S::Item>,
     many: S,
     free: Vec<u32>,
@@ -82,9 +109,27 @@ pub(crate) struct Sketched<S: Sketches> {
 }
 
 impl<S: Sketches> Sketched<S> {
-    /// `many` is without sketches.
+    /// Of values. `many` is without sketches.
     pub fn boxed(input: usize, many: S) -> Box<dyn Table> {
-        Box::new(Sketched { input, few: Few::new(), many, free: Vec::new(), numbers: Vec::new(), items: Vec::new(), thinned: Vec::new() })
+        Sketched::of(input, false, many)
+    }
+
+    /// Of sketches as bytes.
+    pub fn merging(input: usize, many: S) -> Box<dyn Table> {
+        Sketched::of(input, true, many)
+    }
+
+    fn of(input: usize, of_sketches: bool, many: S) -> Box<dyn Table> {
+        Box::new(Sketched {
+            input,
+            of_sketches,
+            few: Few::new(),
+            many,
+            free: Vec::new(),
+            numbers: Vec::new(),
+            items: Vec::new(),
+            thinned: Vec::new(),
+        })
     }
 
     #[inline]
@@ -149,6 +194,76 @@ impl<S: Sketches> Sketched<S> {
         values.iter().for_each(|&item| self.add(into, item));
     }
 
+    fn accumulate_sketches(&mut self, slots: &[u32], images: &LargeBinaryArray) -> Result<()> {
+        let mut values = Vec::new();
+        for (&slot, image) in slots.iter().zip(images).filter_map(|(slot, image)| Some((slot, image?))) {
+            values.clear();
+            match self.many.read(image, &mut values)? {
+                None => values.iter().for_each(|&item| self.add(slot, item)),
+                Some(sketch) => {
+                    let number = self.promote(slot);
+                    self.many.merge_image(number, &sketch)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What answers for the group in `slot`, whose values, if it is a list, come into `values`.
+    fn state(&self, slot: u32, values: &mut Vec<S::Item>) -> State<'_, S> {
+        values.clear();
+        if let Some(number) = self.few.replacement(slot) {
+            return State::Sketch(&self.many, number);
+        }
+        self.few.append_to(slot, values);
+        S::thin(values);
+        if values.len() <= S::FEW { State::List } else { State::Made(self.made(values)) }
+    }
+
+    /// A sketch of `values` by itself.
+    fn made(&self, values: &[S::Item]) -> S {
+        let mut many = self.many.none();
+        many.push();
+        many.update(&vec![0; values.len()], values);
+        many
+    }
+
+    /// The numbers that are wanted, a column each.
+    fn answers(&self, functions: &[&Function], slots: &Slots<'_>) -> Vec<ArrayRef> {
+        let mut answers = vec![Vec::with_capacity(slots.len()); functions.len()];
+        let mut values = Vec::new();
+        for slot in slots.map(|slot| slot) {
+            let mut answers = answers.iter_mut();
+            let answer = |value| answers.next().map_or((), |column| column.push(value));
+            match self.state(slot, &mut values) {
+                State::Sketch(many, number) => many.estimate(number, functions, answer),
+                State::Made(many) => many.estimate(0, functions, answer),
+                State::List if self.of_sketches && !S::LISTS_OF_SKETCHES => self.made(&values).estimate(0, functions, answer),
+                State::List => S::exact(&mut values, functions, answer),
+            }
+        }
+        answers.into_iter().map(S::column).collect()
+    }
+
+    /// The sketches as bytes; null where there is no value.
+    fn images(&self, slots: &Slots<'_>) -> Result<ArrayRef> {
+        let (mut images, mut offsets, mut valid, mut values) = (Vec::new(), vec![0], Vec::with_capacity(slots.len()), Vec::new());
+        for slot in slots.map(|slot| slot) {
+            let state = self.state(slot, &mut values);
+            valid.push(!matches!(state, State::List) || !values.is_empty());
+            match state {
+                State::Sketch(many, number) => many.write(number, &mut images),
+                State::Made(many) => many.write(0, &mut images),
+                State::List if values.is_empty() => {}
+                State::List => self.many.write_few(&values, &mut images),
+            }
+            let end = i32::try_from(images.len());
+            offsets.push(end.map_err(|_| Error::state("sketches of one batch of results take more than 2 GiB; ask for fewer groups"))?);
+        }
+        let nulls = Some(NullBuffer::from(valid)).filter(|nulls| nulls.null_count() > 0);
+        Ok(Arc::new(BinaryArray::try_new(OffsetBuffer::new(offsets.into()), images.into(), nulls)?))
+    }
+
     fn clear_one(&mut self, slot: u32) {
         if let Some(number) = self.few.replacement(slot) {
             self.many.clear(number);
@@ -168,9 +283,18 @@ impl<S: Sketches> Sketched<S> {
     }
 }
 
+/// What answers for a group.
+enum State<'a, S> {
+    /// A few values.
+    List,
+    Sketch(&'a S, u32),
+    /// A sketch of more values than are few.
+    Made(S),
+}
+
 impl<S: Sketches> Table for Sketched<S> {
     fn empty(&self) -> Box<dyn Table> {
-        Sketched::boxed(self.input, self.many.none())
+        Sketched::of(self.input, self.of_sketches, self.many.none())
     }
 
     fn reserve(&mut self, groups: usize) {
@@ -179,6 +303,11 @@ impl<S: Sketches> Table for Sketched<S> {
 
     fn accumulate(&mut self, slots: &[u32], values: &[Values], _: u64) -> Result<()> {
         let input = &values[self.input];
+        if self.of_sketches {
+            self.accumulate_sketches(slots, input.as_whole().as_binary())?;
+            self.flush();
+            return Ok(());
+        }
         let rows = slots.iter().zip(S::items(input));
         match input.nulls() {
             None => rows.for_each(|(&slot, &item)| self.add(slot, item)),
@@ -246,31 +375,13 @@ impl<S: Sketches> Table for Sketched<S> {
     }
 
     fn finish(&self, wanted: &[Wanted<'_>], slots: &Slots<'_>) -> Result<Vec<ArrayRef>> {
-        let functions: Vec<&Function> = wanted.iter().map(|(function, _)| *function).collect();
-        let mut answers = vec![Vec::with_capacity(slots.len()); functions.len()];
-        let mut values = Vec::new();
-        slots.map(|slot| {
-            let mut answers = answers.iter_mut();
-            let answer = |value| answers.next().map_or((), |column| column.push(value));
-            match self.few.replacement(slot) {
-                Some(number) => self.many.estimate(number, &functions, answer),
-                None => {
-                    values.clear();
-                    self.few.append_to(slot, &mut values);
-                    S::thin(&mut values);
-                    match values.len() > S::FEW {
-                        true => {
-                            let mut many = self.many.none();
-                            many.push();
-                            many.update(&vec![0; values.len()], &values);
-                            many.estimate(0, &functions, answer);
-                        }
-                        false => S::exact(&mut values, &functions, answer),
-                    }
-                }
-            }
-        });
-        Ok(answers.into_iter().map(S::column).collect())
+        let is_number = |data_type: &DataType| *data_type != DataType::Binary;
+        let functions: Vec<&Function> =
+            wanted.iter().filter(|(_, data_type)| is_number(data_type)).map(|(function, _)| *function).collect();
+        let images = if functions.len() < wanted.len() { Some(self.images(slots)?) } else { None };
+        let mut numbers = if functions.is_empty() { Vec::new() } else { self.answers(&functions, slots) }.into_iter();
+        let column = |(_, data_type): &Wanted<'_>| if is_number(data_type) { numbers.next() } else { images.clone() };
+        Ok(wanted.iter().filter_map(column).collect())
     }
 
     fn bytes(&self) -> usize {
@@ -307,229 +418,5 @@ impl<S: Sketches> Table for Sketched<S> {
             self.few.push(slot, S::from_word(from.word()?));
         }
         Ok(())
-    }
-}
-
-/// Registers of a group of many distinct values, as a power of two: a standard error of 1.6%.
-const LG_REGISTERS: u32 = 12;
-
-/// HyperLogLog: see [`thalweg_kernels::sketch::hll`].
-#[derive(Clone, Default)]
-pub(crate) struct Distinct {
-    registers: Vec<u8>,
-}
-
-impl Distinct {
-    fn registers(&self, number: u32) -> &[u8] {
-        &self.registers[(number as usize) << LG_REGISTERS..][..1 << LG_REGISTERS]
-    }
-
-    fn registers_mut(&mut self, number: u32) -> &mut [u8] {
-        &mut self.registers[(number as usize) << LG_REGISTERS..][..1 << LG_REGISTERS]
-    }
-}
-
-impl Sketches for Distinct {
-    /// A hash.
-    type Item = u64;
-    const FEW: usize = 64;
-    const LIST: usize = 2 * Self::FEW;
-
-    fn none(&self) -> Distinct {
-        Distinct::default()
-    }
-
-    fn items(values: &Values) -> &[u64] {
-        match values {
-            Values::Hash(hashes) => hashes.values(),
-            _ => unreachable!("distinct values are told by their hashes"),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.registers.len() >> LG_REGISTERS
-    }
-
-    fn push(&mut self) {
-        self.registers.resize(self.registers.len() + (1 << LG_REGISTERS), 0);
-    }
-
-    fn update(&mut self, numbers: &[u32], hashes: &[u64]) {
-        hll_update(&mut self.registers, LG_REGISTERS, numbers, hashes, None);
-    }
-
-    fn merge(&mut self, number: u32, from: &Distinct, other: u32) {
-        hll_merge(self.registers_mut(number), from.registers(other));
-    }
-
-    fn clone_one(&self, number: u32) -> Distinct {
-        Distinct { registers: self.registers(number).to_vec() }
-    }
-
-    fn clear(&mut self, number: u32) {
-        self.registers_mut(number).fill(0);
-    }
-
-    fn bytes(&self) -> usize {
-        self.registers.capacity()
-    }
-
-    fn thin(hashes: &mut Vec<u64>) {
-        hashes.sort_unstable();
-        hashes.dedup();
-    }
-
-    fn exact(few: &mut Vec<u64>, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
-        functions.iter().for_each(|_| answer(Some(few.len() as f64)));
-    }
-
-    fn estimate(&self, number: u32, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
-        let estimate = hll_estimate(self.registers(number)).round();
-        functions.iter().for_each(|_| answer(Some(estimate)));
-    }
-
-    fn column(answers: Vec<Option<f64>>) -> ArrayRef {
-        Arc::new(Int64Array::from_iter_values(answers.into_iter().map(|answer| answer.unwrap_or(0.0) as i64)))
-    }
-
-    fn to_word(hash: u64) -> u64 {
-        hash
-    }
-
-    fn from_word(word: u64) -> u64 {
-        word
-    }
-
-    fn save(&self, number: u32, out: &mut Writer) {
-        out.bytes(self.registers(number));
-    }
-
-    fn load(&mut self, number: u32, from: &mut Reader<'_>) -> Result<()> {
-        let (registers, saved) = (self.registers_mut(number), from.bytes()?);
-        if saved.len() != registers.len() {
-            return Err(damaged("a sketch of distinct values is of another size"));
-        }
-        registers.copy_from_slice(saved);
-        Ok(())
-    }
-}
-
-/// DDSketch: see [`thalweg_kernels::sketch::ddsketch`].
-#[derive(Clone)]
-pub(crate) struct Quantiles {
-    layout: DdLayout,
-    heads: Vec<DdHead>,
-    counts: Vec<u64>,
-}
-
-impl Quantiles {
-    pub fn new(layout: DdLayout) -> Quantiles {
-        Quantiles { layout, heads: Vec::new(), counts: Vec::new() }
-    }
-
-    fn counts(&self, number: u32) -> &[u64] {
-        let width = self.layout.counts_per_group();
-        &self.counts[number as usize * width..][..width]
-    }
-
-    fn counts_mut(&mut self, number: u32) -> &mut [u64] {
-        let width = self.layout.counts_per_group();
-        &mut self.counts[number as usize * width..][..width]
-    }
-}
-
-impl Sketches for Quantiles {
-    type Item = f64;
-    const FEW: usize = 256;
-    const LIST: usize = Self::FEW;
-
-    fn none(&self) -> Quantiles {
-        Quantiles::new(self.layout)
-    }
-
-    fn items(values: &Values) -> &[f64] {
-        match values {
-            Values::Float(array) => array.values(),
-            _ => unreachable!("quantiles are of floats"),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.heads.len()
-    }
-
-    fn push(&mut self) {
-        self.heads.push(DdHead::EMPTY);
-        self.counts.resize(self.counts.len() + self.layout.counts_per_group(), 0);
-    }
-
-    fn update(&mut self, numbers: &[u32], values: &[f64]) {
-        ddsketch_update(&self.layout, &mut self.heads, &mut self.counts, numbers, values, None);
-    }
-
-    fn merge(&mut self, number: u32, from: &Quantiles, other: u32) {
-        let (layout, at, width) = (self.layout, number as usize, self.layout.counts_per_group());
-        let counts = &mut self.counts[at * width..][..width];
-        ddsketch_merge(&layout, &mut self.heads[at..=at], counts, std::slice::from_ref(&from.heads[other as usize]), from.counts(other));
-    }
-
-    fn clone_one(&self, number: u32) -> Quantiles {
-        Quantiles { layout: self.layout, heads: vec![self.heads[number as usize]], counts: self.counts(number).to_vec() }
-    }
-
-    fn clear(&mut self, number: u32) {
-        self.heads[number as usize] = DdHead::EMPTY;
-        self.counts_mut(number).fill(0);
-    }
-
-    fn bytes(&self) -> usize {
-        self.heads.capacity() * size_of::<DdHead>() + self.counts.capacity() * size_of::<u64>()
-    }
-
-    fn exact(few: &mut Vec<f64>, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
-        few.sort_unstable_by(|a, b| a.total_cmp(b));
-        // The value of rank ⌊q (n − 1)⌋.
-        functions.iter().for_each(|function| answer(few.len().checked_sub(1).map(|last| few[(part(function) * last as f64) as usize])));
-    }
-
-    fn estimate(&self, number: u32, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
-        let (head, counts) = (&self.heads[number as usize], self.counts(number));
-        functions.iter().for_each(|function| answer(self.layout.quantile(head, counts, part(function))));
-    }
-
-    fn column(answers: Vec<Option<f64>>) -> ArrayRef {
-        Arc::new(Float64Array::from(answers))
-    }
-
-    fn to_word(value: f64) -> u64 {
-        value.to_bits()
-    }
-
-    fn from_word(word: u64) -> f64 {
-        f64::from_bits(word)
-    }
-
-    fn save(&self, number: u32, out: &mut Writer) {
-        out.words(&self.heads[number as usize].to_words());
-        let filled: Vec<(usize, &u64)> = self.counts(number).iter().enumerate().filter(|(_, count)| **count > 0).collect();
-        out.word(filled.len() as u64);
-        filled.into_iter().for_each(|(bucket, count)| out.words(&[bucket as u64, *count]));
-    }
-
-    fn load(&mut self, number: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.heads[number as usize] = DdHead::from_words(from.words()?);
-        for _ in 0..from.count(16)? {
-            let [bucket, count] = from.words()?;
-            let place = usize::try_from(bucket).ok().and_then(|bucket| self.counts_mut(number).get_mut(bucket));
-            *place.ok_or_else(|| damaged("a sketch of quantiles is of another size"))? = count;
-        }
-        Ok(())
-    }
-}
-
-fn part(function: &Function) -> f64 {
-    match function {
-        Function::Quantile { q, .. } => *q,
-        other => unexpected(other),
     }
 }
