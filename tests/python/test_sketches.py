@@ -46,8 +46,10 @@ def test_sketches_written_to_parquet_merge_to_those_of_the_whole(tmp_path: Path)
     assert got["users"].to_list() == want["users"].to_list()
     assert got["loads"].to_list() == want["loads"].to_list()
 
-    exact = pl.DataFrame(visits()).group_by("page").agg(
-        n=pl.col("user").n_unique(), p99=pl.col("load").quantile(0.99, interpolation="lower")
+    exact = (
+        pl.DataFrame(visits())
+        .group_by("page")
+        .agg(n=pl.col("user").n_unique(), p99=pl.col("load").quantile(0.99, interpolation="lower"))
     )
     for row, truth in zip(got.iter_rows(named=True), exact.sort("page").iter_rows(named=True), strict=True):
         assert abs(row["n"] / truth["n"] - 1) < 5 * 0.0163
