@@ -29,7 +29,7 @@ fn counted(table: &Table) -> i64 {
     table.batches().iter().flat_map(|batch| batch.column(column).as_primitive::<Int64Type>().values().to_vec()).sum()
 }
 
-/// A million keys in one window, some more in the next.
+/// 300,000 keys in one window, a hundred in the next.
 fn flood() -> Stream {
     let flood = rows((0..300_000).map(|row| (row / 1_000, row)));
     let after = rows((0..50_000).map(|row| (1_000 + row / 10, row % 100)));

@@ -3,10 +3,19 @@
 use std::fmt;
 use std::fs;
 use std::hint::black_box;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use serde::Serialize;
+
+/// Where the data sets are, if not where this variable says.
+pub const DATA: (&str, &str) = ("THALWEG_DATA", "../shared/data");
+
+/// The folder of the data sets, which may not be there.
+pub fn data_folder() -> PathBuf {
+    std::env::var_os(DATA.0).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(DATA.1), PathBuf::from)
+}
 
 /// 512 MiB of `f64`: far more than any cache holds.
 const ARRAY: usize = 1 << 26;
@@ -94,7 +103,7 @@ pub fn unpin() {
 }
 
 /// A command for `program` that runs on one core.
-pub fn pinned(core: usize, program: &std::path::Path) -> Command {
+pub fn pinned(core: usize, program: &Path) -> Command {
     let mut command = Command::new("taskset");
     command.arg("-c").arg(core.min(last_core()).to_string()).arg(program);
     if said_by("taskset", &["--version"]) == "unknown" {

@@ -134,6 +134,17 @@ pub struct Revisions {
 }
 
 impl Revisions {
+    /// Event time from one early result to the next, in the unit of a stream's.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if it is zero or finer than the unit.
+    pub(crate) fn early(&self, unit: Unit) -> Result<Option<i64>> {
+        match self.early.map(|every| unit.count(every)).transpose()? {
+            Some(0) => Err(Error::config("early results must come at least one unit of event time apart; `early` is zero")),
+            early => Ok(early),
+        }
+    }
+
     /// Whether results come once.
     pub fn none(&self) -> bool {
         *self == Revisions::default()

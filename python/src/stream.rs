@@ -232,7 +232,7 @@ impl PyStream {
     /// Example:
     ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
     #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, p=false, refractory=None, region=None))]
-    #[allow(clippy::too_many_arguments)]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn detect(
         &self,
         py: Python<'_>,

@@ -22,17 +22,11 @@ use baseline::OutsideRange;
 use nab::Series;
 use score::{PROFILES, Scored};
 
-/// Where the data sets are, if not where this variable says.
-const DATA: (&str, &str) = ("THALWEG_DATA", "../shared/data");
-
 /// Rows of a batch.
 const BATCH: usize = 8_192;
 
 /// Rows for which detectors that have no rule of their own are held back.
 const REFRACTORY: u64 = 128;
-
-/// The threshold that any value outside the range reaches.
-const ANY: f64 = 1e-9;
 
 /// What is printed beside every score.
 const RULES: &str = "\
@@ -64,7 +58,6 @@ pub struct Options {
 struct Entry {
     name: &'static str,
     detection: Detection,
-    threshold: f64,
     /// The column that tells anomalies.
     column: &'static str,
 }
@@ -77,32 +70,24 @@ struct Outcome {
 }
 
 fn entries() -> Vec<Entry> {
-    let plain = |name, detection: Detection, threshold| Entry { name, detection, threshold, column: "score" };
-    let events = |name, detection: Detection, threshold| Entry {
-        name,
-        detection: detection.refractory(REFRACTORY),
-        threshold,
-        column: "event_score",
-    };
+    let plain = |name, detection: Detection| Entry { name, detection, column: "score" };
+    let events = |name, detection: Detection| Entry { name, detection: detection.refractory(REFRACTORY), column: "event_score" };
     let outside = || Detection::new(OutsideRange);
     vec![
-        plain("outside range (baseline)", outside(), ANY),
-        events("outside range (baseline), refractory 128", outside(), ANY),
-        plain("ewma (baseline)", ewma(0.05), 4.0),
-        events("ewma (baseline), refractory 128", ewma(0.05), 4.0),
-        plain("novelty", novelty(), 1.0 / 64.0),
-        events("novelty, refractory 128", novelty(), 1.0 / 64.0),
-        events("left discord, refractory 128", left_discord(), 0.8),
-        Entry { name: "auto-v1", detection: auto(), threshold: 1.0 / 64.0, column: "event_score" },
+        plain("outside range (baseline)", outside()),
+        events("outside range (baseline), refractory 128", outside()),
+        plain("ewma (baseline)", ewma(0.05)),
+        events("ewma (baseline), refractory 128", ewma(0.05)),
+        plain("novelty", novelty()),
+        events("novelty, refractory 128", novelty()),
+        events("left discord, refractory 128", left_discord()),
+        Entry { name: "auto-v1", detection: auto(), column: "event_score" },
     ]
 }
 
 /// Runs every detector over every series and prints what they are worth.
 pub fn run(options: &Options) -> Result<()> {
-    let folder = options.nab.clone().unwrap_or_else(|| {
-        let data = std::env::var_os(DATA.0).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(DATA.1), PathBuf::from);
-        data.join("nab-open")
-    });
+    let folder = options.nab.clone().unwrap_or_else(|| machine::data_folder().join("nab-open"));
     let series = nab::read(&folder)?;
     machine::pin(0);
     println!("{}\n", Machine::look());
@@ -110,7 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
     println!("NAB, {}: {} files, {rows} rows, {windows} windows\n{RULES}\n", folder.display(), series.len());
     println!("{:42} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
     for entry in entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))) {
-        let outcome = measure(&entry, &series, options.runs)?;
+        let (threshold, outcome) = (entry.detection.score_threshold(), measure(&entry, &series, options.runs)?);
         let scored = Scored::new(&series, &outcome.scores);
         let best = PROFILES.map(|profile| scored.best(profile));
         let three = |scores: [f64; 3]| scores.map(|score| format!("{score:.2}")).join(" ");
@@ -118,9 +103,9 @@ pub fn run(options: &Options) -> Result<()> {
             "{:42} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
             entry.name,
             three(best.map(|best| best.score)),
-            three(PROFILES.map(|profile| scored.at(entry.threshold, profile))),
+            three(PROFILES.map(|profile| scored.at(threshold, profile))),
             best[0].threshold,
-            entry.threshold,
+            threshold,
             rate(outcome.rows_per_second / 1e6),
             outcome.bytes_per_key
         );

@@ -9,29 +9,29 @@ mod model;
 mod queries;
 mod replay;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use thalweg::{Query as Run, Stream, event_time};
 
 use crate::answer::Collector;
 use crate::contest::{Contender, Contest, Recorded, Run as Timed, Work};
 use crate::report::Report;
-use crate::{Common, Result};
+use crate::{Common, Result, machine};
 use queries::Query;
 use replay::Replay;
-
-/// Where the data sets are, if not where this variable says.
-const DATA: (&str, &str) = ("THALWEG_DATA", "../shared/data");
 
 /// Where LightSaber's figures are from.
 const SOURCE: &str = "LightSaber d6158e7, one worker, recorded 2026-11 on 2 vCPU of an AMD EPYC (Zen 4), not in this run";
 
 /// Measures every query; without the data it says so and goes on.
 pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
-    let folder = std::env::var_os(DATA.0).map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join(DATA.1), PathBuf::from);
+    let folder = machine::data_folder();
     if !folder.join("streams").is_dir() {
         let folder = folder.display();
-        println!("LightSaber's queries were left out: no folder `streams` in {folder}; let {} name the folder of the data sets\n", DATA.0);
+        println!(
+            "LightSaber's queries were left out: no folder `streams` in {folder}; let {} name the folder of the data sets\n",
+            machine::DATA.0
+        );
         return Ok(());
     }
     for query in queries::all() {

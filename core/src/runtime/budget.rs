@@ -30,11 +30,11 @@ impl Budget {
         self.is_over
     }
 
-    /// Takes note of how many bytes are held, `largest` being the step that holds most, with how many.
+    /// Takes note of how many bytes are held; `largest` tells the step that holds most, with how many.
     ///
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if they are more than the policy bears.
-    pub fn judge(&mut self, held: usize, largest: Option<(&str, usize)>) -> Result<()> {
+    pub fn judge<'a>(&mut self, held: usize, largest: impl FnOnce() -> Option<(&'a str, usize)>) -> Result<()> {
         let was_over = self.is_over;
         self.is_over = !self.allows(held);
         let bears = match self.policy {
@@ -43,7 +43,7 @@ impl Budget {
             OverBudget::Shed => usize::MAX,
         };
         if held > self.bytes.saturating_mul(bears) {
-            return Err(self.error(held, largest));
+            return Err(self.error(held, largest()));
         }
         if self.is_over && !was_over {
             let what = if self.policy == OverBudget::Shed { "rows are shed" } else { "the source is held back" };

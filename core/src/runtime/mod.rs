@@ -286,12 +286,12 @@ impl Pipeline {
     /// Counts the bytes of state, and sees to it that they are within the budget.
     fn account(&mut self) -> Result<()> {
         let mut held = self.state_bytes();
+        if self.budget.as_ref().is_some_and(|budget| !budget.allows(held)) {
+            self.graph.trim()?;
+            held = self.state_bytes();
+        }
         if let Some(budget) = &mut self.budget {
-            if !budget.allows(held) {
-                self.graph.trim()?;
-                held = self.graph.state_bytes() + self.workers.as_ref().map_or(0, Workers::state_bytes);
-            }
-            budget.judge(held, self.graph.largest())?;
+            budget.judge(held, || self.graph.largest())?;
             self.workers.iter_mut().for_each(|workers| workers.trim = budget.is_over());
         }
         self.counters.state_bytes.store(held as u64, Relaxed);

@@ -14,7 +14,7 @@ pub struct CountSpec {
 /// Windows of `rows` rows of a key each, in the order in which they come: a window is complete with its last row.
 ///
 /// `window_start` and `window_end` are the earliest and the latest event time of its rows. At the end of the input the rows that are
-/// left make a window of fewer. A key is kept until then.
+/// left make a window of fewer. A key is kept until then, or for the [`ttl`](crate::plan::Windowed::ttl).
 pub const fn count_window(rows: u32) -> CountSpec {
     CountSpec { rows, slide: rows }
 }

@@ -1,5 +1,6 @@
 //! What is made of scores: how rare they are, the event that they belong to, and the region around it.
 
+use thalweg_kernels::anomaly::calibration::BUCKETS;
 use thalweg_kernels::{CalibrationCell, p_values, smooth};
 
 use crate::error::{Error, Result};
@@ -9,7 +10,7 @@ use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
 
 /// Bytes of a key's calibration in a snapshot.
-const CALIBRATION_BYTES: usize = 1024;
+const CALIBRATION_BYTES: usize = BUCKETS * size_of::<u32>();
 
 /// The columns on request, with their state by key: `p`, `event_score` and `region`.
 pub(super) struct Requested {
@@ -112,7 +113,7 @@ impl Requested {
             let bytes: &[u8; CALIBRATION_BYTES] =
                 from.bytes()?.try_into().map_err(|_| damaged("the counts of a key's scores are of another number of buckets"))?;
             let counts = std::array::from_fn(|bucket| {
-                let at = 4 * bucket;
+                let at = bucket * size_of::<u32>();
                 u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
             });
             cells[slot] = CalibrationCell::from_counts(counts).ok_or_else(|| damaged("a key has counts of more scores than are kept"))?;

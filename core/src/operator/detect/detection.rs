@@ -133,6 +133,11 @@ impl Detection {
         &self.by
     }
 
+    /// The score from which a row is an anomaly, unless that goes by a rate of false alarms: what was asked for, else the detector's own.
+    pub fn score_threshold(&self) -> f64 {
+        self.threshold.unwrap_or_else(|| self.detector.threshold())
+    }
+
     /// Which rows are anomalies.
     ///
     /// # Errors
@@ -147,7 +152,7 @@ impl Detection {
                 Err(Error::config(format!("`false_alarm_rate` is {rate}; it must lie between {LEAST_RATE:.6} (1 in 32768) and 1")))
             }
             (None, Some(rate)) => Ok(Rule::FalseAlarmRate(rate)),
-            (threshold, None) => Ok(Rule::Threshold(threshold.unwrap_or_else(|| self.detector.threshold()))),
+            (_, None) => Ok(Rule::Threshold(self.score_threshold())),
         }
     }
 
@@ -167,7 +172,7 @@ impl fmt::Display for Detection {
         write!(f, "{} on [{}] by [{}]", self.detector, self.on.join(", "), self.by.join(", "))?;
         match self.false_alarm_rate {
             Some(rate) => write!(f, ", false alarm rate {rate}")?,
-            None => write!(f, ", threshold {}", self.threshold.unwrap_or_else(|| self.detector.threshold()))?,
+            None => write!(f, ", threshold {}", self.score_threshold())?,
         }
         if self.with_p && self.false_alarm_rate.is_none() {
             f.write_str(", with p")?;

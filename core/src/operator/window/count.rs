@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
-use super::keyed::{Complete, Expiry, KeyedPanes};
+use super::keyed::{Complete, KeyedPanes};
 use crate::batch::{Batch, EventTime};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -30,7 +30,6 @@ pub struct CountWindow {
     panes: KeyedPanes,
     /// By key.
     runs: Vec<Run>,
-    expiry: Option<Expiry>,
     watermark: i64,
     key_slots: Vec<u32>,
     slots: Vec<u32>,
@@ -63,9 +62,8 @@ impl CountWindow {
     ) -> Result<CountWindow> {
         Ok(CountWindow {
             spec: spec.panes()?,
-            panes: KeyedPanes::new(by, aggregates, schema, unit, config)?,
+            panes: KeyedPanes::new(by, aggregates, schema, unit, ttl, config)?,
             runs: Vec::new(),
-            expiry: ttl.map(|ttl| unit.count(ttl).map(Expiry::new)).transpose()?,
             watermark: NONE,
             key_slots: Vec::new(),
             slots: Vec::new(),
@@ -79,7 +77,7 @@ impl CountWindow {
 
     /// The pane that takes the next row of a key, before which the watermark was `mark`; notes the window that is complete with it.
     fn place(&mut self, key: u32, time: i64, mark: i64) -> u32 {
-        if let Some(due) = self.expiry.as_mut().and_then(|expiry| expiry.note(key, time, mark)) {
+        if let Some(due) = self.panes.seen(key, time, mark) {
             self.end(key, due);
         }
         let CountPanes { length, per_window, per_slide } = self.spec;
@@ -142,7 +140,7 @@ impl CountWindow {
 
     /// Forgets the keys without rows for long enough.
     fn expire(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
-        let gone = self.expiry.as_mut().map(|expiry| expiry.take(watermark)).unwrap_or_default();
+        let gone = self.panes.expired(watermark);
         gone.iter().for_each(|&(due, key)| self.end(key, due));
         self.panes.put_out(out)?;
         self.panes.keys.remove_all(&gone.into_iter().map(|(_, key)| key).collect::<Vec<_>>());
@@ -151,9 +149,7 @@ impl CountWindow {
 
     /// Bytes of what is not in the panes.
     fn state_beside(&self) -> usize {
-        // Each pane is in one run.
-        let panes: usize = self.runs.iter().map(|run| run.panes.capacity() * size_of::<u32>()).sum();
-        self.runs.capacity() * size_of::<Run>() + panes + self.expiry.as_ref().map_or(0, Expiry::bytes)
+        self.runs.capacity() * size_of::<Run>()
     }
 }
 
@@ -190,7 +186,6 @@ impl Operator for CountWindow {
             }
         };
         self.panes.save([ROWS, SINCE], &panes, place, &mut saved)?;
-        self.expiry.iter().try_for_each(|expiry| self.panes.save_seen(expiry, &mut saved))?;
         Ok(saved)
     }
 
@@ -198,7 +193,6 @@ impl Operator for CountWindow {
         self.watermark = saved.marked("watermark")?;
         self.panes.sequence = saved.marked("sequence")? as u64;
         let (keys, [counts, since]) = self.panes.load([ROWS, SINCE], saved)?;
-        self.expiry.iter_mut().try_for_each(|expiry| self.panes.load_seen(expiry, saved))?;
         self.runs.resize(self.panes.keys.slots(), Run::default());
         for (row, &key) in keys.iter().enumerate() {
             let run = &mut self.runs[key as usize];

@@ -10,7 +10,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::keyed::{Complete, Expiry, KeyedPanes};
+use super::keyed::{Complete, KeyedPanes};
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -45,7 +45,6 @@ pub struct GlobalWindow {
     due: Option<i64>,
     /// Keys with more than one pane.
     grown: Vec<u32>,
-    expiry: Option<Expiry>,
     watermark: i64,
     key_slots: Vec<u32>,
     slots: Vec<u32>,
@@ -83,12 +82,11 @@ impl GlobalWindow {
             triggers: spec.triggers(unit)?,
             input: SchemaRef::clone(schema),
             held: Held::default(),
-            panes: KeyedPanes::new(by, aggregates, schema, unit, config)?,
+            panes: KeyedPanes::new(by, aggregates, schema, unit, ttl, config)?,
             runs: Vec::new(),
             touched: Vec::new(),
             due: None,
             grown: Vec::new(),
-            expiry: ttl.map(|ttl| unit.count(ttl).map(Expiry::new)).transpose()?,
             watermark: NONE,
             key_slots: Vec::new(),
             slots: Vec::new(),
@@ -147,7 +145,7 @@ impl GlobalWindow {
 
     /// The pane that takes a row of a key; notes the result that comes of it.
     fn place(&mut self, key: u32, row: Row<'_>) -> u32 {
-        if let Some(due) = self.expiry.as_mut().and_then(|expiry| expiry.note(key, row.time, NONE)) {
+        if let Some(due) = self.panes.seen(key, row.time, NONE) {
             self.end(key, Some(due));
         }
         let run = &mut self.runs[key as usize];
@@ -223,7 +221,7 @@ impl GlobalWindow {
 
     /// Puts out and forgets the keys without rows for long enough.
     fn expire(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
-        let gone = self.expiry.as_mut().map(|expiry| expiry.take(watermark)).unwrap_or_default();
+        let gone = self.panes.expired(watermark);
         if gone.is_empty() {
             return Ok(());
         }
@@ -238,9 +236,8 @@ impl GlobalWindow {
 
     /// Bytes of what is not in the panes.
     fn state_beside(&self) -> usize {
-        let panes: usize = self.runs.iter().map(|run| run.panes.capacity() * size_of::<u32>()).sum();
         let lists = (self.touched.capacity() + self.grown.capacity()) * size_of::<u32>();
-        self.held.bytes() + self.runs.capacity() * size_of::<Run>() + panes + lists + self.expiry.as_ref().map_or(0, Expiry::bytes)
+        self.held.bytes() + self.runs.capacity() * size_of::<Run>() + lists
     }
 }
 
@@ -292,7 +289,6 @@ impl Operator for GlobalWindow {
             }
         };
         self.panes.save([ROWS, SINCE], &panes, place, &mut saved)?;
-        self.expiry.iter().try_for_each(|expiry| self.panes.save_seen(expiry, &mut saved))?;
         Ok(saved)
     }
 
@@ -301,7 +297,6 @@ impl Operator for GlobalWindow {
         self.panes.sequence = saved.marked("sequence")? as u64;
         self.held.restore(&self.input, saved)?;
         let (keys, [rows, since]) = self.panes.load([ROWS, SINCE], saved)?;
-        self.expiry.iter_mut().try_for_each(|expiry| self.panes.load_seen(expiry, saved))?;
         self.runs.resize(self.panes.keys.slots(), Run::default());
         for (row, &key) in keys.iter().enumerate() {
             let is_touched = rows[row] > 0 && self.triggers.every.is_some();

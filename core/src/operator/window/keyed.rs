@@ -2,6 +2,8 @@
 //!
 //! Rows are accumulated once, into a pane of their key; windows that are complete combine panes, in the order in which they became so.
 
+use std::time::Duration;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
@@ -63,13 +65,25 @@ pub(super) struct KeyedPanes {
     /// Panes to be freed with the next results: rows may be on their way into them.
     dropped: Vec<u32>,
     pub sequence: u64,
+    /// When keys are forgotten, if they are.
+    expiry: Option<Expiry>,
     max_state_bytes: usize,
 }
 
 impl KeyedPanes {
+    /// `aggregates` for each key made of the columns `by`, on rows of `schema` whose event time counts `unit`s. A key without rows for
+    /// longer than `ttl` is forgotten, if there is one.
+    ///
     /// # Errors
-    /// As [`Results::new`].
-    pub fn new(by: &[String], aggregates: &[Aggregate], schema: &SchemaRef, unit: Unit, config: &Config) -> Result<KeyedPanes> {
+    /// As [`Results::new`]; [`Kind::Config`](crate::error::Kind::Config) if `ttl` is finer than the unit.
+    pub fn new(
+        by: &[String],
+        aggregates: &[Aggregate],
+        schema: &SchemaRef,
+        unit: Unit,
+        ttl: Option<Duration>,
+        config: &Config,
+    ) -> Result<KeyedPanes> {
         let results = Results::new(by, aggregates, schema, unit, config)?;
         let devices = devices::unused();
         Ok(KeyedPanes {
@@ -81,6 +95,7 @@ impl KeyedPanes {
             complete: Vec::new(),
             dropped: Vec::new(),
             sequence: 0,
+            expiry: ttl.map(|ttl| unit.count(ttl).map(Expiry::new)).transpose()?,
             max_state_bytes: config.max_state_bytes,
             results,
         })
@@ -92,6 +107,17 @@ impl KeyedPanes {
     /// [`Kind::State`](crate::error::Kind::State) if there are too many keys.
     pub fn assign(&mut self, records: &RecordBatch, slots: &mut Vec<u32>) -> Result<()> {
         self.keys.assign(&self.results.keys.encode(records)?, slots)
+    }
+
+    /// Notes a row of a key at `time`, before which the watermark was `mark`. If the key was to be forgotten before that, returns when.
+    #[inline]
+    pub fn seen(&mut self, key: u32, time: i64, mark: i64) -> Option<i64> {
+        self.expiry.as_mut()?.note(key, time, mark)
+    }
+
+    /// Takes out the keys that are to be forgotten when event time has reached `watermark`, each with the moment, in order of these.
+    pub fn expired(&mut self, watermark: i64) -> Vec<(i64, u32)> {
+        self.expiry.as_mut().map(|expiry| expiry.take(watermark)).unwrap_or_default()
     }
 
     /// An empty pane.
@@ -198,7 +224,8 @@ impl KeyedPanes {
         let names: Vec<&'static str> = names.into_iter().chain([EARLIEST, LATEST]).collect();
         let mut groups = SavedGroups::new(&names);
         groups.add(place, &mut self.results, (&self.keys, &Slots::List(&keys)), (&self.groups, &Slots::List(&slots)))?;
-        groups.put(PANES, saved)
+        groups.put(PANES, saved)?;
+        self.save_seen(saved)
     }
 
     /// Takes up the panes of a snapshot: pane `r` is that of row `r`. Returns the key of each, and the other numbers by column.
@@ -208,7 +235,10 @@ impl KeyedPanes {
     pub fn load<const N: usize>(&mut self, names: [&str; N], saved: &Saved) -> Result<(Vec<u32>, [Vec<i64>; N])> {
         let mut keys = Vec::new();
         let mut numbers = [const { Vec::new() }; N];
-        let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? else { return Ok((keys, numbers)) };
+        let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? else {
+            self.load_seen(saved)?;
+            return Ok((keys, numbers));
+        };
         let rows: Vec<u32> = (0..loaded.len() as u32).collect();
         self.keys.assign(&loaded.keys(&rows)?, &mut keys)?;
         for (name, numbers) in names.iter().zip(&mut numbers) {
@@ -217,14 +247,13 @@ impl KeyedPanes {
         let spans = loaded.numbers(EARLIEST)?.iter().zip(loaded.numbers(LATEST)?);
         self.spans = spans.map(|(&earliest, &latest)| Span(earliest, latest)).collect();
         self.groups = loaded.groups(&self.groups, &rows)?;
+        self.load_seen(saved)?;
         Ok((keys, numbers))
     }
 
     /// Puts into a snapshot when each key that is not forgotten had its latest row, be it without panes.
-    ///
-    /// # Errors
-    /// As [`KeyedPanes::save`].
-    pub fn save_seen(&mut self, expiry: &Expiry, saved: &mut Saved) -> Result<()> {
+    fn save_seen(&mut self, saved: &mut Saved) -> Result<()> {
+        let Some(expiry) = &self.expiry else { return Ok(()) };
         let slots: Vec<u32> = (0..expiry.latest.len() as u32).filter(|&key| expiry.latest[key as usize] != NONE).collect();
         let (groups, keys) = self.results.keys.save(&self.keys, &Slots::List(&slots))?;
         let seen = numbers(SEEN, slots.iter().map(|&key| expiry.latest[key as usize]).collect());
@@ -232,11 +261,8 @@ impl KeyedPanes {
     }
 
     /// Takes that up.
-    ///
-    /// # Errors
-    /// As [`KeyedPanes::load`].
-    pub fn load_seen(&mut self, expiry: &mut Expiry, saved: &Saved) -> Result<()> {
-        let Some(rows) = saved.table(SEEN) else { return Ok(()) };
+    fn load_seen(&mut self, saved: &Saved) -> Result<()> {
+        let (Some(expiry), Some(rows)) = (&mut self.expiry, saved.table(SEEN)) else { return Ok(()) };
         let mut slots = Vec::new();
         self.keys.assign(&self.results.keys.load(&rows, SEEN)?, &mut slots)?;
         slots.iter().zip(rows.numbers(SEEN)?.values()).for_each(|(&key, &time)| {
@@ -261,10 +287,12 @@ impl KeyedPanes {
         }
     }
 
-    /// Bytes held.
+    /// Bytes held, those of the lists that hold the panes of each key included.
     pub fn bytes(&self) -> usize {
         let placed: usize = self.placed.iter().map(Placed::bytes).sum();
-        let slots = self.spans.capacity() * size_of::<Span>() + self.free.capacity() * size_of::<u32>();
+        // Each pane is in one list.
+        let lists = (self.spans.len() + self.free.capacity()) * size_of::<u32>();
+        let slots = self.spans.capacity() * size_of::<Span>() + lists + self.expiry.as_ref().map_or(0, Expiry::bytes);
         self.keys.bytes() + self.groups.bytes() + slots + placed
     }
 }
@@ -273,7 +301,7 @@ impl KeyedPanes {
 const BUCKETS_PER_TTL: i64 = 64;
 
 /// When keys that have had no rows for a time are forgotten.
-pub(super) struct Expiry {
+struct Expiry {
     ttl: i64,
     /// Event time of the latest row of each key, by slot; [`NONE`] of slots without a key.
     latest: Vec<i64>,
@@ -282,13 +310,13 @@ pub(super) struct Expiry {
 
 impl Expiry {
     /// Keys are forgotten when event time is more than `ttl` past their latest row.
-    pub fn new(ttl: i64) -> Expiry {
+    fn new(ttl: i64) -> Expiry {
         Expiry { ttl, latest: Vec::new(), timers: Timers::new((ttl / BUCKETS_PER_TTL).max(1)) }
     }
 
     /// Notes a row of a key at `time`, before which the watermark was `mark`. If the key was to be forgotten before that, returns when:
     /// whether it was noticed then makes no difference.
-    pub fn note(&mut self, key: u32, time: i64, mark: i64) -> Option<i64> {
+    fn note(&mut self, key: u32, time: i64, mark: i64) -> Option<i64> {
         let index = key as usize;
         if index >= self.latest.len() {
             self.latest.resize(index + 1, NONE);
@@ -309,7 +337,7 @@ impl Expiry {
     }
 
     /// Takes out the keys that are to be forgotten when event time has reached `watermark`, each with the moment, in order of these.
-    pub fn take(&mut self, watermark: i64) -> Vec<(i64, u32)> {
+    fn take(&mut self, watermark: i64) -> Vec<(i64, u32)> {
         let mut gone = Vec::new();
         self.timers.due(watermark, |key, _, _| {
             let latest = &mut self.latest[key as usize];
@@ -326,7 +354,7 @@ impl Expiry {
     }
 
     /// Bytes held.
-    pub fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         self.latest.capacity() * size_of::<i64>() + self.timers.bytes()
     }
 }

@@ -73,15 +73,11 @@ impl RevisedWindow {
         config: &Config,
         devices: &Devices,
     ) -> Result<RevisedWindow> {
-        let early = revisions.early.map(|every| unit.count(every)).transpose()?;
-        if early == Some(0) {
-            return Err(Error::config("early results must come at least one unit of event time apart; `early` is zero"));
-        }
         Ok(RevisedWindow {
             panes: spec.panes(unit)?,
             results: Results::new(by, aggregates, schema, unit, config)?,
             lateness: unit.count(revisions.lateness)?,
-            early,
+            early: revisions.early(unit)?,
             updates: revisions.updates,
             held: BTreeMap::new(),
             changed: BTreeMap::new(),

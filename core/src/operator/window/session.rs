@@ -71,11 +71,8 @@ impl Revised {
         if revisions.none() {
             return Ok(None);
         }
-        let early = revisions.early.map(|every| unit.count(every)).transpose()?;
-        if early == Some(0) {
-            return Err(Error::config("early results must come at least one unit of event time apart; `early` is zero"));
-        }
         let lateness = unit.count(revisions.lateness)?;
+        let early = revisions.early(unit)?;
         Ok(Some(Revised { lateness, early, updates: revisions.updates, changed: Vec::new(), due: BTreeSet::new() }))
     }
 
