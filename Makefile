@@ -1,5 +1,5 @@
 # One command each; every target installs what it needs.
-.PHONY: demo test lint rust-test gpu-test loom python-test flink wheel venv bench setup clean
+.PHONY: demo test lint rust-test loom python-test flink wheel venv bench setup clean
 
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
@@ -13,19 +13,17 @@ demo: setup
 	$(BUILD) --example fraud
 	target/release/examples/fraud
 
-test: lint rust-test gpu-test loom python-test
+test: lint rust-test loom python-test
 
 lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
-
-rust-test: setup
-	cargo test --release --workspace
-
-# The GPU kernels and windows over them, on a software device if there is no other; without any their tests show as ignored.
-gpu-test: setup
 	cargo clippy $(GPU) --all-targets -- -D warnings
-	cargo test $(GPU) --lib --test gpu --test placement
+
+# With the GPU kernels, on a software device if there is no other; without any their tests show as ignored. What is built without them is
+# tested by the wheel.
+rust-test: setup
+	cargo test $(GPU)
 
 # The rings under every interleaving of their atomic operations.
 loom: setup

@@ -48,6 +48,19 @@ impl Answer {
         self.std += float("std");
     }
 
+    /// The answer to this question and another.
+    pub fn and(self, other: Answer) -> Answer {
+        Answer {
+            rows: self.rows + other.rows,
+            n: self.n + other.n,
+            sum: self.sum + other.sum,
+            min: self.min + other.min,
+            max: self.max + other.max,
+            mean: self.mean + other.mean,
+            std: self.std + other.std,
+        }
+    }
+
     /// # Errors
     /// If the answers differ by more than the order of additions explains.
     pub fn agree(&self, expected: &Answer, who: &str) -> Result<()> {

@@ -25,6 +25,7 @@ mod report;
 mod rolling;
 mod sender;
 mod sessions;
+mod shared;
 mod soak;
 mod transport;
 mod workers;

@@ -256,6 +256,16 @@ enum Kind {
 }
 
 impl Panes {
+    /// Panes one by one of which those of each of `windows` are a whole number, at most `most` for the shortest; none if there are none.
+    pub(crate) fn common(windows: &[Panes], most: i64) -> Option<Panes> {
+        let first = windows.first()?;
+        let length = windows.iter().fold(0, |all, panes| gcd(gcd(all, panes.length), (panes.offset - first.offset).abs()));
+        let shortest = windows.iter().map(|panes| panes.length).min()?;
+        let is_one_place = windows.iter().all(|panes| panes.zone.is_none());
+        let fits = is_one_place && length > 0 && shortest / length <= most;
+        fits.then_some(Panes { length, per_window: 1, kind: Kind::Sliding { per_slide: 1 }, offset: first.offset, zone: None })
+    }
+
     /// The pane of an event time.
     pub fn pane_of(&self, time: i64) -> i64 {
         let time = self.zone.map_or(time, |zone| zone.local_day(time));

@@ -37,6 +37,10 @@ pub struct Output {
     pub panes: Vec<PartialPane>,
 }
 
+pub(crate) fn not_its_own() -> Error {
+    Error::state("a step was given panes that are not its own; this is a defect, please report it")
+}
+
 /// One step of a pipeline. It owns no thread, reads no clock and opens no file.
 pub trait Operator: Send {
     /// Takes one batch.
@@ -62,7 +66,25 @@ pub trait Operator: Send {
     /// [`Kind::State`](crate::error::Kind::State) if the operator has no panes, which would be a defect, or too many keys.
     fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
         let _ = panes;
-        Err(Error::state("a step was given panes that are not its own; this is a defect, please report it"))
+        Err(not_its_own())
+    }
+
+    /// Adds copies of panes that another operator holds for several windows.
+    ///
+    /// # Errors
+    /// As [`Operator::absorb`].
+    fn share(&mut self, panes: &[PartialPane]) -> Result<()> {
+        let _ = panes;
+        Err(not_its_own())
+    }
+
+    /// Puts out the panes that it holds for several windows, complete or not: all its state is theirs then.
+    ///
+    /// # Errors
+    /// If a pane cannot be put out, which would be a defect.
+    fn hand_over(&mut self, out: &mut Output) -> Result<()> {
+        let _ = out;
+        Ok(())
     }
 
     /// The end of the earliest window that has rows and waits for event time to reach it; `None` if none does.

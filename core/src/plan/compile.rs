@@ -228,7 +228,7 @@ pub(super) fn explain(stream: &Stream, config: &Config) -> Result<String> {
 /// The streams of one query, compiled one after the other into one graph.
 pub(super) struct Compiler<'a> {
     source: &'a dyn OpenSource,
-    config: &'a Config,
+    pub config: &'a Config,
     pub devices: Devices,
     pub prelude: Vec<(String, Box<dyn Operator>)>,
     pub time: Option<TimeStage>,

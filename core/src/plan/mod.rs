@@ -1,6 +1,7 @@
 //! The fluent builder: what shall be done, checked and run later.
 
 mod compile;
+mod panes;
 mod query;
 mod sharing;
 mod sources;

@@ -12,7 +12,7 @@ use crate::metrics::{Metrics, SharedCounters};
 use crate::operator::devices::{self, Devices};
 use crate::plan::compile::Compiler;
 use crate::plan::table::{Kept, Table};
-use crate::plan::{Stream, sharing};
+use crate::plan::{Stream, panes, sharing};
 use crate::quality;
 use crate::runtime::{HeldBack, Outlet, Parts, Pipeline, Running, Target};
 use crate::sink::Sink;
@@ -22,7 +22,9 @@ use crate::time::{SharedClock, SystemClock};
 /// How long a pull for the next batch works before it looks at the outside again.
 const STEP: Duration = Duration::from_millis(50);
 
-/// One or more streams of one source, each bound to a sink.
+/// One or more streams of one source, each bound to a sink. Steps that they share run once; windows of time by the same key over
+/// the same stream share panes, so that a row's key is looked up and its values are added once for all of them (with one worker, and where
+/// they have neither allowed lateness nor early results).
 ///
 /// ```
 /// # use thalweg::{Query, Result, Stream, sink::Memory};
@@ -137,7 +139,10 @@ impl Query {
             compiler.graph.outlets.push(Outlet::new("quarantine", quality::schema(), sink, &clock, false));
             compiler.graph.outlets.len() - 1
         });
-        let sharing = if self.config.workers > 1 { sharing::share(&mut compiler, &self.config)? } else { None };
+        let sharing = match self.config.workers > 1 {
+            true => sharing::share(&mut compiler, &self.config)?,
+            false => panes::share(&mut compiler).map(|()| None)?,
+        };
         let source = compiler.source().open(&self.config, &clock)?;
         let Compiler { prelude, time, graph, devices, .. } = compiler;
         let parts = Parts { source, prelude, time, graph, sharing, quarantine, config: self.config.clone(), clock, devices };

@@ -26,6 +26,8 @@ struct Node {
     next: Vec<Target>,
     /// What takes this operator's late rows: an outlet or a port.
     late: Option<Target>,
+    /// Whether it is no step of the plan: all its state belongs to the steps that follow.
+    is_inner: bool,
 }
 
 /// A directed acyclic graph of operators that ends in outlets, or in ports where it goes on elsewhere.
@@ -53,8 +55,23 @@ impl Graph {
 
     /// Adds an operator; connect it with [`Graph::connect`].
     pub fn add(&mut self, label: impl Into<String>, operator: Box<dyn Operator>) -> usize {
-        self.nodes.push(Node { label: label.into(), operator, next: Vec::new(), late: None });
+        self.nodes.push(Node { label: label.into(), operator, next: Vec::new(), late: None, is_inner: false });
         self.nodes.len() - 1
+    }
+
+    /// Lets an operator take in the rows that go to `nodes`, which follow `from`, and these follow it. It comes after all steps of the plan.
+    pub fn add_before(&mut self, from: Option<usize>, nodes: &[usize], label: impl Into<String>, operator: Box<dyn Operator>) {
+        let inner = self.add(label, operator);
+        self.nodes[inner].is_inner = true;
+        self.nodes[inner].next = nodes.iter().map(|&node| Target::Node(node)).collect();
+        let next = from.map_or(&mut self.roots, |from| &mut self.nodes[from].next);
+        next.retain(|target| !matches!(target, Target::Node(node) if nodes.contains(node)));
+        next.push(Target::Node(inner));
+    }
+
+    /// Lets another operator do the step of `node`.
+    pub fn replace(&mut self, node: usize, operator: Box<dyn Operator>) {
+        self.nodes[node].operator = operator;
     }
 
     /// Lets `target` follow node `from`, or begin at the source.
@@ -126,7 +143,7 @@ impl Graph {
 
     fn deliver(&mut self, index: usize, mut out: Output, counters: &Counters) -> Result<()> {
         counters.duplicate_rows.fetch_add(out.duplicates, Relaxed);
-        self.panes.append(&mut out.panes);
+        self.hand_on_panes(index, &mut out.panes)?;
         for late in out.late.drain(..) {
             counters.count_late(late.key_groups());
             match self.nodes[index].late {
@@ -144,6 +161,20 @@ impl Graph {
         let sent = out.batches.into_iter().try_for_each(|batch| self.fan_out(&next, batch, counters));
         self.nodes[index].next = next;
         sent
+    }
+
+    /// Gives panes to the windows that follow and share them, or out of this graph.
+    fn hand_on_panes(&mut self, index: usize, panes: &mut Vec<PartialPane>) -> Result<()> {
+        if !self.nodes[index].is_inner || panes.is_empty() {
+            self.panes.append(panes);
+            return Ok(());
+        }
+        for next in self.nodes[index].next.clone() {
+            let Target::Node(next) = next else { continue };
+            let node = &mut self.nodes[next];
+            node.operator.share(panes).map_err(|error| error.context(&node.label))?;
+        }
+        self.absorb(index, panes)
     }
 
     /// Sends a batch to each of `targets`.
@@ -177,7 +208,7 @@ impl Graph {
 
     /// The names of the steps.
     pub fn steps(&self) -> impl Iterator<Item = &str> {
-        self.nodes.iter().map(|node| node.label.as_str())
+        self.nodes.iter().filter(|node| !node.is_inner).map(|node| node.label.as_str())
     }
 
     /// The state of each operator.
@@ -185,7 +216,13 @@ impl Graph {
     /// # Errors
     /// If one of them cannot be saved.
     pub fn save(&mut self) -> Result<Vec<Saved>> {
-        self.nodes.iter_mut().map(|node| node.operator.snapshot().map_err(|error| error.context(&node.label))).collect()
+        for inner in (0..self.nodes.len()).filter(|&node| self.nodes[node].is_inner).collect::<Vec<_>>() {
+            let mut out = Output::default();
+            self.nodes[inner].operator.hand_over(&mut out)?;
+            self.hand_on_panes(inner, &mut out.panes)?;
+        }
+        let steps = self.nodes.iter_mut().filter(|node| !node.is_inner);
+        steps.map(|node| node.operator.snapshot().map_err(|error| error.context(&node.label))).collect()
     }
 
     /// Gives the operator of `node` the state of its step.
@@ -193,6 +230,8 @@ impl Graph {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if it does not know it.
     pub fn restore(&mut self, node: usize, saved: &Saved) -> Result<()> {
+        let follows = |before: &Node| before.is_inner && before.next.contains(&Target::Node(node));
+        self.nodes.iter_mut().filter(|before| follows(before)).try_for_each(|inner| inner.operator.restore(saved))?;
         let node = &mut self.nodes[node];
         node.operator.restore(saved).map_err(|error| error.context(&node.label))
     }

@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, ArrowPrimitiveType, LargeBinaryArray, LargeBinaryBu
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
 use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, gather, resize_table};
 
-use super::resolve::CellColumn;
+use super::resolve::{CellColumn, Parts};
 use super::table::Table;
 use super::{Aggregates, Lane, Placed, Values};
 use crate::error::Result;
@@ -214,6 +214,20 @@ impl Accumulators {
         self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.cells.clone_from(&from.cells));
         self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.copy(from.as_ref()));
         self.counts.clone_from(&from.counts);
+    }
+
+    /// Becomes a copy of the columns and tables `parts` of `from`, which has `groups` groups, in the memory that is here.
+    pub fn copy_parts(&mut self, from: &Accumulators, parts: &Parts, groups: usize) {
+        self.columns.iter_mut().zip(&parts.columns).for_each(|(into, &part)| into.cells.clone_from(&from.columns[part].cells));
+        self.tables.iter_mut().zip(&parts.tables).for_each(|(into, &part)| into.copy(from.tables[part].as_ref()));
+        self.counts.clear();
+        self.reserve(groups);
+        // The first column here may be another than there, and count other rows.
+        let counted = |slot: usize| self.columns.first().map_or(0, |column| column.cells[slot].count);
+        let counts = (0..groups).map(|slot| from.count(slot as u32) - counted(slot));
+        if self.columns.is_empty() || counts.clone().any(|count| count > 0) {
+            self.counts = counts.collect();
+        }
     }
 
     /// Adds group `s` of `from` to the group in `slots[s]`, for which there must be room. Not for tables.

@@ -27,7 +27,7 @@ use crate::expr::Expression;
 pub(crate) use accumulators::{Accumulators, Spans};
 pub use custom::{AggregateFunction, Custom, custom};
 pub(crate) use placed::Placed;
-pub(crate) use resolve::Aggregates;
+pub(crate) use resolve::{Aggregates, Parts};
 pub(crate) use values::{Inputs, Lane, Values};
 
 /// An aggregate function.

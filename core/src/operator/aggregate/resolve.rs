@@ -59,8 +59,45 @@ enum TableKind {
     MergedQuantiles(usize, f64),
     Histogram(usize, Arc<[f64]>),
     List(usize, usize),
-    /// Which table it is: none is shared.
-    Custom(usize),
+    Custom(Custom, Vec<usize>, Option<usize>),
+}
+
+impl TableKind {
+    /// The same of other inputs: those that `input` says are in the place of these, if all have one.
+    fn on(&self, input: &impl Fn(usize) -> Option<usize>) -> Option<TableKind> {
+        Some(match self {
+            TableKind::Moments(of) => TableKind::Moments(input(*of)?),
+            TableKind::Pairs([a, b]) => TableKind::Pairs([input(*a)?, input(*b)?]),
+            TableKind::First(of) => TableKind::First(input(*of)?),
+            TableKind::Last(of) => TableKind::Last(input(*of)?),
+            TableKind::Least(of, order) => TableKind::Least(input(*of)?, input(*order)?),
+            TableKind::Greatest(of, order) => TableKind::Greatest(input(*of)?, input(*order)?),
+            TableKind::Counts(of) => TableKind::Counts(input(*of)?),
+            TableKind::Distinct(of) => TableKind::Distinct(input(*of)?),
+            TableKind::Quantiles(of, error) => TableKind::Quantiles(input(*of)?, *error),
+            TableKind::MergedDistinct(of) => TableKind::MergedDistinct(input(*of)?),
+            TableKind::MergedQuantiles(of, error) => TableKind::MergedQuantiles(input(*of)?, *error),
+            TableKind::Histogram(of, edges) => TableKind::Histogram(input(*of)?, Arc::clone(edges)),
+            TableKind::List(of, limit) => TableKind::List(input(*of)?, *limit),
+            TableKind::Custom(custom, inputs, counted) => {
+                let inputs = inputs.iter().map(|of| input(*of)).collect::<Option<_>>()?;
+                let counted = match counted {
+                    Some(of) => Some(input(*of)?),
+                    None => None,
+                };
+                TableKind::Custom(custom.clone(), inputs, counted)
+            }
+        })
+    }
+}
+
+/// Which columns and tables of some aggregates are those of others.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    /// The number there of each column.
+    pub columns: Vec<usize>,
+    /// The number there of each table.
+    pub tables: Vec<usize>,
 }
 
 /// One result.
@@ -159,11 +196,10 @@ impl Aggregates {
     /// The table of a function of the user's own.
     fn custom(&mut self, aggregate: &Aggregate, custom: &Custom) -> Result<State> {
         let plain = Aggregate { condition: None, ..aggregate.clone() };
-        let inputs = custom.columns.iter().map(|name| self.inputs.whole(&plain, name)).collect::<Result<_>>()?;
+        let inputs: Vec<usize> = custom.columns.iter().map(|name| self.inputs.whole(&plain, name)).collect::<Result<_>>()?;
         let counted = aggregate.condition.as_ref().map(|_| self.inputs.marks(aggregate)).transpose()?;
-        self.tables.push(custom.table(inputs, counted));
-        self.kinds.push(TableKind::Custom(self.tables.len() - 1));
-        Ok(State::Table(self.tables.len() - 1))
+        let kind = TableKind::Custom(custom.clone(), inputs, counted);
+        Ok(State::Table(self.table(kind, "")?))
     }
 
     /// The cells of an input, with what `function` wants of them.
@@ -183,7 +219,11 @@ impl Aggregates {
         if let Some(known) = self.kinds.iter().position(|known| *known == kind) {
             return Ok(known);
         }
-        let data_type = self.inputs.data_type(name)?;
+        let data_type = match &kind {
+            // It may be of any number of columns, and keeps none of their values.
+            TableKind::Custom(..) => DataType::Null,
+            _ => self.inputs.data_type(name)?,
+        };
         let keeper = || Keeper::new(&data_type);
         let quantiles = |error| Quantiles::new(DdLayout::new(error, QUANTILE_BUCKETS));
         let table = match &kind {
@@ -203,7 +243,7 @@ impl Aggregates {
                 let (keeper, times) = (keeper()?, self.inputs.times());
                 Cells::boxed(Lists { input: *input, times, limit: *limit, keeper })
             }
-            TableKind::Custom(_) => unreachable!("tables of functions of the user's own are made with them"),
+            TableKind::Custom(custom, inputs, counted) => custom.table(inputs.clone(), *counted),
         };
         self.tables.push(table);
         self.kinds.push(kind);
@@ -229,6 +269,21 @@ impl Aggregates {
         })
     }
 
+    /// Which columns and tables of `whole` are those here. `whole` has all aggregates that these have, on the same schema.
+    pub fn parts_of(&self, whole: &Aggregates) -> Option<Parts> {
+        let input = |input: usize| whole.inputs.position_of(&self.inputs, input);
+        let column = |column: &CellColumn| {
+            let input = input(column.input)?;
+            whole.columns.iter().position(|known| known.input == input)
+        };
+        let table = |kind: &TableKind| {
+            let kind = kind.on(&input)?;
+            whole.kinds.iter().position(|known| *known == kind)
+        };
+        let columns = self.columns.iter().map(column).collect::<Option<_>>()?;
+        Some(Parts { columns, tables: self.kinds.iter().map(table).collect::<Option<_>>()? })
+    }
+
     /// The fields of the results, in order.
     pub fn fields(&self) -> impl Iterator<Item = Field> + '_ {
         self.results.iter().map(|result| result.field.clone())
@@ -246,7 +301,7 @@ impl Aggregates {
             TableKind::Quantiles(..) | TableKind::MergedQuantiles(..) => "quantiles",
             TableKind::Histogram(..) => "histograms",
             TableKind::List(..) => "lists",
-            TableKind::Custom(_) => "functions of yours",
+            TableKind::Custom(..) => "functions of yours",
         };
         let mut words: Vec<_> = self.kinds.iter().map(word).collect();
         words.sort_unstable();

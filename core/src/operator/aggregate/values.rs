@@ -194,6 +194,16 @@ impl Inputs {
         })
     }
 
+    /// The number here of an input of others, on the same schema.
+    pub fn position_of(&self, others: &Inputs, input: usize) -> Option<usize> {
+        let other = &others.inputs[input];
+        let filter = match other.filter {
+            Some(filter) => Some(self.filters.iter().position(|(known, _)| *known == others.filters[filter].0)?),
+            None => None,
+        };
+        self.inputs.iter().position(|known| *known == Input { filter, ..other.clone() })
+    }
+
     /// The inputs of the rows of `records`, whose event times are `times`, if anyone wants them.
     ///
     /// # Errors

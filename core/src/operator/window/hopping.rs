@@ -8,9 +8,11 @@ use std::collections::BTreeMap;
 use arrow::array::RecordBatch;
 
 use super::admission::{Admitted, admit};
-use super::pane::{Rows, Sorter};
+use super::pane::{Pane, Rows, Sorter};
+use super::partial::PartialPane;
 use super::results::Results;
 use super::saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups, WHOLE};
+use super::shared::Share;
 use super::sparse::{Groups, Places, Sparse};
 use super::{first_window, over_bound};
 use crate::batch::{Batch, EventTime};
@@ -40,6 +42,8 @@ pub(super) struct HoppingWindow {
     amendments: BTreeMap<(i64, i64), Groups>,
     sparse: Sparse,
     pending: Pending,
+    /// How panes are taken up that other windows share.
+    share: Option<Share>,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
     spare: Vec<Groups>,
     /// No window before this one is open.
@@ -71,7 +75,7 @@ const SPARE_PANES: usize = 64;
 
 impl HoppingWindow {
     /// Windows of the aggregates and keys of `results`, which have no tables.
-    pub fn new(panes: Panes, results: Results, max_state_bytes: usize, devices: Devices) -> HoppingWindow {
+    pub fn new(panes: Panes, results: Results, max_state_bytes: usize, devices: Devices, share: Option<Share>) -> HoppingWindow {
         let groups = Accumulators::new(&results.aggregates);
         HoppingWindow {
             panes,
@@ -82,6 +86,7 @@ impl HoppingWindow {
             amendments: BTreeMap::new(),
             sparse: Sparse::new(&results),
             pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
+            share,
             spare: Vec::new(),
             next: i64::MIN,
             watermark: NONE,
@@ -137,6 +142,25 @@ impl HoppingWindow {
         groups.add(slots, values, self.sequence, &mut self.places)?;
         self.sequence += slots.len() as u64;
         groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
+        Ok(())
+    }
+
+    /// Adds the groups of a pane that begins at `start`, which other windows share.
+    fn take_up(&mut self, start: i64, shared: &Pane, share: &mut Share) -> Result<()> {
+        let mut slots = std::mem::take(&mut self.slots);
+        self.keys.absorb(&shared.keys, &mut slots)?;
+        let all = self.keys.slots();
+        self.uses.resize(all.max(self.uses.len()), 0);
+        self.places.reserve(all);
+        self.sparse.reserve(all);
+        let new = || self.spare.pop().unwrap_or_else(|| Groups::new(&self.results, &self.devices));
+        let groups = self.open.entry(self.panes.pane_of(start)).or_insert_with(new);
+        let known = groups.slots.len();
+        groups.settle();
+        self.sequence = self.sequence.max(shared.end);
+        groups.absorb(&slots, share.part_of(shared), &mut self.places);
+        groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
+        self.slots = slots;
         Ok(())
     }
 
@@ -244,6 +268,17 @@ impl Operator for HoppingWindow {
             self.add(&records, &time, None)?;
         }
         parts.into_iter().try_for_each(|(window, (records, time))| self.add(&records, &time, Some(window)))
+    }
+
+    fn share(&mut self, panes: &[PartialPane]) -> Result<()> {
+        let mut share = self.share.take();
+        let taken = Share::each(&mut share, panes, |start, pane, share| self.take_up(start, pane, share));
+        self.share = share;
+        match self.state_bytes() {
+            _ if taken.is_err() => taken,
+            bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
+            _ => Ok(()),
+        }
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {

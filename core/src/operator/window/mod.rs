@@ -16,6 +16,7 @@ mod results;
 mod revised;
 mod saved;
 mod session;
+mod shared;
 mod sliding;
 mod sparse;
 mod stacks;
@@ -47,6 +48,8 @@ use results::Results;
 pub use revised::RevisedWindow;
 use saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups, WHOLE};
 pub use session::SessionWindow;
+use shared::Share;
+pub use shared::SharedPanes;
 use sliding::Sliding;
 
 /// Tumbling and hopping windows, see the [module documentation](self).
@@ -64,6 +67,8 @@ pub struct Window {
     spare: Vec<Pane>,
     /// Room for the groups of a worker's pane in the slots that they get here; only where workers share the rows.
     moved: Option<Accumulators>,
+    /// How panes are taken up that other windows share.
+    share: Option<Share>,
     /// No window before this one is open.
     next: i64,
     watermark: i64,
@@ -106,6 +111,7 @@ impl Window {
             sliding: Sliding::new(Pane::new(&results, devices)),
             spare: Vec::new(),
             moved: None,
+            share: None,
             next: i64::MIN,
             watermark: NONE,
             max_state_bytes: config.max_state_bytes,
@@ -117,13 +123,24 @@ impl Window {
         })
     }
 
+    /// The panes `panes` with the states of these windows.
+    pub(crate) fn with_panes(self, panes: Panes) -> Window {
+        Window { panes, ..self }
+    }
+
+    /// The same windows, which take up panes of `whole` too; `whole` has all of their aggregates.
+    pub(crate) fn sharing(self, whole: &Window) -> Option<Window> {
+        let share = Share::new(&self.results.aggregates, &whole.results.aggregates)?;
+        Some(Window { share: Some(share), ..self })
+    }
+
     /// The operator for these windows: another where they are of many panes and all aggregates are counts, sums and extremes, unless
     /// several workers share the rows, whose panes it does not combine.
     pub fn into_operator(self, workers: usize) -> Box<dyn Operator> {
         let longest = self.panes.panes_of(self.panes.last_window(0));
         match workers > 1 || longest.end - longest.start < MANY_PANES || !self.results.aggregates.tables.is_empty() {
             true => Box::new(self),
-            false => Box::new(HoppingWindow::new(self.panes, self.results, self.max_state_bytes, self.devices)),
+            false => Box::new(HoppingWindow::new(self.panes, self.results, self.max_state_bytes, self.devices, self.share)),
         }
     }
 
@@ -284,6 +301,17 @@ impl Operator for Window {
 
     fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
         partial::absorb(self, panes)
+    }
+
+    fn share(&mut self, panes: &[PartialPane]) -> Result<()> {
+        let mut share = self.share.take();
+        let taken = Share::each(&mut share, panes, |start, pane, share| shared::take_up(self, start, pane, share));
+        self.share = share;
+        match self.state_bytes() {
+            _ if taken.is_err() => taken,
+            bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
+            _ => Ok(()),
+        }
     }
 
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {

@@ -23,6 +23,10 @@ pub(super) struct Pane {
     pub keys: Keys,
     pub accumulators: Accumulators,
     placed: Vec<Placed>,
+    /// Rows that were added.
+    pub rows: u64,
+    /// The number behind that of the last of them, in order of arrival.
+    pub end: u64,
     /// The first of the slots that came with the same rows, with the number of the first of those, in order of arrival.
     pub firsts: Vec<(u64, usize)>,
 }
@@ -31,12 +35,14 @@ impl Pane {
     pub fn new(results: &Results, devices: &Devices) -> Pane {
         let (keys, aggregates) = (&results.keys, &results.aggregates);
         let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
-        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed, firsts: Vec::new() }
+        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed, rows: 0, end: 0, firsts: Vec::new() }
     }
 
     /// Takes rows in, the first of which is number `sequence` in order of arrival; `slots` is room for the slots of theirs.
     pub fn add(&mut self, rows: &Rows, sequence: u64, slots: &mut Vec<u32>) -> Result<()> {
         let known = self.keys.slots();
+        self.rows += rows.len() as u64;
+        self.end = sequence + rows.len() as u64;
         self.keys.assign(&rows.keys, slots)?;
         if self.keys.slots() > known {
             self.firsts.push((sequence, known));
@@ -72,6 +78,7 @@ impl Pane {
         self.accumulators.clear(self.keys.slots());
         self.keys.clear();
         self.firsts.clear();
+        (self.rows, self.end) = (0, 0);
     }
 }
 

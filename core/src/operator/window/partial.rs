@@ -19,12 +19,20 @@ use crate::error::Result;
 use crate::operator::{Operator, Output};
 use crate::state::Saved;
 
-/// The groups of one pane that came to one worker.
+/// The groups of one pane that came to one worker, or of one that several windows share.
 pub struct PartialPane {
-    number: i64,
+    /// Which it is; of a shared pane, when it begins.
+    pub(super) number: i64,
     /// The first window that may count the rows, if they came when others had closed.
     amends: Option<i64>,
-    pane: Pane,
+    pub(super) pane: Pane,
+}
+
+impl PartialPane {
+    /// A pane that begins at `start`, which several windows share.
+    pub(super) fn shared(start: i64, pane: Pane) -> PartialPane {
+        PartialPane { number: start, amends: None, pane }
+    }
 }
 
 impl fmt::Debug for PartialPane {

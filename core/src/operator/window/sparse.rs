@@ -46,9 +46,14 @@ impl Groups {
 
     /// Adds the groups of `from` to those here.
     fn merge(&mut self, from: &Groups, places: &mut Places) {
-        places.of(&from.slots, &mut self.slots);
+        self.absorb(&from.slots, &from.accumulators, places);
+    }
+
+    /// Adds each of `groups` to that of its slot in `slots`.
+    pub fn absorb(&mut self, slots: &[u32], groups: &Accumulators, places: &mut Places) {
+        places.of(slots, &mut self.slots);
         self.accumulators.reserve(self.slots.len());
-        self.accumulators.combine_at(&places.found, &from.accumulators);
+        self.accumulators.combine_at(&places.found, groups);
     }
 
     /// Adds groups of a snapshot, of which several may be of one slot.
