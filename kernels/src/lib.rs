@@ -69,6 +69,7 @@ mod pair;
 pub mod partition;
 pub mod placement;
 pub mod rolling;
+pub mod runs;
 pub mod scalar;
 pub mod selection;
 mod simd;
@@ -99,6 +100,7 @@ pub use rolling::{
     Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns,
     rolling_moments, rolling_order, rolling_sums,
 };
+pub use runs::{distinct_in_runs, quantiles_in_runs};
 pub use selection::{compact, gather, selected_rows, split};
 pub use simd::Level;
 pub use sketch::datasketches::{

@@ -11,6 +11,7 @@ pub mod histogram;
 pub mod moments;
 pub mod partition;
 pub mod rolling;
+pub mod runs;
 pub mod selection;
 pub mod sketch;
 pub mod smooth;

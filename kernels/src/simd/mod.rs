@@ -15,6 +15,7 @@ pub(crate) mod moments;
 pub(crate) mod partition;
 pub(crate) mod prefetch;
 pub(crate) mod rolling;
+pub(crate) mod runs;
 pub(crate) mod scatter;
 pub(crate) mod selection;
 pub(crate) mod sketch;

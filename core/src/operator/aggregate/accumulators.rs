@@ -11,6 +11,7 @@ use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, gather, re
 
 use super::resolve::{CellColumn, Parts};
 use super::table::Table;
+use super::tables::Order;
 use super::{Aggregates, Lane, Placed, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
@@ -24,6 +25,7 @@ pub(crate) struct Accumulators {
     /// Rows that no column has counted: all of them if there is no column, else those where the first column's input is null.
     /// Empty until there is one.
     counts: Vec<u64>,
+    order: Order,
 }
 
 struct Column {
@@ -56,6 +58,7 @@ impl Accumulators {
             columns: aggregates.columns.iter().map(Column::new).collect(),
             tables: aggregates.tables.iter().map(|table| table.empty()).collect(),
             counts: Vec::new(),
+            order: Order::default(),
         }
     }
 
@@ -65,6 +68,7 @@ impl Accumulators {
             columns: self.columns.iter().map(|column| Column::new(&column.spec)).collect(),
             tables: self.tables.iter().map(|table| table.empty()).collect(),
             counts: Vec::new(),
+            order: Order::default(),
         }
     }
 
@@ -72,7 +76,7 @@ impl Accumulators {
     pub fn bytes(&self) -> usize {
         let cells: usize = self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum();
         let tables: usize = self.tables.iter().map(|table| table.bytes()).sum();
-        cells + tables + self.counts.capacity() * size_of::<u64>()
+        cells + tables + self.counts.capacity() * size_of::<u64>() + self.order.bytes()
     }
 
     /// Makes room for `groups` groups.
@@ -109,9 +113,17 @@ impl Accumulators {
         Ok(())
     }
 
-    /// Completes the cells whose rows went by way of `placed`.
+    /// Lets rows wait until [`Accumulators::settle`], which is then called before anything is asked of the groups or done with them.
+    pub fn deferring(mut self) -> Accumulators {
+        self.tables.iter_mut().for_each(|table| table.defer());
+        self
+    }
+
+    /// Completes the groups: the cells whose rows went by way of `placed`, and the tables whose rows wait.
     pub fn settle(&mut self, placed: &mut [Placed]) {
         self.columns.iter_mut().zip(placed).for_each(|(column, placed)| placed.settle(&mut column.cells));
+        self.tables.iter_mut().for_each(|table| table.settle(&mut self.order));
+        self.order.clear();
     }
 
     /// Adds the groups of `from` to those in the same slots here.

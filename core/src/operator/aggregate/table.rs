@@ -5,6 +5,7 @@ use std::any::Any;
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
+use super::tables::Order;
 use super::{Function, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
@@ -29,6 +30,14 @@ pub(crate) trait Table: Any + Send {
     /// # Errors
     /// If Arrow cannot convert a column, which would be a defect.
     fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64) -> Result<()>;
+
+    /// Lets rows wait until [`Table::settle`], which is then called before anything is asked of the groups or done with them.
+    fn defer(&mut self) {}
+
+    /// Takes in the rows that wait. `order` is that of the table before, if it has taken the same rows.
+    fn settle(&mut self, order: &mut Order) {
+        let _ = order;
+    }
 
     /// Adds the groups of `from` to those in the same slots here.
     fn combine(&mut self, from: &dyn Table);

@@ -35,7 +35,14 @@ impl Pane {
     pub fn new(results: &Results, devices: &Devices) -> Pane {
         let (keys, aggregates) = (&results.keys, &results.aggregates);
         let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
-        Pane { keys: keys.dictionary(), accumulators: Accumulators::new(aggregates), placed, rows: 0, end: 0, firsts: Vec::new() }
+        Pane {
+            keys: keys.dictionary(),
+            accumulators: Accumulators::new(aggregates).deferring(),
+            placed,
+            rows: 0,
+            end: 0,
+            firsts: Vec::new(),
+        }
     }
 
     /// Takes rows in, the first of which is number `sequence` in order of arrival; `slots` is room for the slots of theirs.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use thalweg_kernels::sketch::hll::MAX_VALUE;
-use thalweg_kernels::{HllImage, MAX_COUPONS, hll_coupons_to_datasketches, hll_estimate, hll_merge, hll_to_datasketches, hll_update};
+use thalweg_kernels::{
+    HllImage, MAX_COUPONS, distinct_in_runs, hll_coupons_to_datasketches, hll_estimate, hll_merge, hll_to_datasketches, hll_update,
+};
 
 use super::super::Function;
 use super::super::images::{self, LG_REGISTERS};
@@ -105,6 +107,13 @@ impl Sketches for Distinct {
 
     fn exact(few: &mut Vec<u64>, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {
         functions.iter().for_each(|_| answer(Some(few.len() as f64)));
+    }
+
+    fn exact_runs(starts: &[u32], hashes: &[u64], functions: &[&Function]) -> Vec<ArrayRef> {
+        let mut counts = vec![0; starts.len() - 1];
+        distinct_in_runs(starts, hashes, &mut counts);
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(counts.into_iter().map(i64::from)));
+        functions.iter().map(|_| Arc::clone(&column)).collect()
     }
 
     fn estimate(&self, number: u32, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {

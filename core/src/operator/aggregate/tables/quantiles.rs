@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array};
-use thalweg_kernels::{DdHead, DdImage, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_to_image, ddsketch_update};
+use arrow::buffer::NullBuffer;
+use thalweg_kernels::{DdHead, DdImage, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_to_image, ddsketch_update, quantiles_in_runs};
 
 use super::super::values::Values;
 use super::super::{Function, images, unexpected};
@@ -110,6 +111,20 @@ impl Sketches for Quantiles {
         few.sort_unstable_by(|a, b| a.total_cmp(b));
         // The value of rank ⌊q (n − 1)⌋.
         functions.iter().for_each(|function| answer(few.len().checked_sub(1).map(|last| few[(part(function) * last as f64) as usize])));
+    }
+
+    fn exact_runs(starts: &[u32], values: &[f64], functions: &[&Function]) -> Vec<ArrayRef> {
+        let parts: Vec<f64> = functions.iter().map(|function| part(function)).collect();
+        let groups = starts.len() - 1;
+        let mut quantiles = vec![0.0; groups * parts.len()];
+        quantiles_in_runs(starts, values, &parts, &mut quantiles);
+        let filled = NullBuffer::from_iter(starts.windows(2).map(|run| run[0] < run[1]));
+        let nulls = Some(filled).filter(|filled| filled.null_count() > 0);
+        let column = |part: usize| -> ArrayRef {
+            let values: Vec<f64> = quantiles.iter().skip(part).step_by(parts.len()).copied().collect();
+            Arc::new(Float64Array::new(values.into(), nulls.clone()))
+        };
+        (0..parts.len()).map(column).collect()
     }
 
     fn estimate(&self, number: u32, functions: &[&Function], mut answer: impl FnMut(Option<f64>)) {

@@ -16,6 +16,7 @@ use super::super::Function;
 use super::super::table::{Table, Wanted, known};
 use super::super::values::Values;
 use super::few::Few;
+use super::log::{Log, Order};
 use crate::error::{Error, Result};
 use crate::operator::keys::Slots;
 use crate::state::{Reader, Writer};
@@ -78,7 +79,10 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     }
     /// The answers of a group of few values, which may be reordered, one after the other.
     fn exact(few: &mut Vec<Self::Item>, functions: &[&Function], answer: impl FnMut(Option<f64>));
-    /// The same of a sketch.
+    /// The answers of groups of few values each, a column for each function: the values of group `g` are
+    /// `items[starts[g]..starts[g + 1]]`.
+    fn exact_runs(starts: &[u32], items: &[Self::Item], functions: &[&Function]) -> Vec<ArrayRef>;
+    /// The answers of a sketch.
     fn estimate(&self, number: u32, functions: &[&Function], answer: impl FnMut(Option<f64>));
     /// Answers as a column.
     fn column(answers: Vec<Option<f64>>) -> ArrayRef;
@@ -98,6 +102,8 @@ pub(crate) struct Sketched<S: Sketches> {
     input: usize,
     /// Whether the input is sketches rather than values.
     of_sketches: bool,
+    /// Rows that wait; while there are any, all groups are empty but for them.
+    log: Log<S::Item>,
     few: Few<S::Item>,
     many: S,
     free: Vec<u32>,
@@ -123,6 +129,7 @@ impl<S: Sketches> Sketched<S> {
         Box::new(Sketched {
             input,
             of_sketches,
+            log: Log::new(),
             few: Few::new(),
             many,
             free: Vec::new(),
@@ -130,6 +137,14 @@ impl<S: Sketches> Sketched<S> {
             items: Vec::new(),
             thinned: Vec::new(),
         })
+    }
+
+    /// Takes the rows that wait into their groups; those to come wait no more.
+    fn take_log(&mut self) {
+        let mut log = std::mem::replace(&mut self.log, Log::new());
+        log.give(|slot, item| self.add(slot, item));
+        self.log = log;
+        self.flush();
     }
 
     #[inline]
@@ -190,8 +205,14 @@ impl<S: Sketches> Sketched<S> {
             return;
         }
         values.clear();
-        other.few.append_to(from, values);
+        other.append_to(from, values);
         values.iter().for_each(|&item| self.add(into, item));
+    }
+
+    /// Appends the values of a group that is a list to `values`, in no order.
+    fn append_to(&self, slot: u32, values: &mut Vec<S::Item>) {
+        self.few.append_to(slot, values);
+        values.extend_from_slice(self.log.of(slot));
     }
 
     fn accumulate_sketches(&mut self, slots: &[u32], images: &LargeBinaryArray) -> Result<()> {
@@ -215,7 +236,7 @@ impl<S: Sketches> Sketched<S> {
         if let Some(number) = self.few.replacement(slot) {
             return State::Sketch(&self.many, number);
         }
-        self.few.append_to(slot, values);
+        self.append_to(slot, values);
         S::thin(values);
         if values.len() <= S::FEW { State::List } else { State::Made(self.made(values)) }
     }
@@ -230,6 +251,9 @@ impl<S: Sketches> Sketched<S> {
 
     /// The numbers that are wanted, a column each.
     fn answers(&self, functions: &[&Function], slots: &Slots<'_>) -> Vec<ArrayRef> {
+        if let Some((starts, items)) = self.log.runs(slots, S::FEW) {
+            return S::exact_runs(starts, items, functions);
+        }
         let mut answers = vec![Vec::with_capacity(slots.len()); functions.len()];
         let mut values = Vec::new();
         for slot in slots.map(|slot| slot) {
@@ -280,6 +304,7 @@ impl<S: Sketches> Sketched<S> {
             }
         }
         self.few.clear_all();
+        self.log.clear();
     }
 }
 
@@ -303,6 +328,11 @@ impl<S: Sketches> Table for Sketched<S> {
 
     fn accumulate(&mut self, slots: &[u32], values: &[Values], _: u64) -> Result<()> {
         let input = &values[self.input];
+        if !self.of_sketches && self.log.takes(slots.len(), self.few.groups()) {
+            self.log.extend(slots, S::items(input), input.nulls().as_ref());
+            return Ok(());
+        }
+        self.take_log();
         if self.of_sketches {
             self.accumulate_sketches(slots, input.as_whole().as_binary())?;
             self.flush();
@@ -317,8 +347,17 @@ impl<S: Sketches> Table for Sketched<S> {
         Ok(())
     }
 
+    fn defer(&mut self) {
+        self.log.defer();
+    }
+
+    fn settle(&mut self, order: &mut Order) {
+        self.log.settle(self.few.groups(), order);
+    }
+
     fn combine(&mut self, from: &dyn Table) {
         let from = known::<Sketched<S>>(from);
+        self.take_log();
         self.reserve(from.few.groups());
         let mut values = Vec::new();
         (0..from.few.groups() as u32).for_each(|slot| self.take(slot, from, slot, &mut values));
@@ -328,6 +367,7 @@ impl<S: Sketches> Table for Sketched<S> {
     fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize) {
         let from = known::<Sketched<S>>(from);
         self.clear_all();
+        self.take_log();
         self.reserve(groups);
         let mut values = Vec::new();
         (0..from.few.groups() as u32).zip(slots).for_each(|(slot, &into)| self.take(into, from, slot, &mut values));
@@ -337,6 +377,7 @@ impl<S: Sketches> Table for Sketched<S> {
     fn gather(&mut self, from: &dyn Table, slots: &[u32]) {
         let from = known::<Sketched<S>>(from);
         self.clear_all();
+        self.take_log();
         self.reserve(slots.len());
         let mut values = Vec::new();
         let known = (0u32..).zip(slots).filter(|(_, slot)| (**slot as usize) < from.few.groups());
@@ -346,12 +387,14 @@ impl<S: Sketches> Table for Sketched<S> {
 
     fn copy(&mut self, from: &dyn Table) {
         let from = known::<Sketched<S>>(from);
+        self.log.clone_from(&from.log);
         self.few.clone_from(&from.few);
         self.many.clone_from(&from.many);
         self.free.clone_from(&from.free);
     }
 
     fn merge(&mut self, into: u32, from: u32) {
+        self.take_log();
         if let Some(sketch) = self.few.replacement(from) {
             let number = self.promote(into);
             self.flush();
@@ -370,7 +413,10 @@ impl<S: Sketches> Table for Sketched<S> {
         match slots {
             // A range from the start is that of all groups in use.
             Slots::Range(range) if range.start == 0 => self.clear_all(),
-            slots => slots.map(|slot| slot).into_iter().for_each(|slot| self.clear_one(slot)),
+            slots => {
+                self.take_log();
+                slots.map(|slot| slot).into_iter().for_each(|slot| self.clear_one(slot));
+            }
         }
     }
 
@@ -386,7 +432,7 @@ impl<S: Sketches> Table for Sketched<S> {
 
     fn bytes(&self) -> usize {
         let waiting = self.items.capacity() * size_of::<S::Item>() + self.numbers.capacity() * size_of::<u32>();
-        self.few.bytes() + self.many.bytes() + waiting
+        self.log.bytes() + self.few.bytes() + self.many.bytes() + waiting
     }
 
     fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
@@ -401,7 +447,7 @@ impl<S: Sketches> Table for Sketched<S> {
             }
             None => {
                 let mut values = Vec::new();
-                self.few.append_to(slot, &mut values);
+                self.append_to(slot, &mut values);
                 out.words(&[0, values.len() as u64]);
                 values.into_iter().for_each(|item| out.word(S::to_word(item)));
             }
@@ -410,6 +456,7 @@ impl<S: Sketches> Table for Sketched<S> {
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
+        self.take_log();
         if from.word()? == 1 {
             let number = self.promote(slot);
             return self.many.load(number, from);

@@ -1,0 +1,38 @@
+//! Twin of [`crate::runs`].
+
+use crate::runs::rank;
+
+/// Twin of [`crate::distinct_in_runs`].
+pub fn distinct(starts: &[u32], values: &[u64], counts: &mut [u32]) {
+    let mut sorted = Vec::new();
+    for (run, count) in starts.windows(2).zip(counts) {
+        *count = distinct_in(&values[run[0] as usize..run[1] as usize], &mut sorted);
+    }
+}
+
+/// The same of one run; `sorted` is room for its values.
+pub(crate) fn distinct_in(values: &[u64], sorted: &mut Vec<u64>) -> u32 {
+    sorted.clear();
+    sorted.extend_from_slice(values);
+    sorted.sort_unstable();
+    sorted.dedup();
+    sorted.len() as u32
+}
+
+/// Twin of [`crate::quantiles_in_runs`].
+pub fn quantiles(starts: &[u32], values: &[f64], parts: &[f64], quantiles: &mut [f64]) {
+    let mut sorted = Vec::new();
+    for (run, quantiles) in starts.windows(2).zip(quantiles.chunks_exact_mut(parts.len().max(1))) {
+        quantiles_of(&values[run[0] as usize..run[1] as usize], parts, quantiles, &mut sorted);
+    }
+}
+
+/// The same of one run; `sorted` is room for its values.
+pub(crate) fn quantiles_of(values: &[f64], parts: &[f64], quantiles: &mut [f64], sorted: &mut Vec<f64>) {
+    sorted.clear();
+    sorted.extend_from_slice(values);
+    sorted.sort_unstable_by(f64::total_cmp);
+    for (part, quantile) in parts.iter().zip(quantiles) {
+        *quantile = if sorted.is_empty() { f64::NAN } else { sorted[rank(*part, sorted.len())] };
+    }
+}
