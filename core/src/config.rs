@@ -77,6 +77,13 @@ pub const PARQUET_PART_BYTES: usize = 256 << 20;
 /// Rows in one Parquet row group, by default: what a writer holds in memory, and what a reader skips or decodes at once.
 pub const PARQUET_ROW_GROUP_ROWS: usize = 1 << 20;
 
+/// Parquet parts that a partitioned output writes at once: each holds a file and the open pages of its columns.
+pub const PARQUET_OPEN_PARTS: usize = 128;
+
+/// Bytes that these hold in memory: two parts of the default size, sorted.
+pub const PARQUET_OPEN_BYTES: usize = 512 << 20;
+
+const _: () = assert!(PARQUET_OPEN_BYTES >= PARQUET_PART_BYTES);
 const _: () = assert!(PARQUET_ROW_GROUP_ROWS <= PARQUET_PART_ROWS);
 const _: () = assert!(RECV_BUFFERS.is_power_of_two(), "a provided-buffer ring has a power of two entries");
 const _: () = assert!(MAX_LINE_BYTES >= RECV_BUFFER_BYTES, "a line may be longer than a receive buffer");

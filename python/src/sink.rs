@@ -9,7 +9,9 @@ use thalweg::time::SystemClock;
 use thalweg::{Error, Result, Sink};
 
 use crate::config::Interval;
+use crate::error::raise;
 use crate::source::FilePath;
+use crate::stream::Names;
 use crate::table::PyTable;
 
 /// Where results go. Made by `write_parquet`, `write_ndjson` and `callback`.
@@ -17,7 +19,7 @@ use crate::table::PyTable;
 pub struct PySink(Destination);
 
 enum Destination {
-    Parquet { directory: String, max_rows: Option<usize>, max_bytes: Option<usize>, max_age: Option<Interval> },
+    Parquet { directory: String, options: ParquetOptions },
     Ndjson { path: String, append: bool },
     Callback(Py<PyAny>),
 }
@@ -25,12 +27,44 @@ enum Destination {
 /// Writes Parquet files into a directory. A file appears whole, under its final name, when it is published: at
 /// `max_rows`, `max_bytes` or `max_age` and at the end.
 ///
+/// Args:
+///     partition_by: What folders are made of, the outermost first: a column ("city", which is left out of the files then), or "year(ts)",
+///         "month(ts)", "day(ts)" or "hour(ts)" of a time column, in UTC. Folders are named as Hive does: `city=Paris/ts_day=2026-11-27`.
+///     sort_by: Columns that the rows of each file are sorted by. A file is held in memory until it is complete then.
+///     bloom_filters: Columns of which each row group tells which values it does not hold, for readers that look for one.
+///     row_group_rows: Rows in a row group: what a reader decodes at once and can skip.
+///     zstd_level: Compression, 1 (fast) to 22 (small).
+///
 /// Example:
-///     >>> q = w.run(sink=tw.write_parquet("out/"))
+///     >>> q = w.run(sink=tw.write_parquet("out/", partition_by=["day(window_start)"], sort_by="card", max_age="5m"))
 #[pyfunction]
-#[pyo3(signature = (directory, max_rows=None, max_bytes=None, max_age=None))]
-pub fn write_parquet(directory: FilePath, max_rows: Option<usize>, max_bytes: Option<usize>, max_age: Option<Interval>) -> PySink {
-    PySink(Destination::Parquet { directory: directory.0, max_rows, max_bytes, max_age })
+#[pyo3(signature = (directory, max_rows=None, max_bytes=None, max_age=None, *, partition_by=None, sort_by=None, bloom_filters=None, row_group_rows=None, zstd_level=None))]
+#[allow(clippy::too_many_arguments)]
+pub fn write_parquet(
+    directory: FilePath,
+    max_rows: Option<usize>,
+    max_bytes: Option<usize>,
+    max_age: Option<Interval>,
+    partition_by: Option<Names>,
+    sort_by: Option<Names>,
+    bloom_filters: Option<Names>,
+    row_group_rows: Option<usize>,
+    zstd_level: Option<i32>,
+) -> PyResult<PySink> {
+    let default = ParquetOptions::default();
+    let names = |names: Option<Names>| names.map(|names| names.0).unwrap_or_default();
+    let partition_by = names(partition_by).iter().map(|by| by.parse()).collect::<Result<_>>().map_err(raise)?;
+    let options = ParquetOptions {
+        max_rows: max_rows.unwrap_or(default.max_rows),
+        max_bytes: max_bytes.unwrap_or(default.max_bytes),
+        max_age: max_age.map(|age| (age.0, SystemClock::shared())),
+        row_group_rows: row_group_rows.unwrap_or(default.row_group_rows),
+        zstd_level: zstd_level.unwrap_or(default.zstd_level),
+        partition_by,
+        sort_by: names(sort_by),
+        bloom_filters: names(bloom_filters),
+    };
+    Ok(PySink(Destination::Parquet { directory: directory.0, options }))
 }
 
 /// Writes one JSON object per line to a file, or to standard output for "-".
@@ -86,16 +120,7 @@ pub fn sink_of(value: &Bound<'_, PyAny>) -> PyResult<BoxedSink> {
         Destination::Ndjson { path, .. } if path == "-" => BoxedSink(Box::new(Ndjson::stdout())),
         Destination::Ndjson { path, append: true } => BoxedSink(Box::new(Ndjson::append(path))),
         Destination::Ndjson { path, append: false } => BoxedSink(Box::new(Ndjson::create(path))),
-        Destination::Parquet { directory, max_rows, max_bytes, max_age } => {
-            let default = ParquetOptions::default();
-            let options = ParquetOptions {
-                max_rows: max_rows.unwrap_or(default.max_rows),
-                max_bytes: max_bytes.unwrap_or(default.max_bytes),
-                max_age: max_age.map(|age| (age.0, SystemClock::shared())),
-                ..default
-            };
-            BoxedSink(Box::new(Parquet::directory(directory).options(options)))
-        }
+        Destination::Parquet { directory, options } => BoxedSink(Box::new(Parquet::directory(directory).options(options.clone()))),
     })
 }
 

@@ -402,6 +402,12 @@ def write_parquet(
     max_rows: int | None = None,
     max_bytes: int | None = None,
     max_age: _Duration | None = None,
+    *,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    bloom_filters: _Columns | None = None,
+    row_group_rows: int | None = None,
+    zstd_level: int | None = None,
 ) -> Sink:
     """Writes Parquet files into a directory."""
 

@@ -5,8 +5,9 @@ use std::ops::Range;
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
 use arrow::compute::{FilterBuilder, FilterPredicate};
+use arrow::datatypes::Schema;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// One input of a source that has an order of its own: a connection, a file, a broker's partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -137,4 +138,15 @@ impl EventTime {
         let watermarks = self.watermarks.as_ref().map(|marks| marks.slice(offset, length));
         EventTime { times: self.times.slice(offset, length), watermarks, ..*self }
     }
+}
+
+/// The position of the column `name`.
+///
+/// # Errors
+/// [`Kind::Schema`](crate::error::Kind::Schema), listing the columns that exist.
+pub(crate) fn column_index(schema: &Schema, name: &str) -> Result<usize> {
+    schema.index_of(name).map_err(|_| {
+        let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        Error::schema(format!("there is no column `{name}`; the columns are `{}`", known.join("`, `")))
+    })
 }

@@ -16,7 +16,8 @@ pub mod rolling;
 mod split;
 pub mod window;
 
-pub(crate) use keys::{KeyColumn, KeyColumns, column_index};
+pub(crate) use crate::batch::column_index;
+pub(crate) use keys::{KeyColumn, KeyColumns};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};

@@ -90,7 +90,8 @@ impl Sink for Ndjson {
             Output::Stream { .. } => {}
             Output::Append { path, file } => *file = Some(open_append(path).map_err(|error| publish::failed("open", path, error))?),
             Output::Atomic { path, state } => {
-                publish::remove_leftovers(publish::folder_of(path), |name| path.file_name().is_some_and(|own| own == name));
+                let ours = |name: &str| path.file_name().is_some_and(|own| own == name);
+                publish::remove_leftovers(publish::folder_of(path), 0, &ours);
                 *state = Atomic::Writing(Pending::create(path)?);
             }
         }

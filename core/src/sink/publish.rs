@@ -98,11 +98,34 @@ impl Drop for Pending {
     }
 }
 
-/// Removes hidden files that dead writers left in `folder` and whose own name satisfies `ours`.
-pub(super) fn remove_leftovers(folder: &Path, ours: impl Fn(&str) -> bool) {
+/// Creates the folders `below` one that exists, and brings their names to the disk.
+///
+/// # Errors
+/// If one cannot be created.
+pub(super) fn create_folders(folder: &Path, below: &str) -> Result<()> {
+    let mut path = folder.to_owned();
+    for level in below.split('/') {
+        path.push(level);
+        match std::fs::create_dir(&path) {
+            Ok(()) => sync_folder(&path)?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(failed("create the folder", &path, error)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes hidden files that dead writers left in `folder`, and in the partitions so many `levels` below it, and whose own name
+/// satisfies `ours`.
+pub(super) fn remove_leftovers(folder: &Path, levels: usize, ours: &impl Fn(&str) -> bool) {
     let Ok(entries) = std::fs::read_dir(folder) else { return };
     for path in entries.flatten().map(|entry| entry.path()) {
-        if !path.file_name().and_then(OsStr::to_str).and_then(visible_name).is_some_and(&ours) {
+        let is_partition = || path.is_dir() && path.file_name().is_some_and(|name| name.to_string_lossy().contains('='));
+        if levels > 0 && is_partition() {
+            remove_leftovers(&path, levels - 1, ours);
+            continue;
+        }
+        if !path.file_name().and_then(OsStr::to_str).and_then(visible_name).is_some_and(ours) {
             continue;
         }
         let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
@@ -198,7 +221,7 @@ mod tests {
         for name in [".a.txt.tmp-4194305-0", ".b.log.tmp-4194305-0", ".a.txt.tmp-x-0", "a.txt.tmp-1-0", "a.txt"] {
             std::fs::write(folder.path().join(name), "left").unwrap();
         }
-        remove_leftovers(folder.path(), |name| name == "a.txt");
+        remove_leftovers(folder.path(), 0, &|name: &str| name == "a.txt");
         let hidden = alive.hidden.file_name().unwrap().to_str().unwrap();
         let mut expected = vec![hidden, ".b.log.tmp-4194305-0", ".a.txt.tmp-x-0", "a.txt.tmp-1-0", "a.txt"];
         expected.sort_unstable();

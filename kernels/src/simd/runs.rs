@@ -64,8 +64,8 @@ fn short_distinct<const N: usize>(column: &[u64], len: usize) -> u32 {
         }
     }
     let mut again = 0;
-    for place in 0..N {
-        again += seen[place] & u64::from(place < len);
+    for (place, seen) in seen.iter().enumerate() {
+        again += seen & u64::from(place < len);
     }
     len as u32 - again as u32
 }

@@ -14,7 +14,7 @@ use super::images::Sketch;
 use super::{Aggregate, Function};
 use crate::error::{Error, Result};
 use crate::expr::{Compiled, Expression};
-use crate::operator::keys::column_index;
+use crate::operator::column_index;
 use crate::operator::split::split;
 
 /// The hash of distinct values: fixed, so that sketches of different runs can be merged.

@@ -15,9 +15,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayData, ArrayRef, BinaryArray, BooleanArray, RecordBatch, StringArray, UInt32Array, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow::compute::{cast, take};
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 
+use crate::batch::column_index;
 use crate::error::{Error, Result};
 use crate::operator::split::split;
 use crate::state::{Column, Rows, key_groups};
@@ -270,17 +271,6 @@ impl KeyColumns {
 
 fn names(fields: &[FieldRef]) -> String {
     fields.iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join("`, `")
-}
-
-/// The position of the column `name`.
-///
-/// # Errors
-/// [`Kind::Schema`](crate::error::Kind::Schema), listing the columns that exist.
-pub(crate) fn column_index(schema: &Schema, name: &str) -> Result<usize> {
-    schema.index_of(name).map_err(|_| {
-        let known: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        Error::schema(format!("there is no column `{name}`; the columns are `{}`", known.join("`, `")))
-    })
 }
 
 /// Bytes of the integer that stores a type, if one does.
