@@ -1,4 +1,4 @@
-"""Parquet in folders: what Thalweg writes, DuckDB and Polars read as one table, opening only the files that they need."""
+"""Parquet in folders: DuckDB and Polars read it as one table, and open only the files that they need."""
 
 from __future__ import annotations
 
@@ -33,25 +33,33 @@ def test_folders_by_city_and_day_are_read_back_by_duckdb_and_polars(sales: pa.Ta
     out = tmp_path / "out"
     tw.from_arrow(sales).run(sink=tw.write_parquet(out, partition_by=["city", "day(ts)"], sort_by="n")).wait()
     days = {path.name for path in (out / "city=Paris").iterdir()}
-    assert days == {f"ts_day=2026-{day}" for day in ["11-27", "11-28", "11-29", "11-30", *(f"12-0{n}" for n in range(1, 6))]}
-    assert (out / "city=a%2Fb").is_dir() and (out / "city=__HIVE_DEFAULT_PARTITION__").is_dir()
+    assert days == {
+        f"ts_day=2026-{day}" for day in ["11-27", "11-28", "11-29", "11-30", *(f"12-0{n}" for n in range(1, 6))]
+    }
+    assert (out / "city=a%2Fb").is_dir()
+    assert (out / "city=__HIVE_DEFAULT_PARTITION__").is_dir()
 
     expected = sorted(sales.to_pydict()["n"])
     read = f"read_parquet('{out}/**/*.parquet', hive_partitioning=true)"
     assert [row[0] for row in duckdb.sql(f"SELECT n FROM {read} ORDER BY n").fetchall()] == expected
     by_city = duckdb.sql(f"SELECT city, count(*) FROM {read} GROUP BY city ORDER BY city NULLS FIRST").fetchall()
     assert by_city == [(None, 50), ("Paris", 50), ("São Paulo", 50), ("a/b", 50)]
-    one_day = duckdb.sql(f"SELECT count(*), min(ts) FROM {read} WHERE ts_day = '2026-11-28' AND city = 'Paris'").fetchone()
+    one_day = duckdb.sql(
+        f"SELECT count(*), min(ts) FROM {read} WHERE ts_day = '2026-11-28' AND city = 'Paris'"
+    ).fetchone()
     assert one_day == (6, datetime(2026, 11, 28, 0))
 
     frame = pl.scan_parquet(f"{out}/**/*.parquet", hive_partitioning=True)
     assert frame.collect().get_column("n").sort().to_list() == expected
     paris = frame.filter(pl.col("city") == "Paris").collect()
-    assert paris.height == 50 and set(paris.columns) == {"ts", "n", "city", "ts_day"}
+    assert paris.height == 50
+    assert set(paris.columns) == {"ts", "n", "city", "ts_day"}
 
 
 def test_files_are_sorted_and_say_which_values_they_lack(sales: pa.Table, tmp_path: Path) -> None:
-    sink = tw.write_parquet(tmp_path, sort_by=["city", "n"], bloom_filters="n", row_group_rows=50, max_rows=100, zstd_level=3)
+    sink = tw.write_parquet(
+        tmp_path, sort_by=["city", "n"], bloom_filters="n", row_group_rows=50, max_rows=100, zstd_level=3
+    )
     tw.from_arrow(sales).run(sink=sink).wait()
     files = sorted(tmp_path.glob("*.parquet"))
     assert len(files) == 2
@@ -61,7 +69,8 @@ def test_files_are_sorted_and_say_which_values_they_lack(sales: pa.Table, tmp_pa
         assert pairs == sorted(pairs)
         assert pq.read_metadata(file).num_row_groups == 2
     probe = duckdb.sql(f"SELECT bloom_filter_excludes FROM parquet_bloom_probe('{files[0]}', 'n', 5000)").fetchall()
-    assert probe and all(excluded for (excluded,) in probe)
+    assert probe
+    assert all(excluded for (excluded,) in probe)
 
 
 def test_what_cannot_be_a_folder_is_refused(sales: pa.Table, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 //! Parts that appear whole, in their folders, in their order.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
