@@ -19,6 +19,9 @@ lint: setup
 	cargo fmt --all --check
 	cargo clippy --release --workspace --all-targets -- -D warnings
 
+# What is tested against services (see tests/services) may not be left out.
+test rust-test python-test: export THALWEG_REQUIRE_SERVICES := 1
+
 rust-test: setup
 	cargo test --release --workspace
 

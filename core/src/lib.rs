@@ -54,6 +54,7 @@ extern crate self as thalweg;
 
 pub mod batch;
 pub mod config;
+pub mod connector;
 pub mod error;
 pub mod expr;
 pub mod format;

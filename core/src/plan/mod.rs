@@ -55,6 +55,14 @@ enum Step {
 }
 
 impl Step {
+    /// Whether it keeps rows, or what it made of them, for rows to come.
+    fn keeps_state(&self) -> bool {
+        match self {
+            Step::EventTime(_) | Step::ArrivalTime(_) | Step::Filter(_) | Step::WithColumns(_) | Step::Select(_) => false,
+            Step::Window { .. } | Step::Detect(_) | Step::Dedup { .. } | Step::Process { .. } => true,
+        }
+    }
+
     /// Whether rows may be late for it.
     fn has_late_rows(&self) -> bool {
         match self {
