@@ -41,6 +41,12 @@ fn a_read_begins_and_ends_where_it_is_told_to(rig: &Rig) {
     assert_eq!(read(rig.numbers(&topic).end(End::Timestamp(at(10)))), of(0..10));
     assert_eq!(read(rig.numbers(&topic).start(Start::Offsets(offsets(20))).end(End::Offsets(offsets(30)))), of(20..30));
     assert_eq!(read(Topics::partitions(rig.bootstrap(), [(&topic, 1)]).format(Format::Ndjson, schema()).end(End::Latest)).len(), 50);
+    // An end that lies ahead is waited for.
+    let ahead = Topics::partitions(rig.bootstrap(), [(&topic, 1)]).format(Format::Ndjson, schema()).end(End::Offsets(offsets(55)));
+    let mut live = Live::start(ahead, |_| {});
+    live.wait_for(50);
+    send_numbers(&producer, &topic, 1, 1_000..1_010);
+    assert_eq!(live.query.wait().unwrap().rows_in, 55);
     let error = crate::rig::failure(rig.numbers(&topic).start(Start::Offsets(vec![(topic.clone(), 0, 3)])));
     assert!(error.contains(&format!("`start` has no offset of {topic}[1]; give one of every partition [config, final]")), "{error}");
 }

@@ -204,7 +204,14 @@ impl Poller {
 
     /// Subscribes, or assigns itself what there is.
     fn begin(&mut self) -> Result<()> {
-        let places = self.cluster().partitions(&self.reading.topics)?;
+        let until = self.timer.monotonic().saturating_add(self.limits.connect.as_nanos() as u64);
+        let places = loop {
+            match self.cluster().partitions(&self.reading.topics) {
+                // A topic that was just made has no leader yet.
+                Err(error) if error.is_retriable() && self.timer.monotonic() < until && !self.is_stopped() => self.shared.wait(IDLE),
+                places => break places?,
+            }
+        };
         if let (true, Topics::Named(topics)) = (self.reading.is_member(), &self.reading.topics) {
             let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
             return self.consumer.subscribe(&topics).map_err(|error| failed("cannot subscribe", error));
@@ -424,7 +431,8 @@ impl Poller {
             if high >= 0 {
                 newest.push((number, high));
             }
-            if partition.end.is_some_and(|end| known.next_offset >= end) {
+            // Statistics overtake records, so what was fetched is with us only once nothing is queued.
+            if partition.end.is_some_and(|end| known.next_offset >= end) && known.fetchq_cnt == 0 {
                 ended.push(number);
             }
         }

@@ -9,7 +9,7 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::super::link::Event;
 use super::super::positions::Place;
 use super::super::settings::failed;
-use super::super::{OutOfRange, Topics, name_of};
+use super::super::{End, OutOfRange, Topics, name_of};
 use super::Poller;
 use crate::error::{Error, Result};
 
@@ -19,7 +19,9 @@ impl Poller {
         let why = self.consumer.context().take_trouble().map_or_else(|| error.to_string(), |(_, reason)| reason);
         match error {
             KafkaError::PartitionEOF(partition) => {
-                if let Some(number) = self.partitions.alone(partition) {
+                // Offsets that were named may be of records to come.
+                let is_end = !matches!(self.reading.end, Some(End::Offsets(_)));
+                if let Some(number) = self.partitions.alone(partition).filter(|_| is_end) {
                     self.end(number);
                 }
                 Ok(())
@@ -95,7 +97,8 @@ impl Poller {
             moved.push((place, Offset::Offset(to)));
         }
         if moved.is_empty() {
-            return Ok(());
+            // Whichever it was, librdkafka reads it no more: all are begun again where they are.
+            moved.extend(self.partitions.open_ones().map(|(_, each)| (each.place.clone(), Offset::Offset(each.next))));
         }
         self.reassign(&moved).map_err(|error| failed("cannot go on at another offset", error))
     }
