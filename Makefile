@@ -46,9 +46,10 @@ flink: setup
 	target/flink/bin/python -m pip install --quiet apache-flink
 	target/flink/bin/python tests/golden/flink/make.py
 
+# OpenSSL goes into the wheel, for which maturin looks for patchelf.
 wheel: venv
 	rm -rf target/wheels
-	$(VENV)/bin/maturin build --release --interpreter $(PYTHON) --out target/wheels
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/maturin build --release --interpreter $(PYTHON) --out target/wheels
 	$(PYTHON) -m pip install --quiet --force-reinstall --no-deps target/wheels/*.whl
 
 venv: setup

@@ -12,8 +12,8 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_kafka`, `listen_tcp`, `listen_udp`,
-`listen_unix`.
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_kafka`, `listen_tcp`,
+`listen_udp`, `listen_unix`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
