@@ -28,4 +28,5 @@ per_card = (
 )
 per_card.run(sink=tw.write_kafka(brokers, totals, key="card", transactional_id=totals)).wait()
 
-print(tw.read_kafka(brokers, totals, end="latest", schema={"card": "string", "n": "int64", "amount": "int64"}).collect())
+columns = {"card": "string", "n": "int64", "amount": "int64"}
+print(tw.read_kafka(brokers, totals, end="latest", schema=columns).collect())
