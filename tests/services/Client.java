@@ -1,5 +1,7 @@
 import java.io.BufferedReader;
 import java.io.InputStreamReader;
+import java.io.OutputStream;
+import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -31,6 +33,8 @@ public class Client {
     private static Admin admin;
 
     public static void main(String[] arguments) throws Exception {
+        // What goes wrong is answered; Kafka's logging says only that there is none.
+        System.setErr(new PrintStream(OutputStream.nullOutputStream()));
         BufferedReader commands = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line; (line = commands.readLine()) != null; ) {
             try {
