@@ -19,6 +19,7 @@ pub const TESTS: &[Test] = &[
     ("values_are_in_any_format", values_are_in_any_format),
     ("topics_match_a_pattern_and_new_partitions_are_noticed", topics_match_a_pattern_and_new_partitions_are_noticed),
     ("windows_wait_for_partitions_by_name", windows_wait_for_partitions_by_name),
+    ("a_partition_far_ahead_waits_and_loses_nothing", a_partition_far_ahead_waits_and_loses_nothing),
 ];
 
 fn a_read_begins_and_ends_where_it_is_told_to(rig: &Rig) {
@@ -198,4 +199,27 @@ fn windows_wait_for_partitions_by_name(rig: &Rig) {
     assert_eq!(query.metrics().lag, [(format!("{topic}[0]"), 0), (format!("{topic}[1]"), 0)]);
     query.stop();
     assert_eq!(query.wait().unwrap().rows_in, 10);
+}
+
+fn a_partition_far_ahead_waits_and_loses_nothing(rig: &Rig) {
+    const AHEAD: i64 = 200_000;
+    let topic = rig.topic(2);
+    rig.send_numbers(&topic, 0, 0..AHEAD);
+    rig.send_numbers(&topic, 1, [0]);
+    let stream = Stream::read_kafka(numbers(rig.bootstrap(), &topic)).unwrap();
+    let aligned = stream.event_time(event_time("a").idle_timeout(None).max_skew(millis(100))).filter("a >= 0");
+    let sink = thalweg::sink::Memory::new();
+    let collected = sink.collected();
+    let mut query = aligned.run(sink).unwrap();
+    // More than was on its way when the partition was paused.
+    let lag = |query: &thalweg::Running| query.metrics().lag.iter().map(|(_, records)| *records).sum::<u64>();
+    crate::rig::until("the partition ahead waits", || lag(&query) > AHEAD as u64 / 4);
+    assert!(query.metrics().rows_in < AHEAD as u64);
+    rig.send_numbers(&topic, 1, [AHEAD]);
+    crate::rig::until("everything has come", || query.metrics().rows_in >= AHEAD as u64 + 2);
+    query.stop();
+    query.wait().unwrap();
+    let mut all: Vec<i64> = collected.take().iter().flat_map(crate::rig::column).collect();
+    all.sort_unstable();
+    assert_eq!(all, std::iter::once(0).chain(0..=AHEAD).collect::<Vec<_>>());
 }
