@@ -20,6 +20,9 @@ lint: setup
 	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy $(GPU) --all-targets -- -D warnings
 
+# What is tested against services (see tests/services) may not be left out.
+test rust-test python-test: export THALWEG_REQUIRE_SERVICES := 1
+
 # With the GPU kernels, on a software device if there is no other; without any their tests show as ignored. What is built without them is
 # tested by the wheel.
 rust-test: setup
@@ -41,9 +44,10 @@ flink: setup
 	target/flink/bin/python -m pip install --quiet apache-flink
 	target/flink/bin/python tests/golden/flink/make.py
 
+# OpenSSL goes into the wheel, for which maturin looks for patchelf.
 wheel: venv
 	rm -rf target/wheels
-	$(VENV)/bin/maturin build --release --interpreter $(PYTHON) --out target/wheels
+	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/maturin build --release --interpreter $(PYTHON) --out target/wheels
 	$(PYTHON) -m pip install --quiet --force-reinstall --no-deps target/wheels/*.whl
 
 venv: setup

@@ -30,6 +30,7 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("std::arch", &["kernels/src/simd/"], "write the kernel over the vector trait of kernels/src/simd"),
     ("pyo3", &["python/"], "bind in python/, not in the engine"),
     ("loom::", &["core/src/ring/sync.rs", "core/src/ring/loom_tests.rs", "core/src/ring/mod.rs", "tests/loom/"], "import from ring::sync"),
+    ("rdkafka::", &["core/src/connector/kafka/", "benches/", "tests/"], "read and write Kafka through connector::kafka"),
     ("wgpu::", &["kernels/src/gpu/"], "use the engine in kernels/src/gpu"),
     ("std::env::", &["core/src/config.rs", "examples/", "benches/", "tests/"], "read the environment in Config::from_env"),
     ("SystemTime", &["core/src/time.rs", "examples/", "benches/", "tests/"], "take a Clock"),

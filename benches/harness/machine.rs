@@ -124,6 +124,15 @@ fn bind(cores: &str) {
     let _ = Command::new("taskset").arg("-pc").arg(cores).arg(id).stdout(Stdio::null()).stderr(Stdio::null()).status();
 }
 
+/// Seconds that all threads of this process have been on a core, to a hundredth; not a number if the system does not say.
+pub fn process_seconds() -> f64 {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // Behind the name in parentheses, which may hold anything: the 12th and 13th field count hundredths, as Linux shows them to all.
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let hundredths = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+    (hundredths(11) + hundredths(12)) / 100.0
+}
+
 /// Seconds that this thread has been on a core, if the system says so.
 pub fn thread_seconds() -> Option<f64> {
     let schedstat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;

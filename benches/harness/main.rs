@@ -12,6 +12,7 @@ mod contest;
 mod devices;
 mod distribution;
 mod events;
+mod kafka;
 mod kernels;
 mod latency;
 mod lightsaber;
@@ -66,6 +67,8 @@ enum Command {
     Kernels(Common),
     /// The queries of LightSaber over its data sets, beside its recorded figures.
     Lightsaber(Common),
+    /// Topics of Kafka to columns and back, on a broker of its own, beside loops around librdkafka and Python's.
+    Kafka(Common),
     /// Minutes at full rate while every key gives way to another: whether memory stays as it is.
     Soak(soak::Options),
     /// The detectors over labelled series: NAB's scores for its three profiles, speed and state, beside two cheap baselines.
@@ -129,6 +132,7 @@ fn run(command: Command) -> Result<()> {
         | Command::Ab(common)
         | Command::Kernels(common)
         | Command::Lightsaber(common)
+        | Command::Kafka(common)
         | Command::Latency { common, .. }
         | Command::All { common, .. } => common.clone(),
     };
@@ -151,6 +155,9 @@ fn run(command: Command) -> Result<()> {
     }
     if matches!(command, Command::Lightsaber(_) | Command::All { .. }) {
         lightsaber::measure(&common, &mut report)?;
+    }
+    if matches!(command, Command::Kafka(_) | Command::All { .. }) {
+        kafka::measure(&common, &mut report)?;
     }
     if matches!(command, Command::All { .. }) {
         println!("recorded in {}", record::write(&report)?.display());

@@ -67,6 +67,16 @@ impl Peer {
         })
     }
 
+    /// Starts `benches/peers/<script>` with these arguments on any core.
+    ///
+    /// # Errors
+    /// As [`Peer::start`].
+    pub fn free(script: &str, python: &Path, arguments: &[&str]) -> Result<Peer, String> {
+        let mut command = Command::new(python);
+        command.arg(folder().join(script)).args(arguments);
+        Peer::greet(script, command, |packages| format!("{packages} are not importable: install them for {}", python.display()))
+    }
+
     /// Compiles `benches/peers/<source>` for this processor and starts it on the first core.
     ///
     /// # Errors

@@ -179,6 +179,22 @@ impl FromStr for OverBudget {
     }
 }
 
+/// What a value stands for that may be a secret: `env:NAME` is the environment variable, `file:PATH` what the file holds, less a line end
+/// at its end, anything else is itself.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config), naming the variable or file, never what it holds.
+#[cfg(feature = "kafka")]
+pub(crate) fn given(value: &str) -> Result<String> {
+    if let Some(name) = value.strip_prefix("env:") {
+        return std::env::var(name)
+            .map_err(|_| Error::config(format!("the environment has no variable `{name}` that is text; set it, or give the value")));
+    }
+    let Some(path) = value.strip_prefix("file:") else { return Ok(value.to_owned()) };
+    let text = std::fs::read_to_string(path).map_err(|error| Error::config(format!("cannot read {path}")).with_source(error))?;
+    Ok(text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line)).to_owned())
+}
+
 /// The most workers: there is one key group for each.
 pub const MAX_WORKERS: usize = 256;
 
@@ -320,6 +336,19 @@ mod tests {
         let config = Config { batch_rows: 0, ..Config::default() };
         assert_eq!(config.validate().unwrap_err().to_string(), "`batch_rows` is 0; it may be 1 to 16777216");
         assert!(Config::default().validate().is_ok());
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn secrets_come_from_where_they_are_said_to_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        std::fs::write(&path, "hunter2\n").unwrap();
+        assert_eq!(given("hunter2").unwrap(), "hunter2");
+        assert_eq!(given(&format!("file:{}", path.display())).unwrap(), "hunter2");
+        assert_eq!(given("env:PATH").unwrap(), std::env::var("PATH").unwrap());
+        let error = given("env:THALWEG_NO_SUCH_VARIABLE").unwrap_err().to_string();
+        assert!(error.starts_with("the environment has no variable `THALWEG_NO_SUCH_VARIABLE`"), "{error}");
     }
 
     #[test]

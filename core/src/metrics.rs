@@ -25,6 +25,8 @@ macro_rules! counters {
             late_key_groups: ByKeyGroup,
             /// How each step that workers share has its rows shared out.
             exchanges: Mutex<Vec<String>>,
+            /// Records ahead by partition.
+            lag: Mutex<Vec<(String, u64)>>,
         }
 
         /// The counters of a pipeline at one moment.
@@ -44,6 +46,8 @@ macro_rules! counters {
             pub late_key_groups: Vec<(u8, u64)>,
             /// How each step that [workers](crate::Config::workers) share has its rows shared out, and why, in words; once it is known.
             pub exchanges: Vec<String>,
+            /// How many records lie ahead in each partition of a broker that is read, as last heard.
+            pub lag: Vec<(String, u64)>,
         }
 
         impl Counters {
@@ -58,6 +62,7 @@ macro_rules! counters {
                     latency: self.latency.percentiles(),
                     late_key_groups: self.late_key_groups.counted(),
                     exchanges: self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                    lag: self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 }
             }
         }
@@ -88,6 +93,10 @@ counters! {
     shed_rows,
     /// Rows that did not decode or had no event time.
     quarantined_rows,
+    /// Records that a broker had deleted before they were read, and that were passed over as was asked for.
+    skipped_records,
+    /// Records without a value (tombstones) that were left out.
+    null_values,
     /// Bytes of state that the operators hold.
     state_bytes,
     /// Values that window kernels took on the CPU: rows times value columns.
@@ -173,6 +182,11 @@ impl Counters {
         }
     }
 
+    /// Takes note of how far behind the source is.
+    pub(crate) fn note_lag(&self, lag: &[(String, u64)]) {
+        *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag.to_vec();
+    }
+
     /// Takes note of how the rows of a step are shared out.
     pub(crate) fn note_exchange(&self, choice: String) {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(choice);
@@ -193,6 +207,12 @@ impl Metrics {
         }
         for (group, rows) in &self.late_key_groups {
             let _ = writeln!(text, "thalweg_{by_group}{{key_group=\"{group}\"}} {rows}");
+        }
+        if !self.lag.is_empty() {
+            text.push_str("# HELP thalweg_lag Records ahead in a partition of a broker.\n# TYPE thalweg_lag gauge\n");
+        }
+        for (partition, records) in &self.lag {
+            let _ = writeln!(text, "thalweg_lag{{partition=\"{partition}\"}} {records}");
         }
         let gauges = [
             ("watermark", "Event time up to which all rows have come.", self.watermark.map(i128::from)),
@@ -244,6 +264,8 @@ mod tests {
         let metrics = counters.snapshot();
         assert_eq!((metrics.late_rows, &metrics.late_key_groups), (3, &vec![(7, 2), (255, 1)]));
         assert!(metrics.prometheus().contains("thalweg_late_rows_by_key_group{key_group=\"7\"} 2\n"));
+        counters.note_lag(&[("payments[3]".to_owned(), 12)]);
+        assert!(counters.snapshot().prometheus().contains("# TYPE thalweg_lag gauge\nthalweg_lag{partition=\"payments[3]\"} 12\n"));
         counters.gpu_break_even_rows.store(70_000, Relaxed);
         assert!(
             counters.snapshot().prometheus().ends_with("# TYPE thalweg_gpu_break_even_rows gauge\nthalweg_gpu_break_even_rows 70000\n")

@@ -11,6 +11,7 @@ mod custom;
 mod detect;
 mod error;
 mod held_back;
+mod kafka;
 mod log;
 mod process;
 mod query;
@@ -51,6 +52,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::listen_tcp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_udp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
+    module.add_function(wrap_pyfunction!(kafka::read_kafka, module)?)?;
+    module.add_function(wrap_pyfunction!(kafka::write_kafka, module)?)?;
     module.add_function(wrap_pyfunction!(window::tumbling, module)?)?;
     module.add_function(wrap_pyfunction!(window::hopping, module)?)?;
     module.add_function(wrap_pyfunction!(window::cumulate, module)?)?;

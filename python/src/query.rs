@@ -290,7 +290,7 @@ pub struct PyQuery {
 /// Locked only for moments in which the interpreter's lock is neither taken nor given away.
 enum Life {
     Running(Unlocked<Running>),
-    Ended { metrics: Metrics, failure: Option<Arc<Error>> },
+    Ended { metrics: Box<Metrics>, failure: Option<Arc<Error>> },
 }
 
 impl PyQuery {
@@ -335,7 +335,7 @@ impl PyQuery {
     fn counters(&self) -> Option<Metrics> {
         match &*locked(&self.life) {
             Life::Running(Unlocked(running)) => running.as_ref().map(Running::metrics),
-            Life::Ended { metrics, .. } => Some(metrics.clone()),
+            Life::Ended { metrics, .. } => Some(metrics.as_ref().clone()),
         }
     }
 
@@ -347,7 +347,7 @@ impl PyQuery {
         let failure = running.wait().err().map(Arc::new);
         let metrics = running.metrics();
         let good = failure.is_none();
-        let before = std::mem::replace(&mut *life, Life::Ended { metrics: metrics.clone(), failure });
+        let before = std::mem::replace(&mut *life, Life::Ended { metrics: Box::new(metrics.clone()), failure });
         drop(life);
         drop(before);
         good.then_some(metrics)

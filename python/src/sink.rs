@@ -1,9 +1,10 @@
-//! Where results go: files, standard output, Python callables.
+//! Where results go: files, standard output, topics, Python callables.
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use thalweg::connector::kafka::KafkaSink;
 use thalweg::sink::{Callback, Ndjson, Parquet, ParquetOptions};
 use thalweg::time::SystemClock;
 use thalweg::{Error, Result, Sink};
@@ -14,13 +15,15 @@ use crate::source::FilePath;
 use crate::stream::Names;
 use crate::table::PyTable;
 
-/// Where results go. Made by `write_parquet`, `write_ndjson` and `callback`.
+/// Where results go. Made by `write_parquet`, `write_ndjson`, `write_kafka` and `callback`.
 #[pyclass(name = "Sink", module = "thalweg", frozen)]
-pub struct PySink(Destination);
+pub struct PySink(pub Destination);
 
-enum Destination {
+/// Where to.
+pub enum Destination {
     Parquet { directory: String, options: ParquetOptions },
     Ndjson { path: String, append: bool },
+    Kafka { description: String, make: Box<dyn Fn() -> KafkaSink + Send + Sync> },
     Callback(Py<PyAny>),
 }
 
@@ -99,6 +102,7 @@ impl PySink {
         Ok(match &self.0 {
             Destination::Parquet { directory, .. } => format!("write_parquet({directory:?})"),
             Destination::Ndjson { path, append } => format!("write_ndjson({path:?}, append={})", if *append { "True" } else { "False" }),
+            Destination::Kafka { description, .. } => description.clone(),
             Destination::Callback(function) => format!("callback({})", function.bind(py).repr()?),
         })
     }
@@ -112,10 +116,11 @@ pub fn sink_of(value: &Bound<'_, PyAny>) -> PyResult<BoxedSink> {
         }
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
-            "a sink must be made by tw.write_parquet, tw.write_ndjson or tw.callback, or be callable; not {kind}"
+            "a sink must be made by tw.write_parquet, tw.write_ndjson, tw.write_kafka or tw.callback, or be callable; not {kind}"
         )));
     };
     Ok(match &sink.get().0 {
+        Destination::Kafka { make, .. } => BoxedSink(Box::new(make())),
         Destination::Callback(function) => calling(function.clone_ref(value.py())),
         Destination::Ndjson { path, .. } if path == "-" => BoxedSink(Box::new(Ndjson::stdout())),
         Destination::Ndjson { path, append: true } => BoxedSink(Box::new(Ndjson::append(path))),

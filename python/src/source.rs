@@ -123,7 +123,7 @@ fn listening(py: Python<'_>, listen: Listen) -> PyResult<PyStream> {
 }
 
 /// The format called `name`, with other delimiters where they are given.
-fn format_of(name: &str, delimiter: Option<&str>, header: bool) -> PyResult<Format> {
+pub fn format_of(name: &str, delimiter: Option<&str>, header: bool) -> PyResult<Format> {
     Ok(match Format::parse(name).map_err(raise)? {
         Format::Csv { delimiter: own, .. } => Format::Csv { delimiter: delimiter.map_or(Ok(own), byte)?, header },
         other => other,

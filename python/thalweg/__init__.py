@@ -12,8 +12,8 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `listen_tcp`, `listen_udp`,
-`listen_unix`.
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_kafka`, `listen_tcp`,
+`listen_udp`, `listen_unix`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
@@ -76,6 +76,7 @@ from thalweg._native import (
     rate,
     read_arrow,
     read_csv,
+    read_kafka,
     read_ndjson,
     read_parquet,
     rolling,
@@ -86,6 +87,7 @@ from thalweg._native import (
     top_k,
     tumbling,
     var,
+    write_kafka,
     write_ndjson,
     write_parquet,
     zscore,
@@ -148,6 +150,7 @@ __all__ = [
     "rate",
     "read_arrow",
     "read_csv",
+    "read_kafka",
     "read_ndjson",
     "read_parquet",
     "rolling",
@@ -159,6 +162,7 @@ __all__ = [
     "top_k",
     "tumbling",
     "var",
+    "write_kafka",
     "write_ndjson",
     "write_parquet",
     "zscore",

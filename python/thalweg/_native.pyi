@@ -1,6 +1,6 @@
 import builtins as _builtins
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Protocol, TypeAlias, final
@@ -25,6 +25,7 @@ _Duration: TypeAlias = str | timedelta | Literal[0]
 _Columns: TypeAlias = str | Sequence[str]
 _SchemaLike: TypeAlias = dict[str, str] | dict[str, _ArrowSchema] | dict[str, Any] | _ArrowSchema
 _SinkLike: TypeAlias = Sink | Callable[[Table], object]
+_Offsets: TypeAlias = dict[tuple[str, int], int]
 _Rows: TypeAlias = _ArrowStream | _ArrowArray | dict[str, Any] | None
 _RowsFunction: TypeAlias = Callable[[Table, dict[Any, Any], Context], _Rows]
 _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
@@ -366,6 +367,23 @@ def read_ndjson(path: _Path, schema: _SchemaLike | None = None) -> Stream:
 def read_csv(path: _Path, schema: _SchemaLike | None = None, delimiter: str = ",", header: bool = True) -> Stream:
     """The rows of the CSV files that a path or glob names."""
 
+def read_kafka(
+    bootstrap: str,
+    topics: _Columns | None = None,
+    *,
+    partitions: Sequence[tuple[str, int]] | None = None,
+    group: str | None = None,
+    start: Literal["earliest", "latest", "committed"] | int | datetime | _Offsets | None = None,
+    end: Literal["latest"] | int | datetime | _Offsets | None = None,
+    format: _Format | Literal["text", "bytes"] | None = None,
+    schema: _SchemaLike | None = None,
+    delimiter: str | None = None,
+    metadata: _Columns | None = None,
+    on_out_of_range: Literal["error", "earliest", "latest"] = "error",
+    config: dict[str, str | int | bool] | None = None,
+) -> Stream:
+    """The records of topics of Apache Kafka."""
+
 def listen_tcp(
     addr: str,
     schema: _SchemaLike,
@@ -413,6 +431,19 @@ def write_parquet(
 
 def write_ndjson(path: _Path, append: bool = False) -> Sink:
     """Writes one JSON object per line to a file, or to standard output for "-"."""
+
+def write_kafka(
+    bootstrap: str,
+    topic: str,
+    *,
+    key: _Columns | None = None,
+    value: str | None = None,
+    headers: _Columns | None = None,
+    timestamp: str | None = None,
+    transactional_id: str | None = None,
+    config: dict[str, str | int | bool] | None = None,
+) -> Sink:
+    """Writes rows to a topic of Apache Kafka, a record each."""
 
 def callback(function: Callable[[Table], object]) -> Sink:
     """Calls a function with each batch of results as a Table."""

@@ -56,6 +56,14 @@ enum Step {
 }
 
 impl Step {
+    /// Whether it keeps rows, or what it made of them, for rows to come.
+    fn keeps_state(&self) -> bool {
+        match self {
+            Step::EventTime(_) | Step::ArrivalTime(_) | Step::Filter(_) | Step::WithColumns(_) | Step::Select(_) => false,
+            Step::Window { .. } | Step::Detect(_) | Step::Dedup { .. } | Step::Process { .. } => true,
+        }
+    }
+
     /// Whether rows may be late for it.
     fn has_late_rows(&self) -> bool {
         match self {
@@ -134,7 +142,7 @@ impl EventTime {
 
     /// Reads a partition whose watermark is further than this ahead of the slowest that is not idle no further until the
     /// others have caught up, so that windows need not hold what the fast ones bring; what has been read of it still comes.
-    /// Files of a pattern heed it, and TCP and Unix connections; pipes, standard input, datagrams, rows in memory and events
+    /// Files of a pattern heed it, partitions of Kafka, and TCP and Unix connections; pipes, standard input, datagrams, rows in memory and events
     /// of this program are read on. A partition that has begun and has no rows yet is the slowest, until it is idle. Off by
     /// default.
     pub fn max_skew(mut self, skew: Duration) -> EventTime {

@@ -117,6 +117,7 @@ impl Query {
             Some(devices) => devices,
             None => devices::open(&self.config, &clock)?,
         };
+        let keeps_state = self.outputs.iter().any(|output| output.stream.keeps_state());
         let mut compiler = Compiler::new(&first, &self.config, devices)?;
         for (number, output) in self.outputs.into_iter().enumerate() {
             let end = compiler.add(&output.stream)?;
@@ -145,7 +146,7 @@ impl Query {
         };
         let source = compiler.source().open(&self.config, &clock)?;
         let Compiler { prelude, time, graph, devices, .. } = compiler;
-        let parts = Parts { source, prelude, time, graph, sharing, quarantine, config: self.config.clone(), clock, devices };
+        let parts = Parts { source, prelude, time, graph, keeps_state, sharing, quarantine, config: self.config.clone(), clock, devices };
         let mut pipeline = Pipeline::new(parts)?;
         self.snapshot.iter().try_for_each(|snapshot| pipeline.restore(snapshot))?;
         Ok(pipeline)
@@ -213,6 +214,14 @@ impl Stream {
     /// As [`Query::build`].
     pub fn run(&self, sink: impl Sink + 'static) -> Result<Running> {
         Query::new().sink(self, sink).start()
+    }
+
+    /// Whether a step of it keeps rows, or what it made of them, for rows to come.
+    fn keeps_state(&self) -> bool {
+        match &*self.node {
+            crate::plan::Node::Step { input, step } => step.keeps_state() || input.keeps_state(),
+            _ => false,
+        }
     }
 
     /// Whether rows may come too late for a step of it: whether [`Query::late`] may follow.

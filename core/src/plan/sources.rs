@@ -52,6 +52,15 @@ impl Stream {
         Ok(Stream::from_source(listen.bind()?))
     }
 
+    /// The records of topics of Apache Kafka. Nothing is asked of the cluster until the stream runs.
+    ///
+    /// # Errors
+    /// If settings contradict each other or are not librdkafka's.
+    #[cfg(feature = "kafka")]
+    pub fn read_kafka(kafka: crate::connector::kafka::Kafka) -> Result<Stream> {
+        Ok(Stream::from_source(kafka.checked()?))
+    }
+
     /// Typed events that any number of threads push into a ring of at least `capacity`; `full` says what happens to
     /// more. The stream ends when the last sender is dropped, and can be run once.
     ///

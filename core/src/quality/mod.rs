@@ -29,14 +29,14 @@ impl Rejected {
     }
 }
 
+/// What the columns of quarantined rows are called.
+pub const COLUMNS: [&str; 4] = ["partition", "offset", "bytes", "error"];
+
 /// Columns of quarantined rows: `partition`, `offset`, `bytes`, `error`.
 pub fn schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("partition", DataType::UInt32, false),
-        Field::new("offset", DataType::UInt64, false),
-        Field::new("bytes", DataType::Binary, false),
-        Field::new("error", DataType::Utf8, false),
-    ]))
+    let types = [DataType::UInt32, DataType::UInt64, DataType::Binary, DataType::Utf8];
+    let fields = COLUMNS.into_iter().zip(types).map(|(name, kind)| Field::new(name, kind, false));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// Quarantined rows as columns of [`schema`].

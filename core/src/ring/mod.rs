@@ -37,7 +37,7 @@ fn slots(capacity: usize, least: usize) -> usize {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed<T>(pub T);
 
-/// Why a [`Sender`] did not take a value, and the value.
+/// Why a [`Sender`], or a [`Producer`] within its time, did not take a value, and the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused<T> {
     /// The ring is full.

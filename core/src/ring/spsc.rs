@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::sync::{Arc, AtomicBool, AtomicUsize, CachePadded, Deadline, Ordering, UnsafeCell, empty, fill};
 use super::wait::Sleepers;
-use super::{Closed, Empty};
+use super::{Closed, Empty, Refused};
 use crate::config::WaitStrategy;
 
 type Slot<T> = UnsafeCell<MaybeUninit<T>>;
@@ -163,24 +163,38 @@ impl<T> Producer<T> {
         if self.is_closed() {
             return Err(Closed(value));
         }
-        self.try_push(value).or_else(|value| self.push_waiting(value))
+        self.try_push(value).or_else(|value| match self.push_waiting(value, Deadline::NEVER) {
+            Err(Refused::Closed(value) | Refused::Full(value)) => Err(Closed(value)),
+            Ok(()) => Ok(()),
+        })
+    }
+
+    /// Pushes, waiting for space no longer than `wait`.
+    ///
+    /// # Errors
+    /// The value, if there was no space in time or the consumer is gone.
+    pub fn push_timeout(&mut self, value: T, wait: Duration) -> Result<(), Refused<T>> {
+        if self.is_closed() {
+            return Err(Refused::Closed(value));
+        }
+        self.try_push(value).or_else(|value| self.push_waiting(value, Deadline::after(wait)))
     }
 
     #[cold]
     #[inline(never)]
-    fn push_waiting(&mut self, value: T) -> Result<(), Closed<T>> {
+    fn push_waiting(&mut self, value: T, deadline: Deadline) -> Result<(), Refused<T>> {
         let mut value = value;
         loop {
             let (shared, seen) = (&*self.shared, self.head);
             // The ring was full at `seen`: any other head means space.
-            shared
-                .space
-                .wait(Deadline::NEVER, || shared.head.load(Ordering::Relaxed) != seen || shared.consumer_gone.load(Ordering::Relaxed));
+            let came =
+                shared.space.wait(deadline, || shared.head.load(Ordering::Relaxed) != seen || shared.consumer_gone.load(Ordering::Relaxed));
             if self.is_closed() {
-                return Err(Closed(value));
+                return Err(Refused::Closed(value));
             }
             match self.try_push(value) {
                 Ok(()) => return Ok(()),
+                Err(back) if !came => return Err(Refused::Full(back)),
                 Err(back) => value = back,
             }
         }

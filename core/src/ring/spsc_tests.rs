@@ -94,6 +94,22 @@ fn timeout_and_close_are_told_apart() {
 }
 
 #[test]
+fn a_push_waits_as_long_as_it_may() {
+    for wait in WAITS {
+        let (mut producer, mut consumer) = spsc_waiting(1, wait);
+        producer.push_timeout(1, Duration::ZERO).unwrap();
+        assert_eq!(producer.push_timeout(2, Duration::from_millis(1)), Err(Refused::Full(2)));
+        thread::scope(|scope| {
+            let pushed = scope.spawn(|| producer.push_timeout(3, Duration::MAX));
+            assert_eq!((consumer.pop(), consumer.pop()), (Some(1), Some(3)));
+            pushed.join().unwrap().unwrap();
+        });
+        drop(consumer);
+        assert_eq!(producer.push_timeout(4, Duration::MAX), Err(Refused::Closed(4)));
+    }
+}
+
+#[test]
 fn a_push_to_nobody_gives_the_value_back() {
     let (mut producer, consumer) = spsc(2);
     drop(consumer);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -10,84 +10,142 @@ use crate::batch::PartitionId;
 use crate::config::{BATCH_RING, Config};
 use crate::error::{Error, Result};
 use crate::ring::{Consumer, Empty, spsc_waiting};
-use crate::source::{Delivery, Source};
+use crate::source::{Committed, Delivery, Source};
 
 /// The longest that a source thread waits before it looks whether it shall stop.
 const SOURCE_WAIT: Duration = Duration::from_millis(50);
 
-pub(crate) enum Feed {
+/// Deliveries of a source, counted.
+pub(crate) struct Feed {
+    from: From,
+    /// Deliveries that were taken.
+    taken: u64,
+}
+
+enum From {
     /// Read and decode on the worker's own thread: no hop.
     Inline(Box<dyn Source>),
     /// Read and decode on a thread of their own.
     Thread(SourceThread),
 }
 
-pub(crate) struct SourceThread {
+struct SourceThread {
     ring: Option<Consumer<Result<Delivery>>>,
     stop: Arc<AtomicBool>,
-    paused: SharedPause,
-    thread: Option<JoinHandle<()>>,
+    orders: SharedOrders,
+    /// Gives the source back at the end.
+    thread: Option<JoinHandle<Box<dyn Source>>>,
 }
 
-/// The partitions to pause, until the source thread has taken note of them.
-type SharedPause = Arc<Mutex<Option<BTreeSet<PartitionId>>>>;
+/// What the source is told between two deliveries.
+#[derive(Default)]
+struct Orders {
+    /// The partitions to pause, if they are others than before.
+    paused: Option<BTreeSet<PartitionId>>,
+    committed: Option<Committed>,
+}
+
+/// Orders until the source thread has taken note of them.
+type SharedOrders = Arc<Mutex<Orders>>;
+
+impl Orders {
+    fn give(self, source: &mut dyn Source) -> Result<()> {
+        self.paused.map_or(Ok(()), |partitions| source.pause(&partitions))?;
+        self.committed.map_or(Ok(()), |committed| source.committed(committed))
+    }
+}
 
 impl Feed {
     /// # Errors
     /// [`Kind::Connector`](crate::error::Kind::Connector) if the source thread cannot be started.
     pub fn new(source: Box<dyn Source>, config: &Config) -> Result<Feed> {
         if !config.source_thread {
-            return Ok(Feed::Inline(source));
+            return Ok(Feed { from: From::Inline(source), taken: 0 });
         }
         let (mut producer, consumer) = spsc_waiting(BATCH_RING, config.wait);
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let paused = SharedPause::default();
-        let asked = Arc::clone(&paused);
+        let orders = SharedOrders::default();
+        let given = Arc::clone(&orders);
         let read = move || {
             let mut source = source;
             while !stopped.load(Relaxed) {
-                let paused = asked.lock().unwrap_or_else(PoisonError::into_inner).take();
-                let paused = paused.map_or(Ok(()), |partitions| source.pause(&partitions));
-                let delivery = paused.and_then(|()| source.poll(SOURCE_WAIT));
+                let given = std::mem::take(&mut *locked(&given));
+                let delivery = given.give(source.as_mut()).and_then(|()| source.poll(SOURCE_WAIT));
                 let last = !matches!(&delivery, Ok(delivery) if !delivery.end);
                 if producer.push(delivery).is_err() || last {
                     break;
                 }
             }
+            source
         };
         let thread = std::thread::Builder::new().name("thalweg-source".to_owned()).spawn(read);
         let thread = thread.map_err(|error| Error::io("cannot start the source thread", error))?;
-        Ok(Feed::Thread(SourceThread { ring: Some(consumer), stop, paused, thread: Some(thread) }))
+        Ok(Feed { from: From::Thread(SourceThread { ring: Some(consumer), stop, orders, thread: Some(thread) }), taken: 0 })
     }
 
     /// The next delivery, waiting for it no longer than `wait`.
     pub fn poll(&mut self, wait: Duration) -> Result<Delivery> {
-        match self {
-            Feed::Inline(source) => source.poll(wait),
-            Feed::Thread(source) => match source.consumer()?.pop_timeout(wait) {
-                Ok(delivery) => delivery,
-                Err(Empty::TimedOut) => Ok(Delivery::default()),
-                Err(Empty::Closed) => Err(gone()),
+        let delivery = match &mut self.from {
+            From::Inline(source) => source.poll(wait)?,
+            From::Thread(source) => match source.consumer()?.pop_timeout(wait) {
+                Ok(delivery) => delivery?,
+                Err(Empty::TimedOut) => return Ok(Delivery::default()),
+                Err(Empty::Closed) => return Err(gone()),
             },
-        }
+        };
+        self.taken += 1;
+        Ok(delivery)
     }
 
     /// Lets the source read these partitions, and only these, no further for now.
     pub fn pause(&mut self, partitions: BTreeSet<PartitionId>) -> Result<()> {
-        match self {
-            Feed::Inline(source) => source.pause(&partitions),
-            Feed::Thread(source) => {
-                *source.paused.lock().unwrap_or_else(PoisonError::into_inner) = Some(partitions);
+        match &mut self.from {
+            From::Inline(source) => source.pause(&partitions),
+            From::Thread(source) => {
+                locked(&source.orders).paused = Some(partitions);
                 Ok(())
             }
         }
     }
+
+    /// The sinks have committed what was taken; `finished` if no step needs its rows any more.
+    pub fn committed(&mut self, finished: bool) -> Result<()> {
+        let committed = Committed { deliveries: self.taken, finished, last: false };
+        match &mut self.from {
+            From::Inline(source) => source.committed(committed),
+            From::Thread(source) => {
+                locked(&source.orders).committed = Some(committed);
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Feed::committed`], with nothing more to be taken and every step done with what was.
+    pub fn finish(&mut self) -> Result<()> {
+        let committed = Committed { deliveries: self.taken, finished: true, last: true };
+        match &mut self.from {
+            From::Inline(source) => source.committed(committed),
+            From::Thread(thread) => thread.end().map_or(Ok(()), |mut source| source.committed(committed)),
+        }
+    }
+}
+
+fn locked(orders: &SharedOrders) -> MutexGuard<'_, Orders> {
+    orders.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SourceThread {
     fn consumer(&mut self) -> Result<&mut Consumer<Result<Delivery>>> {
         self.ring.as_mut().ok_or_else(gone)
+    }
+
+    /// Ends the thread and takes the source back, once.
+    fn end(&mut self) -> Option<Box<dyn Source>> {
+        self.stop.store(true, Relaxed);
+        // Without its consumer a push that waits returns, and the thread ends.
+        self.ring = None;
+        self.thread.take().and_then(|thread| thread.join().ok())
     }
 }
 
@@ -97,11 +155,6 @@ fn gone() -> Error {
 
 impl Drop for SourceThread {
     fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        // Without its consumer a push that waits returns, and the thread ends.
-        self.ring = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.end();
     }
 }

@@ -59,6 +59,8 @@ pub(crate) struct Parts {
     pub prelude: Vec<(String, Box<dyn Operator>)>,
     pub time: Option<TimeStage>,
     pub graph: Graph,
+    /// Whether a step keeps rows, or what it made of them, for later.
+    pub keeps_state: bool,
     /// The steps that workers share.
     pub sharing: Option<Sharing>,
     /// The outlet that takes quarantined rows.
@@ -77,6 +79,7 @@ pub struct Pipeline {
     /// Those that share steps, until the end.
     workers: Option<Workers>,
     quarantine: Option<usize>,
+    keeps_state: bool,
     clock: SharedClock,
     devices: Devices,
     config: Config,
@@ -107,6 +110,7 @@ impl Pipeline {
             graph: parts.graph,
             workers,
             quarantine: parts.quarantine,
+            keeps_state: parts.keeps_state,
             last_commit: parts.clock.monotonic(),
             watch: Watch::new(parts.config.held_back_warning),
             budget: Budget::new(&parts.config),
@@ -250,7 +254,7 @@ impl Pipeline {
 
     fn take(&mut self, delivery: Delivery) -> Result<()> {
         let now = self.clock.monotonic();
-        self.counters.bytes_in.fetch_add(delivery.bytes, Relaxed);
+        self.count(&delivery);
         if let Some(time) = &mut self.time {
             time.tick(self.clock.as_ref());
             time.open(&delivery, now);
@@ -276,11 +280,22 @@ impl Pipeline {
         if delivery.end {
             return self.finish();
         }
-        if now.saturating_sub(self.last_commit) >= self.config.commit_every.as_nanos() as u64 {
+        if delivery.commit || now.saturating_sub(self.last_commit) >= self.config.commit_every.as_nanos() as u64 {
             self.last_commit = now;
             self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
+            self.feed.committed(!self.keeps_state)?;
         }
         Ok(())
+    }
+
+    /// Counts what the source says of itself.
+    fn count(&self, delivery: &Delivery) {
+        self.counters.bytes_in.fetch_add(delivery.bytes, Relaxed);
+        self.counters.skipped_records.fetch_add(delivery.skipped_records, Relaxed);
+        self.counters.null_values.fetch_add(delivery.null_values, Relaxed);
+        if !delivery.lag.is_empty() {
+            self.counters.note_lag(&delivery.lag);
+        }
     }
 
     /// Counts the bytes of state, and sees to it that they are within the budget.
@@ -419,6 +434,7 @@ impl Pipeline {
         }
         self.watch_devices();
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
+        self.feed.finish()?;
         self.state = State::Ended;
         self.watch.look(None, self.last_commit);
         self.warn_of_dropped_rows();

@@ -13,6 +13,8 @@ use crate::error::Result;
 pub use callback::Callback;
 pub use memory::{Collected, Memory};
 pub use ndjson::Ndjson;
+#[cfg(feature = "kafka")]
+pub(crate) use ndjson::TIMESTAMP;
 pub use parquet::{Parquet, ParquetOptions, PartitionBy};
 
 /// An output. Calls come in the order `open`, then any number of `write` and `commit`, at last `commit` or `abort`.

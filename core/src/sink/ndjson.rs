@@ -20,7 +20,7 @@ use super::publish::{self, Pending};
 use crate::error::{Error, Result};
 
 /// A timestamp that has no time zone, in UTC; the fraction is left out where it is zero.
-const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
+pub(crate) const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
 /// Writes rows as lines of JSON; see the [module documentation](self) and the guarantee of each constructor.
 pub struct Ndjson {

@@ -9,7 +9,7 @@ const LINGER_SHARE: u32 = 2;
 
 /// A linger that adapts to the latency target, where there is one. Times are monotonic nanoseconds.
 #[derive(Debug)]
-pub(super) struct Linger {
+pub(crate) struct Linger {
     current: Duration,
     target: Option<Duration>,
     /// When the last batch was handed on.
@@ -19,23 +19,23 @@ pub(super) struct Linger {
 }
 
 impl Linger {
-    pub(super) fn new(config: &Config) -> Linger {
+    pub(crate) fn new(config: &Config) -> Linger {
         let current = config.latency_target.map_or(config.linger, |target| config.linger.min(target / LINGER_SHARE));
         Linger { current, target: config.latency_target, handed: None, busy: Duration::ZERO }
     }
 
     /// Notes that the pipeline is back for more.
-    pub(super) fn back(&mut self, now: u64) {
+    pub(crate) fn back(&mut self, now: u64) {
         self.busy = self.handed.take().map_or(self.busy, |handed| Duration::from_nanos(now.saturating_sub(handed)));
     }
 
     /// When rows of which the first arrived at `since` have to be handed on.
-    pub(super) fn due(&self, since: u64) -> u64 {
+    pub(crate) fn due(&self, since: u64) -> u64 {
         since.saturating_add(nanos(self.current))
     }
 
     /// Notes that rows of which the first arrived at `received` are handed on.
-    pub(super) fn handed(&mut self, received: u64, now: u64) {
+    pub(crate) fn handed(&mut self, received: u64, now: u64) {
         if let Some(target) = self.target {
             let took = Duration::from_nanos(now.saturating_sub(received)) + self.busy;
             self.current = adapt(self.current, took, target);
@@ -58,7 +58,7 @@ fn adapt(linger: Duration, took: Duration, target: Duration) -> Duration {
 }
 
 /// A duration in the clock's nanoseconds.
-pub(super) fn nanos(duration: Duration) -> u64 {
+pub(crate) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -5,7 +5,7 @@ pub mod events;
 pub mod file;
 mod gather;
 mod glob;
-mod linger;
+pub(crate) mod linger;
 mod memory;
 mod open;
 mod reader;
@@ -47,6 +47,26 @@ pub struct Delivery {
     pub end: bool,
     /// Bytes read since the last delivery.
     pub bytes: u64,
+    /// The sinks shall commit at once what they have of this delivery and those before it: what has ended is about to be read by others.
+    pub commit: bool,
+    /// How many records lie ahead in each partition, by its name, where a broker keeps them; of all that are read, or none if nothing new
+    /// is known.
+    pub lag: Vec<(String, u64)>,
+    /// Records that the broker had deleted before they were read, and that are passed over as was asked for.
+    pub skipped_records: u64,
+    /// Records without a value that are left out.
+    pub null_values: u64,
+}
+
+/// How far the rows of a [`Source`] have come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// How many deliveries, from the first on, the sinks have committed.
+    pub deliveries: u64,
+    /// Whether no step needs their rows any more. If not, whoever reads on after a crash has to begin where this one did.
+    pub finished: bool,
+    /// Nothing more will be read.
+    pub last: bool,
 }
 
 /// An input: files, sockets, memory, a broker.
@@ -67,6 +87,16 @@ pub trait Source: Send {
     /// As [`Source::poll`].
     fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
         let _ = partitions;
+        Ok(())
+    }
+
+    /// Called after sinks have committed, so that a broker can be told where others shall go on; at the end of a run it returns when the
+    /// broker knows. Deliveries are counted by the calls of [`Source::poll`] that returned one.
+    ///
+    /// # Errors
+    /// If the broker cannot be told.
+    fn committed(&mut self, committed: Committed) -> Result<()> {
+        let _ = committed;
         Ok(())
     }
 }

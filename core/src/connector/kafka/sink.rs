@@ -1,0 +1,242 @@
+//! The sink: rows to records of a topic.
+
+use std::fmt;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
+
+use super::client::{Context, reach};
+use super::positions::ANSWER;
+use super::rows::{Layout, Rows, Value};
+use super::settings::{Settings, failed, is_retriable, not_made};
+use crate::error::{Error, Result};
+use crate::quality;
+use crate::sink::Sink;
+
+/// How long a full queue is waited for before deliveries are looked at again.
+const ROOM: Duration = Duration::from_millis(50);
+
+/// Writes rows to a topic of Apache Kafka, a record each.
+///
+/// Records are acknowledged by all replicas in sync, and none is written twice by a retry (`enable.idempotence`). A commit waits until
+/// every record is delivered. A full queue is waited for: rows are never dropped. Records of one key come to the partition that Java's
+/// clients choose (murmur2), those without a key to any.
+///
+/// **Guarantee:** exactly once within a run with a [`transactional_id`](KafkaSink::transactional_id): what was written since the last
+/// commit becomes visible to readers of committed records at once, or never. Without, at least once: records are visible as they are
+/// delivered and an abort does not take them back.
+pub struct KafkaSink {
+    settings: Settings,
+    topic: String,
+    layout: Layout,
+    transactional_id: Option<String>,
+    producer: Option<BaseProducer<Context>>,
+    in_transaction: bool,
+}
+
+impl KafkaSink {
+    /// Writes to `topic` of the cluster that has `brokers` (`host:port`, several after commas).
+    pub fn new(brokers: impl Into<String>, topic: impl Into<String>) -> KafkaSink {
+        KafkaSink {
+            settings: Settings::new(brokers),
+            topic: topic.into(),
+            layout: Layout::default(),
+            transactional_id: None,
+            producer: None,
+            in_transaction: false,
+        }
+    }
+
+    /// A topic for rows that were [quarantined](crate::Query::quarantine): values are their bytes, and the headers `error`, `partition`
+    /// and `offset` say why and where from.
+    pub fn dead_letters(brokers: impl Into<String>, topic: impl Into<String>) -> KafkaSink {
+        let [partition, offset, bytes, error] = quality::COLUMNS;
+        KafkaSink::new(brokers, topic).value(Value::Column(bytes.to_owned())).headers([error, partition, offset])
+    }
+
+    /// What becomes the value.
+    pub fn value(mut self, value: Value) -> KafkaSink {
+        self.layout.value = value;
+        self
+    }
+
+    /// What becomes the key: a column of text or bytes as it is, an integer of 32 or 64 bits as Java's serializers write it; several
+    /// columns as a JSON object.
+    pub fn key(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> KafkaSink {
+        self.layout.key = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What becomes headers: each column one of its name, as text; one that is a list of structs of name and value, as
+    /// [`Column::Headers`](super::Column::Headers) is, each of those.
+    pub fn headers(mut self, columns: impl IntoIterator<Item = impl Into<String>>) -> KafkaSink {
+        self.layout.headers = columns.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The column of timestamps that is the records' time; it is that of writing without one.
+    pub fn timestamp(mut self, column: impl Into<String>) -> KafkaSink {
+        self.layout.timestamp = Some(column.into());
+        self
+    }
+
+    /// Writes in transactions, from commit to commit, under a name of its own among the programs that write to the cluster. A program that
+    /// takes the same name later fences this one off, which then fails for good.
+    pub fn transactional_id(mut self, id: impl Into<String>) -> KafkaSink {
+        self.transactional_id = Some(id.into());
+        self
+    }
+
+    /// A setting under the name that librdkafka has for it, as [`Kafka::set`](super::Kafka::set): `compression.type`, `linger.ms`,
+    /// `security.protocol` and so on.
+    pub fn set(mut self, name: impl Into<String>, value: impl Into<String>) -> KafkaSink {
+        self.settings.set(name, value);
+        self
+    }
+
+    /// The producer, connected.
+    fn connect(&self) -> Result<BaseProducer<Context>> {
+        let defaults = [("client.id", "thalweg"), ("enable.idempotence", "true"), ("partitioner", "murmur2_random")];
+        let mut fixed = vec![("delivery.report.only.error", "true")];
+        fixed.extend(self.transactional_id.as_deref().map(|id| ("transactional.id", id)));
+        let config = self.settings.client(&defaults, &fixed)?;
+        let producer: BaseProducer<Context> = config.create_with_context(Context::default()).map_err(not_made)?;
+        let wait = self.settings.millis("socket.timeout.ms", ANSWER);
+        reach(producer.client(), &|| producer.poll(Duration::ZERO), &self.topic, wait, &|| false)?;
+        if self.transactional_id.is_some() {
+            producer.init_transactions(wait).map_err(|error| self.of_transaction("cannot begin", error))?;
+        }
+        Ok(producer)
+    }
+
+    /// Sends one record, waiting for room.
+    fn send(&self, producer: &BaseProducer<Context>, rows: &Rows, row: usize) -> Result<()> {
+        let mut record = BaseRecord::<[u8], [u8]>::to(&self.topic);
+        (record.key, record.payload) = (rows.key(row), rows.value(row));
+        (record.timestamp, record.headers) = (rows.timestamp(row), rows.headers(row));
+        loop {
+            match producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(Code::QueueFull), back)) => {
+                    record = back;
+                    producer.poll(ROOM);
+                    self.check(producer)?;
+                }
+                Err((error, _)) => {
+                    let size = rows.value(row).map_or(0, <[u8]>::len);
+                    return Err(failed(format!("a record of {size} bytes cannot be sent to topic `{}`", self.topic), error));
+                }
+            }
+        }
+    }
+
+    /// Whether every record so far was delivered or still may be.
+    fn check(&self, producer: &BaseProducer<Context>) -> Result<()> {
+        if let Some((code, why)) = producer.client().fatal_error() {
+            return Err(self.fatal(code, &why));
+        }
+        match producer.context().undelivered() {
+            None => Ok(()),
+            Some(code) => {
+                Err(Error::connector(format!("a record was not delivered to topic `{}`: {code}", self.topic))
+                    .retriable_if(is_retriable(code)))
+            }
+        }
+    }
+
+    fn fatal(&self, code: Code, why: &str) -> Error {
+        match (code, &self.transactional_id) {
+            (Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch, Some(id)) => Error::connector(format!(
+                "another program writes under the transactional id `{id}` now, and this one was fenced off; run only one, or give each its own"
+            )),
+            _ => Error::connector(format!("writing to topic `{}` has ended for good: {code}: {why}", self.topic)),
+        }
+    }
+
+    /// An error of a transaction, by what can be done about it.
+    fn of_transaction(&self, doing: &str, error: KafkaError) -> Error {
+        match &error {
+            KafkaError::Transaction(inner) if inner.is_fatal() => self.fatal(inner.code(), &inner.string()),
+            KafkaError::Transaction(inner) => {
+                let retriable = inner.is_retriable() || inner.txn_requires_abort();
+                Error::connector(format!("{doing} a transaction of topic `{}`", self.topic)).with_source(error).retriable_if(retriable)
+            }
+            _ => failed(format!("{doing} a transaction of topic `{}`", self.topic), error),
+        }
+    }
+
+    /// Waits until every record is delivered.
+    fn flush(&self, producer: &BaseProducer<Context>) -> Result<()> {
+        loop {
+            match producer.flush(ROOM) {
+                Ok(()) => return self.check(producer),
+                // A record that cannot be delivered fails after `message.timeout.ms`, so that this ends.
+                Err(KafkaError::Flush(Code::OperationTimedOut)) => self.check(producer)?,
+                Err(error) => return Err(failed(format!("records cannot be delivered to topic `{}`", self.topic), error)),
+            }
+        }
+    }
+}
+
+impl Sink for KafkaSink {
+    fn open(&mut self, schema: &SchemaRef) -> Result<()> {
+        self.layout.check(schema)?;
+        self.producer = Some(self.connect().map_err(|error| error.context(format!("Kafka at {}", self.settings.brokers())))?);
+        Ok(())
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = self.layout.rows(batch)?;
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
+        if self.transactional_id.is_some() && !self.in_transaction && rows.len() > 0 {
+            producer.begin_transaction().map_err(|error| self.of_transaction("cannot begin", error))?;
+            self.in_transaction = true;
+        }
+        (0..rows.len()).try_for_each(|row| self.send(producer, &rows, row))?;
+        producer.poll(Duration::ZERO);
+        self.check(producer)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
+        self.flush(producer)?;
+        if self.in_transaction {
+            loop {
+                match producer.commit_transaction(ANSWER) {
+                    Ok(()) => break,
+                    Err(KafkaError::Transaction(error)) if error.is_retriable() => self.check(producer)?,
+                    Err(error) => return Err(self.of_transaction("cannot commit", error)),
+                }
+            }
+            self.in_transaction = false;
+        }
+        Ok(())
+    }
+
+    fn abort(&mut self) {
+        let Some(producer) = self.producer.take() else { return };
+        producer.purge(PurgeConfig::default().queue().inflight());
+        if std::mem::take(&mut self.in_transaction)
+            && let Err(error) = producer.abort_transaction(ANSWER)
+        {
+            tracing::warn!(%error, topic = self.topic, "a transaction cannot be aborted; the broker does so after transaction.timeout.ms");
+        }
+    }
+}
+
+impl fmt::Debug for KafkaSink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSink")
+            .field("settings", &self.settings)
+            .field("topic", &self.topic)
+            .field("layout", &self.layout)
+            .finish_non_exhaustive()
+    }
+}
+
+fn not_open() -> Error {
+    Error::config("the sink is not open: call `open` first, and again after `abort`")
+}

@@ -1,0 +1,227 @@
+//! Apache Kafka: topics to streams and results to topics.
+
+use std::collections::BTreeMap;
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyDict, PyString};
+use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, OutOfRange, Start, Value};
+use thalweg::{Error, Format, Stream};
+
+use crate::arrow::schema_from;
+use crate::error::{detached, raise};
+use crate::sink::{Destination, PySink};
+use crate::source::format_of;
+use crate::stream::PyStream;
+
+/// The records of topics of Apache Kafka. The cluster is asked when the stream runs.
+///
+/// With a `group` and without `end` the stream is a member of the group and reads the partitions that it is dealt; offsets are committed
+/// after the results are, by queries with windows or other state at their end alone. What the group has committed comes before `start`.
+///
+/// Args:
+///     bootstrap: Brokers, as "host:port", several after commas.
+///     topics: One or more names, or patterns that begin with "^".
+///     partitions: Instead of topics, (topic, partition) pairs.
+///     group: The consumer group.
+///     start: "earliest", "latest", "committed", a time (datetime, or milliseconds since 1970) or {(topic, partition): offset}.
+///     end: None for a stream without end, else "latest" (what is there now), a time or {(topic, partition): offset}.
+///     format: "ndjson", "csv", "tsv" or "arrow" with a schema; "text" or "bytes" for a column `value`. "ndjson" if there is a schema, else
+///         "bytes".
+///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
+///     metadata: What else of records becomes columns: "key", "headers", "topic", "partition", "offset", "timestamp", "timestamp_type",
+///         each with "_" before its name. With any, records without a value are rows of nulls; else they are left out and counted.
+///     on_out_of_range: What to do when the broker has deleted what is to be read next: "error", "earliest" or "latest".
+///     config: Settings under librdkafka's names; "env:NAME" and "file:PATH" stand for what they hold. Never shown or logged.
+///
+/// Example:
+///     >>> s = tw.read_kafka("localhost:9092", topics=["payments"], end="latest", schema={"ts": "int64", "card": "string"})
+#[pyfunction]
+#[pyo3(signature = (
+    bootstrap, topics=None, *, partitions=None, group=None, start=None, end=None, format=None, schema=None, delimiter=None,
+    metadata=None, on_out_of_range="error", config=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub fn read_kafka(
+    py: Python<'_>,
+    bootstrap: &str,
+    topics: Option<Names>,
+    partitions: Option<Vec<(String, i32)>>,
+    group: Option<&str>,
+    start: Option<&Bound<'_, PyAny>>,
+    end: Option<&Bound<'_, PyAny>>,
+    format: Option<&str>,
+    schema: Option<&Bound<'_, PyAny>>,
+    delimiter: Option<&str>,
+    metadata: Option<Names>,
+    on_out_of_range: &str,
+    config: Option<Settings>,
+) -> PyResult<PyStream> {
+    let mut kafka = match (topics, partitions) {
+        (Some(Names(topics)), None) => Kafka::new(bootstrap, topics),
+        (None, Some(partitions)) => Kafka::partitions(bootstrap, partitions),
+        _ => return Err(raise(Error::config("give either `topics` or `partitions`"))),
+    };
+    kafka = match (format.unwrap_or(if schema.is_some() { "ndjson" } else { "bytes" }), schema) {
+        ("bytes", None) => kafka,
+        ("text", None) => kafka.text(),
+        (name @ ("bytes" | "text"), Some(_)) => {
+            return Err(raise(Error::config(format!("`format` {name} is one column, `value`; leave out `schema`"))));
+        }
+        (name, Some(schema)) => kafka.format(format_of(name, delimiter, false)?, schema_from(schema)?),
+        (name, None) => {
+            Format::parse(name).map_err(raise)?;
+            return Err(raise(Error::config(format!("`format` {name} needs a `schema`, which cannot be inferred from a topic"))));
+        }
+    };
+    if let Some(Names(columns)) = metadata {
+        let columns: Result<Vec<Column>, Error> = columns.iter().map(|name| Column::parse(name)).collect();
+        kafka = kafka.metadata(columns.map_err(raise)?);
+    }
+    if let Some(group) = group {
+        kafka = kafka.group(group);
+    }
+    if let Some(start) = start {
+        kafka = kafka.start(start_of(start)?);
+    }
+    if let Some(end) = end {
+        kafka = kafka.end(end_of(end)?);
+    }
+    kafka = kafka.on_out_of_range(policy(on_out_of_range)?);
+    for (name, value) in config.map(|Settings(settings)| settings).unwrap_or_default() {
+        kafka = kafka.set(name, value);
+    }
+    PyStream::checked(py, detached(py, || Stream::read_kafka(kafka))?)
+}
+
+/// Writes rows to a topic of Apache Kafka, a record each, acknowledged by all replicas and never twice by a retry.
+///
+/// Args:
+///     bootstrap: Brokers, as "host:port", several after commas.
+///     topic: Where to.
+///     key: The column that is the key, or several, which become a JSON object. Keys go to the partitions that Java's clients choose.
+///     value: The column of text or bytes that is the value, null for none; without it all columns as a JSON object.
+///     headers: Columns that become headers of their names.
+///     timestamp: The column that is the time of the record.
+///     transactional_id: Writes in transactions from commit to commit: readers of committed records see a commit whole or not at all.
+///     config: Settings under librdkafka's names, as for `read_kafka`.
+///
+/// Example:
+///     >>> q = w.run(sink=tw.write_kafka("localhost:9092", "totals", key="card"))
+///     >>> q = s.run(sink=out, quarantine=tw.write_kafka(b, "dead", value="bytes", headers=["error", "partition", "offset"]))
+#[pyfunction]
+#[pyo3(signature = (bootstrap, topic, *, key=None, value=None, headers=None, timestamp=None, transactional_id=None, config=None))]
+#[allow(clippy::too_many_arguments)]
+pub fn write_kafka(
+    bootstrap: String,
+    topic: String,
+    key: Option<Names>,
+    value: Option<String>,
+    headers: Option<Names>,
+    timestamp: Option<String>,
+    transactional_id: Option<String>,
+    config: Option<Settings>,
+) -> PySink {
+    let names = |names: Option<Names>| names.map(|Names(names)| names).unwrap_or_default();
+    let config = config.map(|Settings(settings)| settings).unwrap_or_default();
+    let (key, headers) = (names(key), names(headers));
+    let description = format!("write_kafka({bootstrap:?}, {topic:?})");
+    let make = move || {
+        let mut sink = KafkaSink::new(&bootstrap, &topic).key(&key).headers(&headers);
+        if let Some(column) = &value {
+            sink = sink.value(Value::Column(column.clone()));
+        }
+        if let Some(column) = &timestamp {
+            sink = sink.timestamp(column);
+        }
+        if let Some(id) = &transactional_id {
+            sink = sink.transactional_id(id);
+        }
+        config.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
+    };
+    PySink(Destination::Kafka { description, make: Box::new(make) })
+}
+
+/// One name or several.
+pub struct Names(Vec<String>);
+
+impl FromPyObject<'_, '_> for Names {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Names> {
+        match value.cast::<PyString>() {
+            Ok(one) => Ok(Names(vec![one.extract()?])),
+            Err(_) => Ok(Names(value.extract()?)),
+        }
+    }
+}
+
+/// Settings by name: text, numbers and truth values.
+pub struct Settings(BTreeMap<String, String>);
+
+impl FromPyObject<'_, '_> for Settings {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Settings> {
+        let mut settings = BTreeMap::new();
+        for (name, value) in value.cast::<PyDict>()?.iter() {
+            let text = match value.cast::<PyBool>() {
+                Ok(truth) => truth.is_true().to_string(),
+                Err(_) => value.str()?.extract()?,
+            };
+            settings.insert(name.extract()?, text);
+        }
+        Ok(Settings(settings))
+    }
+}
+
+/// Offsets by topic and partition.
+fn offsets(value: &Bound<'_, PyDict>) -> PyResult<Vec<(String, i32, i64)>> {
+    value.iter().map(|(place, offset)| place.extract().and_then(|(topic, partition)| Ok((topic, partition, offset.extract()?)))).collect()
+}
+
+/// A time in milliseconds since 1970: a number of them, or a datetime.
+fn time(value: &Bound<'_, PyAny>, what: &str) -> PyResult<i64> {
+    if let Ok(millis) = value.extract() {
+        return Ok(millis);
+    }
+    match value.call_method0("timestamp").and_then(|seconds| seconds.extract::<f64>()) {
+        Ok(seconds) => Ok((seconds * 1e3).round() as i64),
+        Err(_) => {
+            Err(PyTypeError::new_err(format!("`{what}` must be a word, a time or a dict of offsets, not {}", value.get_type().name()?)))
+        }
+    }
+}
+
+fn start_of(value: &Bound<'_, PyAny>) -> PyResult<Start> {
+    if let Ok(given) = value.cast::<PyDict>() {
+        return Ok(Start::Offsets(offsets(given)?));
+    }
+    match value.extract::<&str>() {
+        Ok("earliest") => Ok(Start::Earliest),
+        Ok("latest") => Ok(Start::Latest),
+        Ok("committed") => Ok(Start::Committed),
+        Ok(other) => Err(raise(Error::config(format!("`start` is {other:?}; it may be earliest, latest, committed, a time or offsets")))),
+        Err(_) => Ok(Start::Timestamp(time(value, "start")?)),
+    }
+}
+
+fn end_of(value: &Bound<'_, PyAny>) -> PyResult<End> {
+    if let Ok(given) = value.cast::<PyDict>() {
+        return Ok(End::Offsets(offsets(given)?));
+    }
+    match value.extract::<&str>() {
+        Ok("latest") => Ok(End::Latest),
+        Ok(other) => Err(raise(Error::config(format!("`end` is {other:?}; it may be latest, a time or offsets, or None for no end")))),
+        Err(_) => Ok(End::Timestamp(time(value, "end")?)),
+    }
+}
+
+fn policy(name: &str) -> PyResult<OutOfRange> {
+    match name {
+        "error" => Ok(OutOfRange::Error),
+        "earliest" => Ok(OutOfRange::Earliest),
+        "latest" => Ok(OutOfRange::Latest),
+        other => Err(raise(Error::config(format!("`on_out_of_range` is {other:?}; it may be error, earliest or latest")))),
+    }
+}

@@ -1,0 +1,138 @@
+"""Apache Kafka: what is written to a topic is read from it, and nothing is said of secrets."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+import thalweg as tw
+from twins import rows_of
+
+SERVICE = Path(__file__).parent.parent / "services" / "kafka"
+SCHEMA = {"a": "int64", "word": "string"}
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[dict[str, str]]:
+    """The addresses of a broker, see tests/services/kafka; it is ended with the session."""
+    with subprocess.Popen([SERVICE, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as broker:
+        assert broker.stdout is not None
+        addresses = {}
+        for line in broker.stdout:
+            if line == "ready\n":
+                break
+            name, value = line.rstrip("\n").split("=", 1)
+            addresses[name] = value
+        if "bootstrap" in addresses:
+            yield addresses
+        elif os.environ.get("THALWEG_REQUIRE_SERVICES"):
+            pytest.fail("no Kafka; tests/services/kafka says why")
+        else:
+            pytest.skip("no Kafka; tests/services/kafka says why")
+
+
+def write(kafka: dict[str, str], topic: str, table: pa.Table, **options: object) -> None:
+    sink = tw.write_kafka(kafka["bootstrap"], topic, **options)  # type: ignore[arg-type]
+    tw.from_arrow(table).run(sink=sink).wait()
+
+
+def numbers(first: int, last: int) -> pa.Table:
+    return pa.table({"a": list(range(first, last)), "word": [f"w{number}" for number in range(first, last)]})
+
+
+def test_what_is_written_is_read(kafka: dict[str, str]) -> None:
+    when = datetime(2026, 1, 31, 12, tzinfo=timezone.utc)
+    table = numbers(0, 100).append_column("at", pa.array([when] * 100, pa.timestamp("ms", "UTC")))
+    write(kafka, "words", table, key="word", headers=["word"], timestamp="at", config={"compression.type": "zstd"})
+    metadata = ["key", "headers", "offset", "timestamp"]
+    read = tw.read_kafka(kafka["bootstrap"], topics=["words"], end="latest", schema=SCHEMA, metadata=metadata)
+    rows = rows_of(read.collect())
+    assert [(row["a"], row["word"]) for row in rows] == [(number, f"w{number}") for number in range(100)]
+    assert [row["_offset"] for row in rows] == list(range(100))
+    assert {row["_timestamp"] for row in rows} == {1_769_860_800_000}
+    assert rows[7]["_key"] == b"w7"
+    assert rows[7]["_headers"] == [{"name": "word", "value": b"w7"}]
+
+
+def test_reads_begin_and_end_where_they_are_told_to(kafka: dict[str, str]) -> None:
+    write(kafka, "counted", numbers(0, 10))
+
+    def read(**options: object) -> list[int]:
+        stream = tw.read_kafka(kafka["bootstrap"], "counted", schema=SCHEMA, **options)  # type: ignore[arg-type]
+        return [row["a"] for row in rows_of(stream.collect())]
+
+    place = ("counted", 0)
+    assert read(end="latest") == list(range(10))
+    assert read(start={place: 3}, end={place: 5}) == [3, 4]
+    assert read(start="latest", end="latest") == []
+    assert read(start=datetime(2100, 1, 1, tzinfo=timezone.utc), end="latest") == []
+    assert read(end="latest", group="counters") == list(range(10))
+    assert read(end="latest", group="counters") == []
+    text = tw.read_kafka(kafka["bootstrap"], partitions=[place], end="latest", format="text").collect()
+    assert rows_of(text)[0] == {"value": '{"a":0,"word":"w0"}'}
+
+
+def test_windows_of_a_live_topic(kafka: dict[str, str]) -> None:
+    write(kafka, "live", numbers(0, 50))
+    stream = tw.read_kafka(kafka["bootstrap"], "live", group="live", schema=SCHEMA).event_time("a", unit="ms")
+    seen: list[tuple[int, int]] = []
+
+    def take(batch: tw.Table) -> None:
+        seen.extend((row["window_start"], row["n"]) for row in rows_of(batch))
+
+    with stream.window(tw.tumbling("10ms")).agg(n=tw.count()).run(sink=take) as query:
+        while len(seen) < 4:
+            assert query.is_running, query.wait()
+        query.stop()
+        query.wait()
+    assert seen == [(start, 10) for start in range(0, 50, 10)]
+    assert query.metrics()["rows_in"] == 50
+
+
+def test_poison_goes_to_a_topic_of_its_own(kafka: dict[str, str]) -> None:
+    write(kafka, "mixed", pa.table({"text": ['{"a": 1}', "poison", '{"a": 2}']}), value="text")
+    dead = tw.write_kafka(kafka["bootstrap"], "dead", value="bytes", headers=["error", "partition", "offset"])
+    read = tw.read_kafka(kafka["bootstrap"], "mixed", end="latest", schema={"a": "int64"})
+    query = read.run(sink=lambda batch: None, quarantine=dead)
+    query.wait()
+    assert query.metrics()["quarantined_rows"] == 1
+    letters = tw.read_kafka(kafka["bootstrap"], "dead", end="latest", format="text", metadata="headers").collect()
+    [letter] = rows_of(letters)
+    headers = {each["name"]: each["value"] for each in letter["_headers"]}
+    assert (letter["value"], headers["partition"], headers["offset"]) == ("poison", b"0", b"1")
+
+
+def test_what_goes_wrong_has_a_code_and_no_secret(kafka: dict[str, str]) -> None:
+    secure = {"security.protocol": "sasl_plaintext", "sasl.mechanisms": "PLAIN", "sasl.username": "alice"}
+    stream = tw.read_kafka(kafka["sasl"], "t", end="latest", config={**secure, "sasl.password": "hunter2"})
+    assert "hunter2" not in repr(stream) + stream.explain()
+    assert "hunter2" not in repr(tw.write_kafka(kafka["sasl"], "t", config={"sasl.password": "hunter2"}))
+    with pytest.raises(tw.ConnectorError, match="check the credentials") as wrong:
+        stream.collect()
+    assert (wrong.value.code, wrong.value.retriable) == ("connector", False)
+    assert "hunter2" not in str(wrong.value)
+    gone = tw.read_kafka("127.0.0.1:1", "t", end="latest", config={"socket.timeout.ms": 600})
+    with pytest.raises(tw.ConnectorError, match="is it running") as unreachable:
+        gone.collect()
+    assert unreachable.value.retriable
+
+
+def test_settings_that_make_no_sense_are_named() -> None:
+    for options, says in [
+        ({"topics": "t", "start": "begin"}, "earliest, latest, committed"),
+        ({"topics": "t", "format": "ndjson"}, "needs a `schema`"),
+        ({"topics": "t", "metadata": ["size"]}, "has no `size`"),
+        ({"topics": "t", "on_out_of_range": "skip"}, "error, earliest or latest"),
+        ({"topics": "t", "config": {"group.id": "g"}}, "use `group`"),
+        ({"topics": "t", "start": "committed"}, "no `group` is named"),
+        ({"topics": "t", "schema": {"_key": "string"}, "metadata": "key"}, "two columns are called `_key`"),
+        ({}, "either `topics` or `partitions`"),
+    ]:
+        with pytest.raises(tw.ConfigError, match=says):
+            tw.read_kafka("localhost:1", **options)  # type: ignore[arg-type]
