@@ -4,7 +4,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use thalweg::Detection;
-use thalweg::operator::detect::{Auto, DetectorSpec, Ewma, LeftDiscord, Novelty, Refractory};
+use thalweg::operator::detect::{Auto, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Novelty, RandomCutForest, Refractory};
 
 use crate::config::Interval;
 
@@ -14,6 +14,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ewma, module)?)?;
     module.add_function(wrap_pyfunction!(novelty, module)?)?;
     module.add_function(wrap_pyfunction!(left_discord, module)?)?;
+    module.add_function(wrap_pyfunction!(random_cut_forest, module)?)?;
+    module.add_function(wrap_pyfunction!(half_space_trees, module)?)?;
     module.add_function(wrap_pyfunction!(auto, module)?)
 }
 
@@ -90,6 +92,63 @@ pub fn novelty(history: u32, warmup: u32) -> PyDetector {
 #[pyo3(signature = (length=64, history=4000))]
 pub fn left_discord(length: u32, history: u32) -> PyDetector {
     PyDetector::new(LeftDiscord { length, history })
+}
+
+/// Scores by a Random Cut Forest: how soon random cuts part a row from the rows of late. About 1 where all is well, more where strange.
+///
+/// Watches columns together; scale columns of different units first. Parameters are those of AWS's forest, where they are named
+/// numberOfTrees, sampleSize (subSampleSize), timeDecay, shingleSize, outputAfter.
+///
+/// Args:
+///     number_of_trees: How many trees, from 1 to 1000.
+///     sample_size: How many points a tree keeps, from 2 to 16384.
+///     shingle_size: How many rows of a key make a point; rows times columns may be 1024.
+///     time_decay: How fast the chance of a point to be kept falls with each later one, from 0 to 1; without it 0.1 / sample_size.
+///     output_after: How many points of a key score 0 because too little is known of it; without it sample_size / 4.
+///     thresholded: Scores in deviations above what the key's scores have been; anomalies within a shingle are one event.
+///     seed: What random numbers begin with.
+///
+/// Tells `attribution`. State: 0.6 MB a key for one dimension (column of a row of the shingle), 1.7 MB for eight. Threshold: 1.5, or 3 if
+/// thresholded.
+///
+/// Source: Guha, Mishra, Roy and Schrijvers, "Robust random cut forest based anomaly detection on streams", 2016.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.random_cut_forest(shingle_size=8, thresholded=True), on="requests", by="host", attribution=True)
+#[pyfunction]
+#[pyo3(signature = (number_of_trees=50, sample_size=256, shingle_size=1, *, time_decay=None, output_after=None, thresholded=false, seed=42))]
+pub fn random_cut_forest(
+    number_of_trees: u32,
+    sample_size: u32,
+    shingle_size: u32,
+    time_decay: Option<f64>,
+    output_after: Option<u32>,
+    thresholded: bool,
+    seed: u64,
+) -> PyDetector {
+    PyDetector::new(RandomCutForest { number_of_trees, sample_size, time_decay, shingle_size, output_after, thresholded, seed })
+}
+
+/// Scores by Half-Space Trees: how thinly the rows of the latest window lie where a row lies, from 0 to 1. The cheapest detector of
+/// several columns, which it watches together, each by its range in that window.
+///
+/// Args:
+///     number_of_trees: How many trees, from 1 to 1000.
+///     height: How many halvings one after the other, from 1 to 30.
+///     window_size: How many rows of a key are the reference of the next ones, from 10 to 65536.
+///     seed: What random numbers begin with.
+///
+/// Rows of a key's first window score 0. State: 4 kB for each column and some 30 kB, a key. Threshold: 0.75; what is usual depends on the
+/// number of columns, so choose by `false_alarm_rate` where there are several.
+///
+/// Source: Tan, Ting and Liu, "Fast anomaly detection for streaming data", 2011.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.half_space_trees(), on=["cpu", "memory"], by="host", false_alarm_rate=0.001)
+#[pyfunction]
+#[pyo3(signature = (number_of_trees=25, height=15, window_size=250, *, seed=42))]
+pub fn half_space_trees(number_of_trees: u32, height: u32, window_size: u32, seed: u64) -> PyDetector {
+    PyDetector::new(HalfSpaceTrees { number_of_trees, height, window_size, seed })
 }
 
 /// The combination that is recommended for a numeric series of which nothing is known, `auto-v1`: a value unlike those of late, or a

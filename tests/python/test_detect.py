@@ -16,6 +16,9 @@ DETECTORS: list[Callable[[], tw.anomaly.Detector]] = [
     tw.anomaly.novelty,
     lambda: tw.anomaly.left_discord(length=10, history=100),
     tw.anomaly.auto,
+    lambda: tw.anomaly.random_cut_forest(number_of_trees=5, sample_size=32, shingle_size=3),
+    lambda: tw.anomaly.random_cut_forest(number_of_trees=5, sample_size=32, thresholded=True),
+    lambda: tw.anomaly.half_space_trees(number_of_trees=5, window_size=50),
 ]
 
 

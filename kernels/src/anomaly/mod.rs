@@ -3,4 +3,6 @@
 pub mod calibration;
 pub mod discord;
 pub mod ewma;
+pub mod forest;
+pub mod half_space;
 pub mod novelty;
