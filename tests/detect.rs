@@ -9,13 +9,13 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
-use thalweg::operator::detect::{HalfSpaceTrees, LeftDiscord, Novelty, RandomCutForest};
+use thalweg::operator::detect::{Cusum, HalfSpaceTrees, LeftDiscord, Novelty, PageHinkley, RandomCutForest, RobustZ};
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
-    Config, Detection, Kind, Query, Result, Stream, auto, event_time, ewma, half_space_trees, left_discord, millis, novelty,
-    random_cut_forest,
+    Config, Detection, Kind, Query, Result, Stream, auto, event_time, ewma, half_space_trees, left_discord, millis, novelty, page_hinkley,
+    random_cut_forest, robust_z,
 };
 
 /// Every detector, small enough that histories are full soon, with all that can be asked for.
@@ -33,6 +33,9 @@ fn detections() -> Vec<(&'static str, Detection)> {
         ("half-space trees", both(Detection::new(HalfSpaceTrees { number_of_trees: 3, window_size: 15, ..HalfSpaceTrees::default() }))),
         ("ewma", all(ewma(0.1)).with_expected()),
         ("ewma, two columns", both(ewma(0.1)).with_attribution()),
+        ("cusum", all(Detection::new(Cusum { warmup: 12, ..Cusum::default() })).with_expected().with_attribution()),
+        ("page-hinkley", all(Detection::new(PageHinkley { allowance: 0.1, limit: 5.0, warmup: 6 })).with_expected()),
+        ("robust z", all(Detection::new(RobustZ { window: 30, warmup: 5 })).with_expected().with_attribution()),
         ("novelty", all(novelty())),
         ("novelty, short", all(Detection::new(Novelty { history: 64, warmup: 3 }))),
         ("left discord", all(left_discord())),
@@ -249,6 +252,19 @@ fn what_was_expected_and_which_way_a_value_lies_is_told() {
 }
 
 #[test]
+fn a_lasting_shift_is_one_anomaly_and_spikes_are_each_their_own() {
+    let mut rows = noise(4_000);
+    rows[2_000..].iter_mut().for_each(|row| row.2 = row.2.map(|value| value + 0.4));
+    for detection in [Detection::new(Cusum { warmup: 400, ..Cusum::default() }), page_hinkley()] {
+        let found = anomalies(&detected(batches(&rows, 1_000), &detection.on(["value"])));
+        assert!(found.len() == 1 && (2_000..2_060).contains(&found[0]), "{found:?}");
+    }
+    let mut rows = noise(1_000);
+    [500, 501, 510].iter().for_each(|row| rows[*row].2 = Some(9.0));
+    assert_eq!(anomalies(&detected(batches(&rows, 300), &robust_z().on(["value"]))), [500, 501, 510]);
+}
+
+#[test]
 fn a_thresholded_forest_finds_a_shape_once() {
     let mut rows: Vec<Row> =
         noise(4_000).iter().map(|(n, _, value)| (*n, 0, value.map(|value| (*n as f64 / 5.0).sin() + value / 9.0))).collect();
@@ -292,6 +308,9 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(Detection::new(RandomCutForest { shingle_size: 2_000, ..forest })).contains("has 2000 dimensions"));
     assert!(said(Detection::new(RandomCutForest { time_decay: Some(f64::NAN), ..forest })).contains("`time_decay` is NaN"));
     assert!(said(Detection::new(HalfSpaceTrees { height: 31, ..HalfSpaceTrees::default() })).contains("`height` is 31"));
+    assert!(said(Detection::new(Cusum { limit: 0.0, ..Cusum::default() })).contains("`limit` 0"));
+    assert!(said(Detection::new(PageHinkley { warmup: 1, ..PageHinkley::default() })).contains("`warmup` is 1 rows"));
+    assert!(said(Detection::new(RobustZ { window: 10, warmup: 11 })).contains("`warmup` is 11 rows; it must lie between 1 and 10"));
     let scored = stream.detect(ewma(0.1).on(["value"]));
     assert!(scored.detect(ewma(0.1).on(["value"])).schema().unwrap_err().to_string().contains("already has a column `score`"));
 }

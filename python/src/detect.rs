@@ -4,7 +4,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use thalweg::Detection;
-use thalweg::operator::detect::{Auto, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Novelty, RandomCutForest, Refractory};
+use thalweg::operator::detect::{
+    Auto, Cusum, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Novelty, PageHinkley, RandomCutForest, Refractory, RobustZ,
+};
 
 use crate::config::Interval;
 
@@ -16,6 +18,9 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(left_discord, module)?)?;
     module.add_function(wrap_pyfunction!(random_cut_forest, module)?)?;
     module.add_function(wrap_pyfunction!(half_space_trees, module)?)?;
+    module.add_function(wrap_pyfunction!(robust_z, module)?)?;
+    module.add_function(wrap_pyfunction!(cusum, module)?)?;
+    module.add_function(wrap_pyfunction!(page_hinkley, module)?)?;
     module.add_function(wrap_pyfunction!(auto, module)?)
 }
 
@@ -92,6 +97,60 @@ pub fn novelty(history: u32, warmup: u32) -> PyDetector {
 #[pyo3(signature = (length=64, history=4000))]
 pub fn left_discord(length: u32, history: u32) -> PyDetector {
     PyDetector::new(LeftDiscord { length, history })
+}
+
+/// Scores by the robust z-score: the distance from the median of a key's latest rows, in units of their median distance from it (MAD),
+/// scaled to deviations of normal values. Up to half of the window may be anomalies without hiding each other.
+///
+/// Args:
+///     window: How many rows of a key are looked back on, from 3 to 65536.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the median. State: 16 bytes for each row of the window. Threshold: 3.5.
+///
+/// Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.robust_z(window=60), on="price", by="product", expected=True)
+#[pyfunction]
+#[pyo3(signature = (window=128, warmup=20))]
+pub fn robust_z(window: u32, warmup: u32) -> PyDetector {
+    PyDetector::new(RobustZ { window, warmup })
+}
+
+/// Scores lasting shifts, however small next to the noise, by CUSUM: the sum by which rows have lain off the mean of the first `warmup` rows,
+/// in deviations, beyond an allowance. At a score of `limit` the key begins anew, so that a shift is one anomaly.
+///
+/// Args:
+///     allowance: How many deviations each row may lie off without adding to a sum: half of the shift that is to be found.
+///     limit: The score at which a key begins anew; the threshold unless another is given.
+///     warmup: How many rows of a key make the reference; they score 0.
+///
+/// Tells `expected`, the mean. State: 40 bytes a key. Source: Page, "Continuous inspection schemes", 1954.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.cusum(), on="temperature", by="machine").filter("is_anomaly")
+#[pyfunction]
+#[pyo3(signature = (allowance=0.5, limit=8.0, warmup=100))]
+pub fn cusum(allowance: f64, limit: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(Cusum { allowance, limit, warmup })
+}
+
+/// Scores lasting shifts by Page–Hinkley: as `cusum`, but against the mean of all rows since the latest shift, which goes on learning.
+///
+/// Args:
+///     allowance: How many deviations each row may lie off without adding to a sum.
+///     limit: The score at which a key begins anew; the threshold unless another is given.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the mean. State: 40 bytes a key. Source: Hinkley, "Inference about the change-point from cumulative sum tests", 1971.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.page_hinkley(), on="latency", by="route").filter("is_anomaly")
+#[pyfunction]
+#[pyo3(signature = (allowance=0.25, limit=15.0, warmup=30))]
+pub fn page_hinkley(allowance: f64, limit: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(PageHinkley { allowance, limit, warmup })
 }
 
 /// Scores by a Random Cut Forest: how soon random cuts part a row from the rows of late. About 1 where all is well, more where strange.

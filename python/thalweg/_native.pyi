@@ -527,6 +527,15 @@ def novelty(history: int = 4096, warmup: int = 64) -> Detector:
 def left_discord(length: int = 64, history: int = 4000) -> Detector:
     """Scores by the distance of the latest stretch to the nearest one before, in shape."""
 
+def robust_z(window: int = 128, warmup: int = 20) -> Detector:
+    """Scores by the distance from the median of late, in median distances."""
+
+def cusum(allowance: float = 0.5, limit: float = 8.0, warmup: int = 100) -> Detector:
+    """Scores lasting shifts by the sum of deviations from a key's first rows."""
+
+def page_hinkley(allowance: float = 0.25, limit: float = 15.0, warmup: int = 30) -> Detector:
+    """Scores lasting shifts by the sum of deviations from the mean since the latest shift."""
+
 def random_cut_forest(
     number_of_trees: int = 50,
     sample_size: int = 256,

@@ -33,11 +33,14 @@ mod auto;
 mod columns;
 mod detection;
 mod discord;
+mod drift;
 mod events;
 mod ewma;
 mod forest;
 mod half_space;
 mod novelty;
+mod robust;
+mod stepwise;
 mod tally;
 
 use std::borrow::Cow;
@@ -62,10 +65,12 @@ use columns::Requested;
 use detection::Rule;
 pub use detection::{DEFAULT_THRESHOLD, Detection, LEAST_RATE, Refractory};
 pub use discord::{LeftDiscord, left_discord};
+pub use drift::{Cusum, PageHinkley, cusum, page_hinkley};
 pub use ewma::{Ewma, ewma};
 pub use forest::{RandomCutForest, random_cut_forest};
 pub use half_space::{HalfSpaceTrees, half_space_trees};
 pub use novelty::{Novelty, novelty};
+pub use robust::{RobustZ, robust_z};
 
 /// The rows of a batch as a detector sees them.
 pub struct Observations<'a> {
