@@ -9,7 +9,7 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
-use thalweg::operator::detect::{Cusum, HalfSpaceTrees, LeftDiscord, Novelty, PageHinkley, RandomCutForest, RobustZ};
+use thalweg::operator::detect::{Cusum, HalfSpaceTrees, LeftDiscord, Mahalanobis, Novelty, PageHinkley, RandomCutForest, RobustZ};
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
@@ -33,6 +33,7 @@ fn detections() -> Vec<(&'static str, Detection)> {
         ("half-space trees", both(Detection::new(HalfSpaceTrees { number_of_trees: 3, window_size: 15, ..HalfSpaceTrees::default() }))),
         ("ewma", all(ewma(0.1)).with_expected()),
         ("ewma, two columns", both(ewma(0.1)).with_attribution()),
+        ("mahalanobis", both(Detection::new(Mahalanobis { warmup: 5, ..Mahalanobis::default() })).with_expected().with_attribution()),
         ("cusum", all(Detection::new(Cusum { warmup: 12, ..Cusum::default() })).with_expected().with_attribution()),
         ("page-hinkley", all(Detection::new(PageHinkley { allowance: 0.1, limit: 5.0, warmup: 6 })).with_expected()),
         ("robust z", all(Detection::new(RobustZ { window: 30, warmup: 5 })).with_expected().with_attribution()),
@@ -129,7 +130,7 @@ fn stopped(batches: &[RecordBatch], stop: usize, detection: &Detection) -> Recor
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn scores_of_a_prefix_are_the_prefix_of_the_scores_in_batches_of_any_size(
@@ -311,6 +312,7 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(Detection::new(Cusum { limit: 0.0, ..Cusum::default() })).contains("`limit` 0"));
     assert!(said(Detection::new(PageHinkley { warmup: 1, ..PageHinkley::default() })).contains("`warmup` is 1 rows"));
     assert!(said(Detection::new(RobustZ { window: 10, warmup: 11 })).contains("`warmup` is 11 rows; it must lie between 1 and 10"));
+    assert!(said(Detection::new(Mahalanobis { shrinkage: 0.0, ..Mahalanobis::default() })).contains("`shrinkage` 0"));
     let scored = stream.detect(ewma(0.1).on(["value"]));
     assert!(scored.detect(ewma(0.1).on(["value"])).schema().unwrap_err().to_string().contains("already has a column `score`"));
 }

@@ -84,7 +84,7 @@ pub use operator::aggregate::{
     zscore,
 };
 pub use operator::detect::{
-    Detection, auto, cusum, ewma, half_space_trees, left_discord, novelty, page_hinkley, random_cut_forest, robust_z,
+    Detection, auto, cusum, ewma, half_space_trees, left_discord, mahalanobis, novelty, page_hinkley, random_cut_forest, robust_z,
 };
 pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};

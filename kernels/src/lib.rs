@@ -40,7 +40,7 @@
 //! | keep or split rows | [`selected_rows`], [`compact`], [`split`], [`gather`], [`partition_rows`], [`order_by_part`] |
 //! | read numbers and strings in text | a [`Task`], given a [`Text`] by [`Backend::run`] |
 //! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RobustZ`], [`Cusum`], [`PageHinkley`] |
-//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`] |
+//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`mahalanobis()`] |
 //! | know how rare a score is | [`p_values`], [`above_usual`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
@@ -88,6 +88,7 @@ pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
 pub use anomaly::forest::threshold::{UsualScores, above_usual};
 pub use anomaly::forest::{Forest, RandomCutForest, random_cut_forest};
 pub use anomaly::half_space::{HalfSpaceTrees, HalfSpaces, half_space_trees};
+pub use anomaly::mahalanobis::{CovarianceCell, Mahalanobis, mahalanobis};
 pub use anomaly::novelty::{Novelty, NoveltyCell, NoveltyScale, novelty};
 pub use anomaly::page_hinkley::PageHinkley;
 pub use anomaly::robust::{LatestValues, RobustZ};

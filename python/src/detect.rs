@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use thalweg::Detection;
 use thalweg::operator::detect::{
-    Auto, Cusum, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Novelty, PageHinkley, RandomCutForest, Refractory, RobustZ,
+    Auto, Cusum, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Mahalanobis, Novelty, PageHinkley, RandomCutForest, Refractory, RobustZ,
 };
 
 use crate::config::Interval;
@@ -18,6 +18,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(left_discord, module)?)?;
     module.add_function(wrap_pyfunction!(random_cut_forest, module)?)?;
     module.add_function(wrap_pyfunction!(half_space_trees, module)?)?;
+    module.add_function(wrap_pyfunction!(mahalanobis, module)?)?;
     module.add_function(wrap_pyfunction!(robust_z, module)?)?;
     module.add_function(wrap_pyfunction!(cusum, module)?)?;
     module.add_function(wrap_pyfunction!(page_hinkley, module)?)?;
@@ -208,6 +209,24 @@ pub fn random_cut_forest(
 #[pyo3(signature = (number_of_trees=25, height=15, window_size=250, *, seed=42))]
 pub fn half_space_trees(number_of_trees: u32, height: u32, window_size: u32, seed: u64) -> PyDetector {
     PyDetector::new(HalfSpaceTrees { number_of_trees, height, window_size, seed })
+}
+
+/// Scores by the Mahalanobis distance from a mean and covariance weighted exponentially: for columns that vary together, of any units,
+/// which it watches together. A score is a normal deviate, whatever the number of columns.
+///
+/// Args:
+///     alpha: The weight of the newest row, between 0 and 1; the memory is about 2 / alpha rows.
+///     shrinkage: How far correlations are shrunk towards none, above 0, at most 1.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the means, and `attribution`. State: 8 bytes for each pair of columns, a key. Threshold: 4.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.mahalanobis(), on=["load", "temperature"], by="machine", attribution=True)
+#[pyfunction]
+#[pyo3(signature = (alpha=0.01, shrinkage=0.1, warmup=50))]
+pub fn mahalanobis(alpha: f64, shrinkage: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(Mahalanobis { alpha, shrinkage, warmup })
 }
 
 /// The combination that is recommended for a numeric series of which nothing is known, `auto-v1`: a value unlike those of late, or a

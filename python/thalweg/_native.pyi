@@ -553,6 +553,9 @@ def half_space_trees(
 ) -> Detector:
     """Scores by how thinly the rows of the latest window lie where a row lies."""
 
+def mahalanobis(alpha: float = 0.01, shrinkage: float = 0.1, warmup: int = 50) -> Detector:
+    """Scores by how far a row lies from the means, along the way in which columns vary together."""
+
 def auto() -> Detector:
     """The combination that is recommended for a series of which nothing is known, `auto-v1`."""
 

@@ -10,6 +10,7 @@
 | `left_discord` | the stretch that it ends has a shape that none had before | 0 to 1.41 | 0.8 | 0.2 MB |
 | `random_cut_forest` | random cuts part it early from the rows of late; columns together | 1 is usual | 1.5 | 0.6 MB |
 | `half_space_trees` | few rows of the latest window lie near; columns together | 0 to 1 | 0.75 | 40 kB |
+| `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
 | `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
 
 A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
@@ -27,6 +28,7 @@ from thalweg._native import (
     ewma,
     half_space_trees,
     left_discord,
+    mahalanobis,
     novelty,
     page_hinkley,
     random_cut_forest,
@@ -40,6 +42,7 @@ __all__ = [
     "ewma",
     "half_space_trees",
     "left_discord",
+    "mahalanobis",
     "novelty",
     "page_hinkley",
     "random_cut_forest",

@@ -1,4 +1,4 @@
-"""Forests: Random Cut Forest beside `rrcf`, and which columns are blamed."""
+"""Detectors of several columns: Random Cut Forest beside `rrcf`, and which columns are blamed."""
 
 import math
 import random
@@ -54,6 +54,18 @@ def test_the_column_that_is_strange_is_blamed_with_its_direction() -> None:
     for row in rows:
         assert abs(sum(map(abs, row["attribution"].values())) - row["score"]) < 1e-4
     assert list(rows[0]) == ["cpu", "memory", "score", "attribution", "is_anomaly"]
+
+
+def test_a_row_that_breaks_a_correlation_is_found() -> None:
+    chance = random.Random(6)
+    load = [chance.gauss(50, 10) for _ in range(2_000)]
+    columns = {"load": load, "heat": [0.5 * x + chance.gauss(0, 0.5) for x in load]}
+    columns["load"][1_500], columns["heat"][1_500] = 60.0, 20.0
+    rows = detect(columns, tw.anomaly.mahalanobis(shrinkage=0.01), attribution=True, expected=True)
+    assert rows[1_500]["is_anomaly"]
+    assert rows[1_500]["attribution"]["load"] > 0 > rows[1_500]["attribution"]["heat"]
+    assert abs(rows[1_500]["expected"]["load"] - 50) < 5
+    assert sum(row["is_anomaly"] for row in rows) < 10
 
 
 def test_what_a_detector_cannot_tell_is_said() -> None:

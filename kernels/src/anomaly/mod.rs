@@ -6,6 +6,7 @@ pub mod discord;
 pub mod ewma;
 pub mod forest;
 pub mod half_space;
+pub mod mahalanobis;
 pub mod novelty;
 pub mod page_hinkley;
 pub mod robust;

@@ -38,6 +38,7 @@ mod events;
 mod ewma;
 mod forest;
 mod half_space;
+mod mahalanobis;
 mod novelty;
 mod robust;
 mod stepwise;
@@ -69,6 +70,7 @@ pub use drift::{Cusum, PageHinkley, cusum, page_hinkley};
 pub use ewma::{Ewma, ewma};
 pub use forest::{RandomCutForest, random_cut_forest};
 pub use half_space::{HalfSpaceTrees, half_space_trees};
+pub use mahalanobis::{Mahalanobis, mahalanobis};
 pub use novelty::{Novelty, novelty};
 pub use robust::{RobustZ, robust_z};
 
