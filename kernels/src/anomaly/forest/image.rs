@@ -50,7 +50,7 @@ impl Forest {
             })
             .collect::<Option<Vec<Tree>>>()?;
         let sound = is_whole && base.iter().all(|value| value.is_finite()) && from.0.is_empty();
-        sound.then_some(Forest { count, base, recent, trees })
+        sound.then_some(Forest { count, base, dimensions, recent, trees })
     }
 }
 

@@ -19,7 +19,7 @@
 //! * *Attribution*: each p is the sum of the shares of the columns, the score so too; a column's share is signed: above 0 if its values
 //!   lie rather above the box, below 0 if below. Magnitudes add up to the score. The share of a point that the tree has is told by its
 //!   sibling's box.
-//! * *Sample*: a point's chance falls by `e^(-time_decay)` with each point after it, see [`sampler`]; which points a tree takes next
+//! * *Sample*: a point's chance falls by `e^(-time_decay)` with each point after it, as in weighted reservoirs; which point a tree takes next
 //!   is drawn beforehand, so that rows in between are scored together.
 //! * *Warm-up*: a key's first rows, until there are `output_after` points, score 0.
 //! * *Missing values*: a row in which a column has none, or NaN or an infinity, scores NaN and takes no place in the shingle. Rows count, not
@@ -96,6 +96,8 @@ pub struct Forest {
     count: u64,
     /// The first value of each column.
     base: Vec<f64>,
+    /// Dimensions of a point, which stay as they are: the trees are laid out for them.
+    dimensions: usize,
     /// The latest rows, one less than make a point, as distances from the base.
     recent: Vec<f32>,
     trees: Vec<Tree>,
@@ -130,6 +132,7 @@ impl Forest {
 
     fn begin(&mut self, columns: &[&[f64]], row: usize, params: &RandomCutForest) {
         self.base = columns.iter().map(|column| column[row]).collect();
+        self.dimensions = columns.len() * params.shingle_size as usize;
         self.trees = (0..params.number_of_trees).map(|number| Tree::new(Random::of(params.seed, number.into()))).collect();
     }
 
@@ -140,6 +143,8 @@ impl Forest {
         }
         let (width_of_row, rows_of_point) = (columns.len(), params.shingle_size as usize);
         let dimensions = width_of_row * rows_of_point;
+        let known = self.dimensions;
+        assert!(rows.is_empty() || dimensions == known, "a forest of {known} dimensions is given points of {dimensions}");
         let stride = dimensions.next_multiple_of(width(dimensions));
         let distance = |row: u32, (column, base): (&&[f64], &f64)| (column[row as usize] - base).clamp(-FARTHEST, FARTHEST) as f32;
         let base = &self.base;
@@ -230,7 +235,8 @@ fn take<const W: usize>(tree: &mut Tree, point: &[f32], number: u64, params: &Ra
 /// each of them the signed shares of the rows' scores.
 ///
 /// # Panics
-/// If the columns differ in length, a slot is not below `forests.len()`, or a parameter is out of range.
+/// If the columns differ in length, a slot is not below `forests.len()`, a parameter is out of range, or a forest has points of another
+/// number of dimensions.
 pub fn random_cut_forest(
     forests: &mut [Forest],
     slots: &[u32],

@@ -301,6 +301,15 @@ fn samples_are_of_the_age_that_the_decay_makes_whether_drawn_one_by_one_or_ahead
 }
 
 #[test]
+#[should_panic = "a forest of 1 dimensions is given points of 2"]
+fn points_of_other_dimensions_are_refused() {
+    let mut forests = [Forest::default()];
+    let (mut scores, column) = ([0.0; 3], &[1.0, 2.0, 3.0][..]);
+    Backend::best().random_cut_forest(&mut forests, &[0; 3], &[column], &SMALL, &mut scores, None);
+    Backend::best().random_cut_forest(&mut forests, &[0; 3], &[column; 2], &SMALL, &mut scores, None);
+}
+
+#[test]
 fn equal_values_score_half() {
     let (scores, shares) = run(Backend::best(), &[&[5.0; 40]], &SMALL, 7);
     assert!(scores[3..].iter().all(|score| (score - 0.5).abs() < 1e-6), "{scores:?}");

@@ -85,7 +85,8 @@ impl Abreast {
                 let on = at[lane] != NONE;
                 let here = if on { usize::from(at[lane]) } else { 0 };
                 depths[lane] -= u32::from(on);
-                // SAFETY: parents are nodes of the tree; each has a box of `2 * stride` floats, least corner first.
+                // SAFETY: parents are nodes of the tree; each has a box of `2 * stride` floats, least corner first: the stride is that of
+                // all points of the forest, which it sees to.
                 let (node, low, high) = unsafe {
                     let corner = |side: usize| tree.boxes.get_unchecked((2 * here + side) * stride..(2 * here + side + 1) * stride);
                     (tree.nodes.get_unchecked(here), corner(0), corner(1))
