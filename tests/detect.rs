@@ -9,18 +9,34 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
-use thalweg::operator::detect::{LeftDiscord, Novelty};
+use thalweg::operator::detect::{Cusum, HalfSpaceTrees, LeftDiscord, Mahalanobis, Novelty, PageHinkley, RandomCutForest, RobustZ};
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
-use thalweg::{Config, Detection, Kind, Query, Result, Stream, auto, event_time, ewma, left_discord, millis, novelty};
+use thalweg::{
+    Config, Detection, Kind, Query, Result, Stream, auto, event_time, ewma, half_space_trees, left_discord, millis, novelty, page_hinkley,
+    random_cut_forest, robust_z,
+};
 
 /// Every detector, small enough that histories are full soon, with all that can be asked for.
 fn detections() -> Vec<(&'static str, Detection)> {
     let all = |detection: Detection| detection.on(["value"]).by(["key"]).with_p().refractory(5).region(8);
+    let both = |detection: Detection| detection.on(["value", "at"]).by(["key"]);
+    let forest = RandomCutForest { number_of_trees: 3, sample_size: 20, shingle_size: 2, ..RandomCutForest::default() };
     vec![
-        ("ewma", all(ewma(0.1))),
-        ("ewma, two columns", ewma(0.1).on(["value", "at"]).by(["key"])),
+        ("forest", all(Detection::new(forest)).with_attribution()),
+        (
+            "forest, two columns",
+            both(Detection::new(RandomCutForest { time_decay: Some(0.0), output_after: Some(5), ..forest })).with_attribution(),
+        ),
+        ("forest, thresholded", both(Detection::new(RandomCutForest { thresholded: true, ..forest })).with_attribution()),
+        ("half-space trees", both(Detection::new(HalfSpaceTrees { number_of_trees: 3, window_size: 15, ..HalfSpaceTrees::default() }))),
+        ("ewma", all(ewma(0.1)).with_expected()),
+        ("ewma, two columns", both(ewma(0.1)).with_attribution()),
+        ("mahalanobis", both(Detection::new(Mahalanobis { warmup: 5, ..Mahalanobis::default() })).with_expected().with_attribution()),
+        ("cusum", all(Detection::new(Cusum { warmup: 12, ..Cusum::default() })).with_expected().with_attribution()),
+        ("page-hinkley", all(Detection::new(PageHinkley { allowance: 0.1, limit: 5.0, warmup: 6 })).with_expected()),
+        ("robust z", all(Detection::new(RobustZ { window: 30, warmup: 5 })).with_expected().with_attribution()),
         ("novelty", all(novelty())),
         ("novelty, short", all(Detection::new(Novelty { history: 64, warmup: 3 }))),
         ("left discord", all(left_discord())),
@@ -49,6 +65,11 @@ fn batches(rows: &[Row], size: usize) -> Vec<RecordBatch> {
 fn detected(batches: Vec<RecordBatch>, detection: &Detection) -> RecordBatch {
     let table =
         Stream::from_batches(records(&[]).schema(), batches).event_time(event_time("at")).detect(detection.clone()).collect().unwrap();
+    concat_batches(&table.schema(), table.batches()).unwrap()
+}
+
+fn detected_without_time(rows: &[Row], detection: &Detection) -> RecordBatch {
+    let table = Stream::from_arrow([records(rows)]).detect(detection.clone()).collect().unwrap();
     concat_batches(&table.schema(), table.batches()).unwrap()
 }
 
@@ -109,7 +130,7 @@ fn stopped(batches: &[RecordBatch], stop: usize, detection: &Detection) -> Recor
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn scores_of_a_prefix_are_the_prefix_of_the_scores_in_batches_of_any_size(
@@ -210,6 +231,62 @@ fn auto_finds_a_value_and_a_shape_that_are_new_and_holds_the_rest_back() {
 }
 
 #[test]
+fn what_was_expected_and_which_way_a_value_lies_is_told() {
+    let mut rows = noise(300);
+    rows[200].2 = Some(-5.0);
+    let one = detected(vec![records(&rows)], &ewma(0.1).on(["value"]).with_expected().with_attribution());
+    let (scores, expected, parts) = (floats(&one, "score"), floats(&one, "expected"), floats(&one, "attribution"));
+    assert_eq!(expected[0], None);
+    let mut mean = rows[0].2.unwrap();
+    for (row, (_, _, value)) in rows.iter().enumerate().skip(1) {
+        assert!((expected[row].unwrap() - mean).abs() < 1e-12);
+        let sign = if value.unwrap() < mean { -1.0 } else { 1.0 };
+        assert_eq!(parts[row].unwrap(), sign * scores[row].unwrap());
+        mean += 0.1 * (value.unwrap() - mean);
+    }
+    let forest = detected(vec![records(&rows)], &random_cut_forest().on(["value", "key"]).with_attribution());
+    let parts = forest.column_by_name("attribution").unwrap().as_struct();
+    let of = |name: &str| parts.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(200);
+    let score = floats(&forest, "score")[200].unwrap();
+    assert!(of("value") < -0.9 * score && of("key").abs() < 0.1 * score, "{} and {} of {score}", of("value"), of("key"));
+    assert!(anomalies(&forest).contains(&200));
+}
+
+#[test]
+fn a_lasting_shift_is_one_anomaly_and_spikes_are_each_their_own() {
+    let mut rows = noise(4_000);
+    rows[2_000..].iter_mut().for_each(|row| row.2 = row.2.map(|value| value + 0.4));
+    for detection in [Detection::new(Cusum { warmup: 400, ..Cusum::default() }), page_hinkley()] {
+        let found = anomalies(&detected(batches(&rows, 1_000), &detection.on(["value"])));
+        assert!(found.len() == 1 && (2_000..2_060).contains(&found[0]), "{found:?}");
+    }
+    let mut rows = noise(1_000);
+    [500, 501, 510].iter().for_each(|row| rows[*row].2 = Some(9.0));
+    assert_eq!(anomalies(&detected(batches(&rows, 300), &robust_z().on(["value"]))), [500, 501, 510]);
+}
+
+#[test]
+fn a_thresholded_forest_finds_a_shape_once() {
+    let mut rows: Vec<Row> =
+        noise(4_000).iter().map(|(n, _, value)| (*n, 0, value.map(|value| (*n as f64 / 5.0).sin() + value / 9.0))).collect();
+    rows[3_000..3_006].iter_mut().for_each(|row| row.2 = Some(1.8));
+    let forest = RandomCutForest { shingle_size: 8, thresholded: true, ..RandomCutForest::default() };
+    let found = anomalies(&detected(batches(&rows, 1_000), &Detection::new(forest).on(["value"])));
+    let (event, elsewhere): (Vec<usize>, Vec<usize>) = found.iter().partition(|row| (3_000..3_014).contains(*row));
+    assert!(!event.is_empty() && event.len() < 8, "{found:?}");
+    assert!(elsewhere.len() < 40, "{} false alarms of 4,000 rows", elsewhere.len());
+}
+
+#[test]
+fn half_space_trees_find_a_row_that_is_strange_in_both_columns_together() {
+    let mut rows: Vec<Row> = (0..3_000).map(|n| (n * 7 % 50, 0, Some((n * 7 % 50) as f64))).collect();
+    rows[2_500] = (5, 0, Some(45.0));
+    let scores = floats(&detected_without_time(&rows, &half_space_trees().on(["at", "value"])), "score");
+    let usual = (250..3_000).filter(|row| *row != 2_500).map(|row| scores[row].unwrap()).fold(0.0, f64::max);
+    assert!(scores[2_500].unwrap() > usual, "{:?} is not above {usual}", scores[2_500]);
+}
+
+#[test]
 fn what_cannot_be_detected_is_told() {
     let stream = Stream::from_arrow([records(&noise(3))]);
     let said = |detection: Detection| {
@@ -224,6 +301,18 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(ewma(0.1).region(0)).contains("`region` is 0 rows"));
     assert!(said(Detection::new(LeftDiscord { length: 9, history: 17 })).contains("`history` 17 values"));
     assert!(said(Detection::new(Novelty { history: 9, warmup: 3 })).contains("`history` is 9 rows"));
+    assert!(said(novelty().with_expected()).contains("novelty(history=4096) cannot tell `expected`"));
+    assert!(said(novelty().with_attribution()).contains("cannot tell `attribution`"));
+    assert!(said(random_cut_forest().with_expected()).contains("cannot tell `expected`"));
+    let forest = RandomCutForest::default();
+    assert!(said(Detection::new(RandomCutForest { sample_size: 1, ..forest })).contains("`sample_size` 1"));
+    assert!(said(Detection::new(RandomCutForest { shingle_size: 2_000, ..forest })).contains("has 2000 dimensions"));
+    assert!(said(Detection::new(RandomCutForest { time_decay: Some(f64::NAN), ..forest })).contains("`time_decay` is NaN"));
+    assert!(said(Detection::new(HalfSpaceTrees { height: 31, ..HalfSpaceTrees::default() })).contains("`height` is 31"));
+    assert!(said(Detection::new(Cusum { limit: 0.0, ..Cusum::default() })).contains("`limit` 0"));
+    assert!(said(Detection::new(PageHinkley { warmup: 1, ..PageHinkley::default() })).contains("`warmup` is 1 rows"));
+    assert!(said(Detection::new(RobustZ { window: 10, warmup: 11 })).contains("`warmup` is 11 rows; it must lie between 1 and 10"));
+    assert!(said(Detection::new(Mahalanobis { shrinkage: 0.0, ..Mahalanobis::default() })).contains("`shrinkage` 0"));
     let scored = stream.detect(ewma(0.1).on(["value"]));
     assert!(scored.detect(ewma(0.1).on(["value"])).schema().unwrap_err().to_string().contains("already has a column `score`"));
 }

@@ -85,7 +85,9 @@ pub use operator::aggregate::{
     delta, first, histogram, last, max, mean, median, merge_distinct, merge_quantile, min, quantile, rate, rate_of, std, sum, top_k, var,
     zscore,
 };
-pub use operator::detect::{Detection, auto, ewma, left_discord, novelty};
+pub use operator::detect::{
+    Detection, auto, cusum, ewma, half_space_trees, left_discord, mahalanobis, novelty, page_hinkley, random_cut_forest, robust_z,
+};
 pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{HeldBack, Pipeline, Running};

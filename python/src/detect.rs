@@ -4,7 +4,9 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use thalweg::Detection;
-use thalweg::operator::detect::{Auto, DetectorSpec, Ewma, LeftDiscord, Novelty, Refractory};
+use thalweg::operator::detect::{
+    Auto, Cusum, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Mahalanobis, Novelty, PageHinkley, RandomCutForest, Refractory, RobustZ,
+};
 
 use crate::config::Interval;
 
@@ -14,6 +16,12 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ewma, module)?)?;
     module.add_function(wrap_pyfunction!(novelty, module)?)?;
     module.add_function(wrap_pyfunction!(left_discord, module)?)?;
+    module.add_function(wrap_pyfunction!(random_cut_forest, module)?)?;
+    module.add_function(wrap_pyfunction!(half_space_trees, module)?)?;
+    module.add_function(wrap_pyfunction!(mahalanobis, module)?)?;
+    module.add_function(wrap_pyfunction!(robust_z, module)?)?;
+    module.add_function(wrap_pyfunction!(cusum, module)?)?;
+    module.add_function(wrap_pyfunction!(page_hinkley, module)?)?;
     module.add_function(wrap_pyfunction!(auto, module)?)
 }
 
@@ -90,6 +98,135 @@ pub fn novelty(history: u32, warmup: u32) -> PyDetector {
 #[pyo3(signature = (length=64, history=4000))]
 pub fn left_discord(length: u32, history: u32) -> PyDetector {
     PyDetector::new(LeftDiscord { length, history })
+}
+
+/// Scores by the robust z-score: the distance from the median of a key's latest rows, in units of their median distance from it (MAD),
+/// scaled to deviations of normal values. Up to half of the window may be anomalies without hiding each other.
+///
+/// Args:
+///     window: How many rows of a key are looked back on, from 3 to 65536.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the median. State: 16 bytes for each row of the window. Threshold: 3.5.
+///
+/// Source: Iglewicz and Hoaglin, "How to Detect and Handle Outliers", 1993.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.robust_z(window=60), on="price", by="product", expected=True)
+#[pyfunction]
+#[pyo3(signature = (window=128, warmup=20))]
+pub fn robust_z(window: u32, warmup: u32) -> PyDetector {
+    PyDetector::new(RobustZ { window, warmup })
+}
+
+/// Scores lasting shifts, however small next to the noise, by CUSUM: the sum by which rows have lain off the mean of the first `warmup` rows,
+/// in deviations, beyond an allowance. At a score of `limit` the key begins anew, so that a shift is one anomaly.
+///
+/// Args:
+///     allowance: How many deviations each row may lie off without adding to a sum: half of the shift that is to be found.
+///     limit: The score at which a key begins anew; the threshold unless another is given.
+///     warmup: How many rows of a key make the reference; they score 0.
+///
+/// Tells `expected`, the mean. State: 40 bytes a key. Source: Page, "Continuous inspection schemes", 1954.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.cusum(), on="temperature", by="machine").filter("is_anomaly")
+#[pyfunction]
+#[pyo3(signature = (allowance=0.5, limit=8.0, warmup=100))]
+pub fn cusum(allowance: f64, limit: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(Cusum { allowance, limit, warmup })
+}
+
+/// Scores lasting shifts by Page–Hinkley: as `cusum`, but against the mean of all rows since the latest shift, which goes on learning.
+///
+/// Args:
+///     allowance: How many deviations each row may lie off without adding to a sum.
+///     limit: The score at which a key begins anew; the threshold unless another is given.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the mean. State: 40 bytes a key. Source: Hinkley, "Inference about the change-point from cumulative sum tests", 1971.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.page_hinkley(), on="latency", by="route").filter("is_anomaly")
+#[pyfunction]
+#[pyo3(signature = (allowance=0.25, limit=15.0, warmup=30))]
+pub fn page_hinkley(allowance: f64, limit: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(PageHinkley { allowance, limit, warmup })
+}
+
+/// Scores by a Random Cut Forest: how soon random cuts part a row from the rows of late. About 1 where all is well, more where strange.
+///
+/// Watches columns together; scale columns of different units first. Parameters are those of AWS's forest, where they are named
+/// numberOfTrees, sampleSize (subSampleSize), timeDecay, shingleSize, outputAfter.
+///
+/// Args:
+///     number_of_trees: How many trees, from 1 to 1000.
+///     sample_size: How many points a tree keeps, from 2 to 16384.
+///     shingle_size: How many rows of a key make a point; rows times columns may be 1024.
+///     time_decay: How fast the chance of a point to be kept falls with each later one, from 0 to 1; without it 0.1 / sample_size.
+///     output_after: How many points of a key score 0 because too little is known of it; without it sample_size / 4.
+///     thresholded: Scores in deviations above what the key's scores have been; anomalies within a shingle are one event.
+///     seed: What random numbers begin with.
+///
+/// Tells `attribution`. State: 0.6 MB a key for one dimension (column of a row of the shingle), 1.7 MB for eight. Threshold: 1.5, or 3 if
+/// thresholded.
+///
+/// Source: Guha, Mishra, Roy and Schrijvers, "Robust random cut forest based anomaly detection on streams", 2016.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.random_cut_forest(shingle_size=8, thresholded=True), on="requests", by="host", attribution=True)
+#[pyfunction]
+#[pyo3(signature = (number_of_trees=50, sample_size=256, shingle_size=1, *, time_decay=None, output_after=None, thresholded=false, seed=42))]
+pub fn random_cut_forest(
+    number_of_trees: u32,
+    sample_size: u32,
+    shingle_size: u32,
+    time_decay: Option<f64>,
+    output_after: Option<u32>,
+    thresholded: bool,
+    seed: u64,
+) -> PyDetector {
+    PyDetector::new(RandomCutForest { number_of_trees, sample_size, time_decay, shingle_size, output_after, thresholded, seed })
+}
+
+/// Scores by Half-Space Trees: how thinly the rows of the latest window lie where a row lies, from 0 to 1. The cheapest detector of
+/// several columns, which it watches together, each by its range in that window.
+///
+/// Args:
+///     number_of_trees: How many trees, from 1 to 1000.
+///     height: How many halvings one after the other, from 1 to 30.
+///     window_size: How many rows of a key are the reference of the next ones, from 10 to 65536.
+///     seed: What random numbers begin with.
+///
+/// Rows of a key's first window score 0. State: 4 kB for each column and some 30 kB, a key. Threshold: 0.75; what is usual depends on the
+/// number of columns, so choose by `false_alarm_rate` where there are several.
+///
+/// Source: Tan, Ting and Liu, "Fast anomaly detection for streaming data", 2011.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.half_space_trees(), on=["cpu", "memory"], by="host", false_alarm_rate=0.001)
+#[pyfunction]
+#[pyo3(signature = (number_of_trees=25, height=15, window_size=250, *, seed=42))]
+pub fn half_space_trees(number_of_trees: u32, height: u32, window_size: u32, seed: u64) -> PyDetector {
+    PyDetector::new(HalfSpaceTrees { number_of_trees, height, window_size, seed })
+}
+
+/// Scores by the Mahalanobis distance from a mean and covariance weighted exponentially: for columns that vary together, of any units,
+/// which it watches together. A score is a normal deviate, whatever the number of columns.
+///
+/// Args:
+///     alpha: The weight of the newest row, between 0 and 1; the memory is about 2 / alpha rows.
+///     shrinkage: How far correlations are shrunk towards none, above 0, at most 1.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the means, and `attribution`. State: 8 bytes for each pair of columns, a key. Threshold: 4.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.mahalanobis(), on=["load", "temperature"], by="machine", attribution=True)
+#[pyfunction]
+#[pyo3(signature = (alpha=0.01, shrinkage=0.1, warmup=50))]
+pub fn mahalanobis(alpha: f64, shrinkage: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(Mahalanobis { alpha, shrinkage, warmup })
 }
 
 /// The combination that is recommended for a numeric series of which nothing is known, `auto-v1`: a value unlike those of late, or a

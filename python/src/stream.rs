@@ -214,11 +214,11 @@ impl PyStream {
     /// Adds `score` and `is_anomaly` to every row, and what else is asked for: the same rows in the same order.
     ///
     /// A row is scored against the rows of its key before it. A row without a value has no score and is no anomaly. Columns are added in
-    /// this order: `score`, `p`, `event_score`, `region`, `is_anomaly`.
+    /// this order: `score`, `p`, `event_score`, `region`, `expected`, `attribution`, `is_anomaly`.
     ///
     /// Args:
     ///     detector: One of `tw.anomaly`.
-    ///     on: The column or columns to watch; a row's score is the greatest of theirs.
+    ///     on: The column or columns to watch: together, if the detector does so, else each by itself, a row's score being the greatest of theirs.
     ///     by: The column or columns whose equal values have a history of their own.
     ///     threshold: The score from which a row is an anomaly; without it the detector's own.
     ///     false_alarm_rate: In place of a threshold: anomalies are the rows whose `p` is at most this, about that share of a key's rows where
@@ -228,10 +228,12 @@ impl PyStream {
     ///         anomalies are those rows alone. How long an event lasts after such a row: rows of the key, or a span of event time such as
     ///         "5min". 0 holds nothing back, not even where the detector would.
     ///     region: Adds `region`: the score smoothed over about so many rows of the key, high throughout a long event.
+    ///     expected: Adds `expected`: the value that the detector expected before it saw the row; a struct of them if there are several columns.
+    ///     attribution: Adds `attribution`: the part of each column in the score, below 0 if its value is too low; a struct if there are several.
     ///
     /// Example:
     ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
-    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, p=false, refractory=None, region=None))]
+    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, p=false, refractory=None, region=None, expected=false, attribution=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn detect(
         &self,
@@ -244,6 +246,8 @@ impl PyStream {
         p: bool,
         refractory: Option<Span>,
         region: Option<u32>,
+        expected: bool,
+        attribution: bool,
     ) -> PyResult<PyStream> {
         let mut detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0);
         if let Some(threshold) = threshold {
@@ -260,6 +264,12 @@ impl PyStream {
         }
         if let Some(rows) = region {
             detection = detection.region(rows);
+        }
+        if expected {
+            detection = detection.with_expected();
+        }
+        if attribution {
+            detection = detection.with_attribution();
         }
         PyStream::checked(py, self.stream.detect(detection))
     }

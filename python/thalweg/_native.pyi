@@ -316,6 +316,8 @@ class Stream:
         p: bool = False,
         refractory: int | _Duration | None = None,
         region: int | None = None,
+        expected: bool = False,
+        attribution: bool = False,
     ) -> Stream:
         """Adds `score`, `is_anomaly` and what else is asked for to every row."""
     def dedup(self, by: _Columns, within: _Duration) -> Stream:
@@ -561,6 +563,35 @@ def novelty(history: int = 4096, warmup: int = 64) -> Detector:
 
 def left_discord(length: int = 64, history: int = 4000) -> Detector:
     """Scores by the distance of the latest stretch to the nearest one before, in shape."""
+
+def robust_z(window: int = 128, warmup: int = 20) -> Detector:
+    """Scores by the distance from the median of late, in median distances."""
+
+def cusum(allowance: float = 0.5, limit: float = 8.0, warmup: int = 100) -> Detector:
+    """Scores lasting shifts by the sum of deviations from a key's first rows."""
+
+def page_hinkley(allowance: float = 0.25, limit: float = 15.0, warmup: int = 30) -> Detector:
+    """Scores lasting shifts by the sum of deviations from the mean since the latest shift."""
+
+def random_cut_forest(
+    number_of_trees: int = 50,
+    sample_size: int = 256,
+    shingle_size: int = 1,
+    *,
+    time_decay: float | None = None,
+    output_after: int | None = None,
+    thresholded: bool = False,
+    seed: int = 42,
+) -> Detector:
+    """Scores by how soon random cuts part a row from the rows of late."""
+
+def half_space_trees(
+    number_of_trees: int = 25, height: int = 15, window_size: int = 250, *, seed: int = 42
+) -> Detector:
+    """Scores by how thinly the rows of the latest window lie where a row lies."""
+
+def mahalanobis(alpha: float = 0.01, shrinkage: float = 0.1, warmup: int = 50) -> Detector:
+    """Scores by how far a row lies from the means, along the way in which columns vary together."""
 
 def auto() -> Detector:
     """The combination that is recommended for a series of which nothing is known, `auto-v1`."""

@@ -3,8 +3,14 @@
 | detector | a row is strange if | score | threshold | state a key |
 |---|---|---|---|---|
 | `ewma` | it lies many deviations from the mean of late | 0 to infinity | 4 | 24 B |
+| `robust_z` | it lies many median distances from the median of late | 0 to infinity | 3.5 | 2 kB |
+| `cusum` | values have shifted for good from the first ones, however little | 0 to infinity | 8 | 40 B |
+| `page_hinkley` | values have shifted for good from all since the latest shift | 0 to infinity | 15 | 40 B |
 | `novelty` | no value of late is near, for the range of late | 0 to 1 | 1/64 | 1.2 kB |
 | `left_discord` | the stretch that it ends has a shape that none had before | 0 to 1.41 | 0.8 | 0.2 MB |
+| `random_cut_forest` | random cuts part it early from the rows of late; columns together | 1 is usual | 1.5 | 0.6 MB |
+| `half_space_trees` | few rows of the latest window lie near; columns together | 0 to 1 | 0.75 | 40 kB |
+| `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
 | `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
 
 A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
@@ -15,6 +21,30 @@ Example:
     >>> s.detect(tw.anomaly.auto(), on="value", by="sensor", region=64).filter("is_anomaly")
 """
 
-from thalweg._native import Detector, auto, ewma, left_discord, novelty
+from thalweg._native import (
+    Detector,
+    auto,
+    cusum,
+    ewma,
+    half_space_trees,
+    left_discord,
+    mahalanobis,
+    novelty,
+    page_hinkley,
+    random_cut_forest,
+    robust_z,
+)
 
-__all__ = ["Detector", "auto", "ewma", "left_discord", "novelty"]
+__all__ = [
+    "Detector",
+    "auto",
+    "cusum",
+    "ewma",
+    "half_space_trees",
+    "left_discord",
+    "mahalanobis",
+    "novelty",
+    "page_hinkley",
+    "random_cut_forest",
+    "robust_z",
+]

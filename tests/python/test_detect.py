@@ -2,6 +2,7 @@
 
 import math
 import random
+import statistics
 from collections.abc import Callable
 from typing import Any
 
@@ -13,9 +14,15 @@ from twins import rows_of
 
 DETECTORS: list[Callable[[], tw.anomaly.Detector]] = [
     tw.anomaly.ewma,
+    tw.anomaly.robust_z,
+    tw.anomaly.cusum,
+    tw.anomaly.page_hinkley,
     tw.anomaly.novelty,
     lambda: tw.anomaly.left_discord(length=10, history=100),
     tw.anomaly.auto,
+    lambda: tw.anomaly.random_cut_forest(number_of_trees=5, sample_size=32, shingle_size=3),
+    lambda: tw.anomaly.random_cut_forest(number_of_trees=5, sample_size=32, thresholded=True),
+    lambda: tw.anomaly.half_space_trees(number_of_trees=5, window_size=50),
 ]
 
 
@@ -68,6 +75,21 @@ def test_p_is_the_share_of_earlier_scores_at_least_as_high() -> None:
         assert (1 + least) / (1 + len(before)) <= row["p"] + 1e-12
         assert row["p"] <= (1 + most) / (1 + len(before)) + 1e-12 or row["score"] < 2**-16
         before.append(row["score"])
+
+
+def test_what_is_expected_is_the_median_of_late() -> None:
+    rows = detect(series(600), tw.anomaly.robust_z(window=9, warmup=1), expected=True, attribution=True)
+    latest: dict[int, list[float]] = {0: [], 1: []}
+    for row in rows:
+        known = latest[row["key"]][-9:]
+        if row["value"] is None:
+            assert row["score"] is None
+            assert row["expected"] is None
+            continue
+        assert row["expected"] == (statistics.median_low(known) if known else None)
+        if known:
+            assert row["attribution"] == math.copysign(row["score"], row["value"] - row["expected"])
+        latest[row["key"]].append(row["value"])
 
 
 def test_a_rate_says_which_rows_are_anomalies() -> None:

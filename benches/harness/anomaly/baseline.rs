@@ -3,7 +3,7 @@
 use std::fmt;
 
 use arrow::array::Array;
-use thalweg::operator::detect::{Detector, DetectorSpec, Observations};
+use thalweg::operator::detect::{Detector, DetectorSpec, Observations, Told};
 use thalweg::state::{Reader, Writer};
 
 /// How far a value lies outside the range of the key's values before it, as a share of that range; at most 1, and that where there is no
@@ -18,7 +18,7 @@ impl fmt::Display for OutsideRange {
 }
 
 impl DetectorSpec for OutsideRange {
-    fn build(&self) -> thalweg::Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize) -> thalweg::Result<Box<dyn Detector>> {
         Ok(Box::new(Ranges(Vec::new())))
     }
 
@@ -38,10 +38,11 @@ impl Ranges {
 }
 
 impl Detector for Ranges {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
         self.reach(observations.groups);
-        let rows = observations.slots.iter().zip(observations.values.values()).zip(scores).enumerate();
-        for (_, ((&slot, &value), score)) in rows.filter(|(row, ((_, value), _))| observations.values.is_valid(*row) && value.is_finite()) {
+        let rows = observations.slots.iter().zip(observations.values().values()).zip(scores).enumerate();
+        for (_, ((&slot, &value), score)) in rows.filter(|(row, ((_, value), _))| observations.values().is_valid(*row) && value.is_finite())
+        {
             let (low, high) = &mut self.0[slot as usize];
             let outside = (*low - value).max(value - *high).max(0.0);
             *score = if outside.is_infinite() || outside == 0.0 { 0.0 } else { (outside / (*high - *low)).min(1.0) };

@@ -3,6 +3,7 @@
 mod baseline;
 mod nab;
 mod score;
+mod speed;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use clap::Args;
-use thalweg::{Detection, Stream, auto, ewma, left_discord, novelty};
+use thalweg::operator::detect::RandomCutForest;
+use thalweg::{Detection, Stream, auto, cusum, ewma, half_space_trees, left_discord, novelty, page_hinkley, robust_z};
 
 use crate::Result;
 use crate::machine::{self, Machine};
@@ -46,6 +48,9 @@ pub struct Options {
     /// Runs of each detector; the median speed is printed.
     #[arg(long, default_value_t = 3)]
     runs: usize,
+    /// The Python that has peers for the speed of forests (rcf3, river).
+    #[arg(long, default_value = "python3")]
+    python: PathBuf,
     /// Runs only detectors whose name contains this.
     #[arg(long)]
     only: Option<String>,
@@ -73,6 +78,7 @@ fn entries() -> Vec<Entry> {
     let plain = |name, detection: Detection| Entry { name, detection, column: "score" };
     let events = |name, detection: Detection| Entry { name, detection: detection.refractory(REFRACTORY), column: "event_score" };
     let outside = || Detection::new(OutsideRange);
+    let forest = |shingle_size, thresholded| Detection::new(RandomCutForest { shingle_size, thresholded, ..RandomCutForest::default() });
     vec![
         plain("outside range (baseline)", outside()),
         events("outside range (baseline), refractory 128", outside()),
@@ -81,6 +87,13 @@ fn entries() -> Vec<Entry> {
         plain("novelty", novelty()),
         events("novelty, refractory 128", novelty()),
         events("left discord, refractory 128", left_discord()),
+        events("robust z, refractory 128", robust_z()),
+        plain("cusum", cusum()),
+        plain("page-hinkley", page_hinkley()),
+        events("random cut forest, refractory 128", forest(1, false)),
+        events("random cut forest, shingle 8, refractory 128", forest(8, false)),
+        events("random cut forest, thresholded, refractory 128", forest(8, true)),
+        events("half-space trees, refractory 128", half_space_trees()),
         Entry { name: "auto-v1", detection: auto(), column: "event_score" },
     ]
 }
@@ -93,14 +106,14 @@ pub fn run(options: &Options) -> Result<()> {
     println!("{}\n", Machine::look());
     let (rows, windows) = series.iter().fold((0, 0), |(rows, windows), s| (rows + s.values.len(), windows + s.windows.len()));
     println!("NAB, {}: {} files, {rows} rows, {windows} windows\n{RULES}\n", folder.display(), series.len());
-    println!("{:42} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
+    println!("{:46} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
     for entry in entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))) {
         let (threshold, outcome) = (entry.detection.score_threshold(), measure(&entry, &series, options.runs)?);
         let scored = Scored::new(&series, &outcome.scores);
         let best = PROFILES.map(|profile| scored.best(profile));
         let three = |scores: [f64; 3]| scores.map(|score| format!("{score:.2}")).join(" ");
         println!(
-            "{:42} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
+            "{:46} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
             entry.name,
             three(best.map(|best| best.score)),
             three(PROFILES.map(|profile| scored.at(threshold, profile))),
@@ -114,7 +127,7 @@ pub fn run(options: &Options) -> Result<()> {
             write(&folder.join(entry.name), &series, &outcome.scores)?;
         }
     }
-    Ok(())
+    speed::measure(options.runs, options.only.as_deref(), &options.python)
 }
 
 /// Runs a detector over all series, each a key, one after the other.

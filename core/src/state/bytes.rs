@@ -30,6 +30,12 @@ impl Writer {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Appends numbers as their bits, with how many there are.
+    pub fn floats(&mut self, values: &[f64]) {
+        self.word(values.len() as u64);
+        values.iter().for_each(|&value| self.float(value));
+    }
+
     /// What was written since the last call.
     pub(crate) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
@@ -94,6 +100,15 @@ impl<'a> Reader<'a> {
         self.part(length)
     }
 
+    /// The next numbers, of bits that were those of floats.
+    ///
+    /// # Errors
+    /// [`Kind::State`](crate::error::Kind::State) if there are fewer than it says.
+    pub fn floats(&mut self) -> Result<Vec<f64>> {
+        let count = self.count(size_of::<f64>())?;
+        (0..count).map(|_| self.float()).collect()
+    }
+
     /// How many things follow, each of which takes at least `least` bytes: so a wild number asks for no wild amount of memory.
     ///
     /// # Errors
@@ -132,15 +147,16 @@ mod tests {
         writer.word(7);
         writer.words(&[1, u64::MAX]);
         writer.float(-0.0);
+        writer.floats(&[1.5, 2.5]);
         writer.bytes(b"abc");
         let bytes = writer.take();
         let read = |bytes: &[u8]| {
             let mut reader = Reader::new(bytes);
-            let all = (reader.word()?, reader.words::<2>()?, reader.float()?.to_bits(), reader.bytes()?.to_vec());
+            let all = (reader.word()?, reader.words::<2>()?, reader.float()?.to_bits(), reader.floats()?, reader.bytes()?.to_vec());
             reader.end()?;
             Ok::<_, Error>(all)
         };
-        assert_eq!(read(&bytes).unwrap(), (7, [1, u64::MAX], (-0.0_f64).to_bits(), b"abc".to_vec()));
+        assert_eq!(read(&bytes).unwrap(), (7, [1, u64::MAX], (-0.0_f64).to_bits(), vec![1.5, 2.5], b"abc".to_vec()));
         for cut in 0..bytes.len() {
             assert!(read(&bytes[..cut]).unwrap_err().to_string().contains("cut short"), "{cut}");
         }
@@ -154,5 +170,6 @@ mod tests {
         let bytes = writer.take();
         assert!(Reader::new(&bytes).bytes().is_err());
         assert!(Reader::new(&bytes).count(8).is_err());
+        assert!(Reader::new(&bytes).floats().is_err());
     }
 }

@@ -7,7 +7,7 @@ use arrow::array::Float64Array;
 use crate::error::Result;
 use crate::operator::detect::discord::{self, LeftDiscord};
 use crate::operator::detect::novelty::{self, Novelty};
-use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Refractory};
+use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Refractory, Told};
 use crate::state::{Reader, Writer};
 
 /// The score from which a row is an anomaly unless another is given.
@@ -44,7 +44,7 @@ impl fmt::Display for Auto {
 }
 
 impl DetectorSpec for Auto {
-    fn build(&self) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
         Ok(Box::new(State {
             values: novelty::State::new(&Novelty::default()),
             shapes: discord::State::new(&LeftDiscord::default()),
@@ -69,13 +69,13 @@ struct State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
-        self.values.score(observations, scores);
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+        self.values.score(observations, scores, told);
         let mut shapes = vec![f64::NAN; scores.len()];
-        self.shapes.score(observations, &mut shapes);
+        self.shapes.score(observations, &mut shapes, told);
         let shapes = Float64Array::from(shapes);
         let mut novel = vec![f64::NAN; scores.len()];
-        self.shape_values.score(&Observations { values: &shapes, ..*observations }, &mut novel);
+        self.shape_values.score(&Observations { columns: &[shapes], ..*observations }, &mut novel, told);
         scores.iter_mut().zip(novel).for_each(|(score, novel)| *score = score.max(SHAPE * novel));
     }
 

@@ -4,6 +4,7 @@ use thalweg_kernels::anomaly::calibration::BUCKETS;
 use thalweg_kernels::{CalibrationCell, p_values, smooth};
 
 use crate::error::{Error, Result};
+use crate::operator::detect::Told;
 use crate::operator::detect::detection::{Detection, Refractory};
 use crate::operator::detect::events::Events;
 use crate::state::{Reader, Writer, damaged};
@@ -12,7 +13,7 @@ use crate::time::Unit;
 /// Bytes of a key's calibration in a snapshot.
 const CALIBRATION_BYTES: usize = BUCKETS * size_of::<u32>();
 
-/// The columns on request, with their state by key: `p`, `event_score` and `region`.
+/// The columns on request: `p`, `event_score` and `region`, with their state by key, and what detectors tell.
 pub(super) struct Requested {
     calibration: Option<Vec<CalibrationCell>>,
     events: Option<Events>,
@@ -20,6 +21,10 @@ pub(super) struct Requested {
     timed: bool,
     /// The weight of the newest row in `region`, and the level of each key.
     region: Option<(f64, Vec<f64>)>,
+    expected: bool,
+    attribution: bool,
+    /// Whether attribution follows from what was expected, which is then asked for too.
+    signed: bool,
 }
 
 /// The values of the columns on request, in their order; NaN where there is no score.
@@ -47,7 +52,11 @@ impl Requested {
         if detection.region == Some(0) {
             return Err(Error::config("`region` is 0 rows; give the number of rows to smooth over, such as 64, or leave it out"));
         }
+        detection.check_told()?;
         Ok(Requested {
+            expected: detection.expected,
+            attribution: detection.attribution,
+            signed: detection.attribution && !detection.detector.tells_attribution(),
             calibration: detection.wants_p().then(Vec::new),
             events: span.transpose()?.map(Events::new),
             timed: matches!(held_back, Some(Refractory::Time(_))),
@@ -60,6 +69,28 @@ impl Requested {
         let p = self.calibration.is_some().then_some("p");
         let event_score = self.events.is_some().then_some("event_score");
         p.into_iter().chain(event_score).chain(self.region.is_some().then_some("region"))
+    }
+
+    /// Names of the columns that detectors tell, in their order, after the others.
+    pub fn told_names(&self) -> impl Iterator<Item = &'static str> {
+        self.expected.then_some("expected").into_iter().chain(self.attribution.then_some("attribution"))
+    }
+
+    /// What a detector is asked of so many columns and rows.
+    pub fn told(&self, columns: usize, rows: usize) -> Told {
+        Told::asked(self.expected || self.signed, self.attribution, columns, rows)
+    }
+
+    /// Puts what one detector told beside what others did, as far as it is to be shown.
+    pub fn gather(&self, told: Told, all: &mut Told) {
+        let add = |all: &mut Option<Vec<Vec<f64>>>, told: Option<Vec<Vec<f64>>>| {
+            all.iter_mut().zip(told).for_each(|(all, told)| all.extend(told))
+        };
+        add(&mut all.attribution, told.attribution);
+        match self.expected {
+            true => add(&mut all.expected, told.expected),
+            false => all.expected = None,
+        }
     }
 
     /// The columns of rows with these scores, NaN where there is none.

@@ -64,6 +64,8 @@ pub struct Detection {
     with_p: bool,
     refractory: Option<Refractory>,
     pub(super) region: Option<u32>,
+    pub(super) expected: bool,
+    pub(super) attribution: bool,
 }
 
 impl Detection {
@@ -78,10 +80,12 @@ impl Detection {
             with_p: false,
             refractory: None,
             region: None,
+            expected: false,
+            attribution: false,
         }
     }
 
-    /// Watches these columns; a row's score is the greatest of its columns' scores.
+    /// Watches these columns: together, if the detector does so, else each by itself, a row's score being the greatest of theirs.
     pub fn on<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
         self.on = columns.into_iter().map(Into::into).collect();
         self
@@ -126,6 +130,35 @@ impl Detection {
     pub fn region(mut self, rows: u32) -> Detection {
         self.region = Some(rows);
         self
+    }
+
+    /// Adds the column `expected`: the value that the detector expected, before it saw the row. Not every detector expects one.
+    pub fn with_expected(mut self) -> Detection {
+        self.expected = true;
+        self
+    }
+
+    /// Adds the column `attribution`: the part of each watched column in the score, above 0 where the value is too high, below 0 where it is
+    /// too low. Not every detector can tell.
+    pub fn with_attribution(mut self) -> Detection {
+        self.attribution = true;
+        self
+    }
+
+    /// Checks that the detector can tell what is asked of it.
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config) if it cannot.
+    pub(super) fn check_told(&self) -> Result<()> {
+        let spec = &self.detector;
+        let signs = spec.tells_attribution() || spec.tells_expected() && !spec.is_joint();
+        let asked = [("expected", self.expected && !spec.tells_expected()), ("attribution", self.attribution && !signs)];
+        match asked.iter().find(|(_, missing)| *missing) {
+            Some((what, _)) => Err(Error::config(format!(
+                "{spec} cannot tell `{what}`; leave it out, or use a detector that can: the table of detectors says which do"
+            ))),
+            None => Ok(()),
+        }
     }
 
     /// The columns that make a key.
@@ -180,6 +213,10 @@ impl fmt::Display for Detection {
         if let Some(span) = self.held_back() {
             write!(f, ", refractory {span}")?;
         }
-        self.region.map_or(Ok(()), |rows| write!(f, ", region {rows}"))
+        if let Some(rows) = self.region {
+            write!(f, ", region {rows}")?;
+        }
+        f.write_str(if self.expected { ", with expected" } else { "" })?;
+        f.write_str(if self.attribution { ", with attribution" } else { "" })
     }
 }

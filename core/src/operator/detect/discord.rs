@@ -5,7 +5,8 @@ use std::fmt;
 use thalweg_kernels::{self as kernels, DiscordSeries};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
+use crate::operator::detect::tally::Tally;
+use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 
 /// Values of a stretch unless another number is given.
@@ -51,7 +52,7 @@ impl fmt::Display for LeftDiscord {
 }
 
 impl DetectorSpec for LeftDiscord {
-    fn build(&self) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
         let LeftDiscord { length, history } = *self;
         if length < 2 || history / 2 < length || history > MOST_ROWS {
             return Err(Error::config(format!(
@@ -70,40 +71,31 @@ impl DetectorSpec for LeftDiscord {
 pub(super) struct State {
     params: kernels::LeftDiscord,
     series: Vec<DiscordSeries>,
-    /// Bytes of the series when last looked at, and rows since: so that looking costs little however many keys there are.
-    bytes: usize,
-    rows: usize,
+    tally: Tally,
 }
 
 impl State {
     /// With parameters that are in range.
     pub fn new(params: &LeftDiscord) -> State {
         let params = kernels::LeftDiscord { length: params.length, history: params.history };
-        State { params, series: Vec::new(), bytes: 0, rows: 0 }
+        State { params, series: Vec::new(), tally: Tally::default() }
     }
 
     fn reach(&mut self, groups: usize) {
         self.series.resize_with(self.series.len().max(groups), DiscordSeries::default);
     }
-
-    fn look(&mut self, rows: usize) {
-        self.rows += rows;
-        if self.rows >= self.series.len() {
-            (self.bytes, self.rows) = (self.series.iter().map(DiscordSeries::bytes).sum(), 0);
-        }
-    }
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
         self.reach(observations.groups);
-        let (values, validity) = (observations.values.values(), observations.validity());
+        let (values, validity) = (observations.values().values(), observations.validity());
         kernels::left_discord(&mut self.series, observations.slots, values, validity, &self.params, scores);
-        self.look(scores.len());
+        self.tally.look(scores.len(), &self.series, DiscordSeries::bytes);
     }
 
     fn state_bytes(&self) -> usize {
-        self.series.capacity() * size_of::<DiscordSeries>() + self.bytes
+        self.series.capacity() * size_of::<DiscordSeries>() + self.tally.bytes()
     }
 
     fn save(&self, slot: u32, out: &mut Writer) {
@@ -118,7 +110,7 @@ impl Detector for State {
         let values: Vec<f64> = values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
         let series = DiscordSeries::restored(count, &values, &self.params).filter(|_| rest.is_empty());
         self.series[slot as usize] = series.ok_or_else(|| damaged("a key's series has another length than its count of values makes"))?;
-        self.look(1);
+        self.tally.look(1, &self.series, DiscordSeries::bytes);
         Ok(())
     }
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use arrow::array::Array;
 use thalweg_kernels::{self as kernels, EwmaCell};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
+use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer};
 
 /// Rows of a key that are learnt from but not scored unless another number is given.
@@ -21,7 +22,7 @@ pub struct Ewma {
 }
 
 /// Detection by the exponentially weighted z-score with weight `alpha` for the newest row: |x − mean| / standard
-/// deviation, both as they were before the row. A key's first [`DEFAULT_WARMUP`] rows score 0.
+/// deviation, both as they were before the row. A key's first [`DEFAULT_WARMUP`] rows score 0. The mean is what it expects.
 ///
 /// Equations: Finch, "Incremental calculation of weighted mean and variance", 2009. State: 24 bytes a key.
 pub fn ewma(alpha: f64) -> Detection {
@@ -38,11 +39,15 @@ impl fmt::Display for Ewma {
 }
 
 impl DetectorSpec for Ewma {
-    fn build(&self) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return Err(Error::config(format!("`alpha` is {}; it must lie between 0 and 1, both excluded", self.alpha)));
         }
         Ok(Box::new(State { params: kernels::Ewma { alpha: self.alpha, warmup: self.warmup }, cells: Vec::new() }))
+    }
+
+    fn tells_expected(&self) -> bool {
+        true
     }
 }
 
@@ -52,9 +57,19 @@ struct State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
         self.cells.resize(self.cells.len().max(observations.groups), EwmaCell::default());
-        kernels::ewma(&mut self.cells, observations.slots, observations.values.values(), observations.validity(), &self.params, scores);
+        let (slots, values) = (observations.slots, observations.values().values());
+        let Some(expected) = &mut told.expected else {
+            return kernels::ewma(&mut self.cells, slots, values, observations.validity(), &self.params, scores);
+        };
+        // Each row expects the mean that it meets, so that rows are taken one by one.
+        for (row, &slot) in slots.iter().enumerate() {
+            let cell = &self.cells[slot as usize];
+            expected[0][row] = if cell.count == 0 { f64::NAN } else { cell.mean };
+            let value = if observations.values().is_valid(row) { values[row] } else { f64::NAN };
+            kernels::ewma(&mut self.cells, &[slot], &[value], None, &self.params, &mut scores[row..=row]);
+        }
     }
 
     fn state_bytes(&self) -> usize {

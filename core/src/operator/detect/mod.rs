@@ -8,8 +8,15 @@
 //! | `p` | the share of the key's earlier scores that were at least as high, in (0, 1]; see [`thalweg_kernels::anomaly::calibration`] | [`Detection::with_p`], [`Detection::false_alarm_rate`] |
 //! | `event_score` | the score of a row that begins an event or tops it, 0 of the others, which are held back | [`Detection::refractory`], or the detector has its own |
 //! | `region` | the score smoothed over the key's latest rows | [`Detection::region`] |
+//! | `expected` | the value that was expected; see below | [`Detection::with_expected`] |
+//! | `attribution` | the part of each watched column in the score, with its direction; see below | [`Detection::with_attribution`] |
 //! | `is_anomaly` | score ≥ threshold, or p ≤ rate, and not held back | always |
 //!
+//! * **Several columns**: most detectors watch a column each, and a row's score is the greatest of its columns' scores. Those that watch
+//!   columns together say so. `expected` and `attribution` are numbers where one column is watched, else structs with a field for each.
+//! * **Expected**: only of detectors that expect a value; null where there is none yet.
+//! * **Attribution**: of a column that is watched by itself its own score, below 0 if the value is below the one expected. Of columns watched
+//!   together signed parts whose magnitudes add up to the score.
 //! * **Causal**: what a row gets depends on its key's rows up to it alone; not on the batch size, the number of workers or rows to come.
 //! * **Order**: rows are taken in the order in which they come. Event times are for the refractory rule and for detectors that ask for them.
 //! * **Missing values**: a row without a value (null, NaN, infinite) has no score: `score` and the columns on request are null, except that
@@ -26,16 +33,24 @@ mod auto;
 mod columns;
 mod detection;
 mod discord;
+mod drift;
 mod events;
 mod ewma;
+mod forest;
+mod half_space;
+mod mahalanobis;
 mod novelty;
+mod robust;
+mod stepwise;
+mod tally;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, LargeBinaryBuilder, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, LargeBinaryBuilder, RecordBatch, StructArray};
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef};
 use thalweg_kernels::Bits;
 
 use crate::batch::Batch;
@@ -52,8 +67,13 @@ use columns::Requested;
 use detection::Rule;
 pub use detection::{DEFAULT_THRESHOLD, Detection, LEAST_RATE, Refractory};
 pub use discord::{LeftDiscord, left_discord};
+pub use drift::{Cusum, PageHinkley, cusum, page_hinkley};
 pub use ewma::{Ewma, ewma};
+pub use forest::{RandomCutForest, random_cut_forest};
+pub use half_space::{HalfSpaceTrees, half_space_trees};
+pub use mahalanobis::{Mahalanobis, mahalanobis};
 pub use novelty::{Novelty, novelty};
+pub use robust::{RobustZ, robust_z};
 
 /// The rows of a batch as a detector sees them.
 pub struct Observations<'a> {
@@ -61,29 +81,63 @@ pub struct Observations<'a> {
     pub slots: &'a [u32],
     /// One more than the greatest slot that was ever given out.
     pub groups: usize,
-    /// One value per row; nulls are rows without an observation.
-    pub values: &'a Float64Array,
+    /// The watched columns, one value per row; a null is a row without an observation there. One column, unless the detector watches
+    /// several together ([`DetectorSpec::is_joint`]).
+    pub columns: &'a [Float64Array],
     /// Event time of each row in the stream's unit, if the stream has one. Rows may be out of order.
     pub times: Option<&'a [i64]>,
 }
 
-impl Observations<'_> {
-    /// Which rows are not null, as kernels take it; `None` if all are.
-    fn validity(&self) -> Option<Bits<'_>> {
-        let nulls = self.values.nulls().filter(|nulls| nulls.null_count() > 0)?;
+impl<'a> Observations<'a> {
+    /// The one column of a detector that watches one.
+    pub fn values(&self) -> &'a Float64Array {
+        &self.columns[0]
+    }
+
+    /// Which rows of the one column are not null, as kernels take it; `None` if all are.
+    fn validity(&self) -> Option<Bits<'a>> {
+        let nulls = self.values().nulls().filter(|nulls| nulls.null_count() > 0)?;
         Some(Bits { bytes: nulls.validity(), offset: nulls.offset(), len: nulls.len() })
+    }
+
+    /// All columns as numbers, NaN where one is null.
+    fn floats(&self) -> Vec<Cow<'a, [f64]>> {
+        let numbers = |column: &'a Float64Array| match column.null_count() {
+            0 => Cow::Borrowed(&column.values()[..]),
+            _ => Cow::Owned(column.iter().map(|value| value.unwrap_or(f64::NAN)).collect()),
+        };
+        self.columns.iter().map(numbers).collect()
     }
 }
 
-/// A keyed, incremental anomaly detector on one column: of those here, or your own.
+/// What a detector tells of each row beside its score, as far as it is asked for: by watched column a number per row, NaN where there is
+/// none. The columns are there, of full length and all NaN, for the detector to fill in.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The value that was expected, before the row was seen.
+    pub expected: Option<Vec<Vec<f64>>>,
+    /// The column's part in the score: above 0 if its values are rather too high, below 0 if too low. Asked of detectors that
+    /// watch columns together; their magnitudes add up to the score.
+    pub attribution: Option<Vec<Vec<f64>>>,
+}
+
+impl Told {
+    fn asked(expected: bool, attribution: bool, columns: usize, rows: usize) -> Told {
+        let blank = |asked: bool| asked.then(|| vec![vec![f64::NAN; rows]; columns]);
+        Told { expected: blank(expected), attribution: blank(attribution) }
+    }
+}
+
+/// A keyed, incremental anomaly detector on one column, or on several together: of those here, or your own.
 ///
 /// What it knows of a key should be bounded, and the scores of a key's rows depend on that key's rows alone, so that they are the same
 /// whatever the batches and the number of workers.
 pub trait Detector: Send {
     /// Scores each row against the state that its key had before it, then lets the key learn from it, row by row.
     /// `scores` has a place for each row. A score is at least 0, larger means stranger; NaN means that the row
-    /// could not be scored (no value, or none that a score can be given).
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]);
+    /// could not be scored (no value, or none that a score can be given). `told` says what else is asked for, of what
+    /// [`DetectorSpec::tells_expected`] and [`DetectorSpec::tells_attribution`] promise.
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told);
 
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
@@ -98,13 +152,28 @@ pub trait Detector: Send {
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()>;
 }
 
-/// A detector's parameters: makes one detector per observed column. Displayed as one would call for it: `ewma(alpha=0.05)`.
+/// A detector's parameters: makes one detector per watched column, or one for all. Displayed as one would call for it: `ewma(alpha=0.05)`.
 pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
-    /// A detector without history.
+    /// A detector without history, for one column, or for so many if it watches them together.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
-    fn build(&self) -> Result<Box<dyn Detector>>;
+    fn build(&self, columns: usize) -> Result<Box<dyn Detector>>;
+
+    /// Whether one detector watches all columns together; else each column has its own.
+    fn is_joint(&self) -> bool {
+        false
+    }
+
+    /// Whether it tells which value was expected.
+    fn tells_expected(&self) -> bool {
+        false
+    }
+
+    /// Whether it tells the parts of the columns in a score. One that watches a single column need not: telling what was expected is enough.
+    fn tells_attribution(&self) -> bool {
+        false
+    }
 
     /// The score from which a row is an anomaly unless another is given.
     fn threshold(&self) -> f64 {
@@ -121,13 +190,21 @@ pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
 const KEYS: &str = "keys";
 const STATE: &str = "state";
 
+/// A detector and the columns that it watches.
+struct Watched {
+    columns: Vec<usize>,
+    detector: Box<dyn Detector>,
+}
+
 /// Adds `score`, `is_anomaly` and what else is asked for to every row, see the [module documentation](self).
 pub struct Detect {
     columns: KeyColumns,
     keys: Keys,
-    watched: Vec<(usize, Box<dyn Detector>)>,
+    watched: Vec<Watched>,
     requested: Requested,
     rule: Rule,
+    /// Names of the watched columns.
+    on: Vec<String>,
     schema: SchemaRef,
     slots: Vec<u32>,
     max_state_bytes: usize,
@@ -143,24 +220,17 @@ impl Detect {
         if detection.on.is_empty() {
             return Err(Error::config("a detector needs at least one column to watch: name it in `on`"));
         }
-        let mut watched = Vec::with_capacity(detection.on.len());
-        for name in &detection.on {
-            let index = column_index(schema, name)?;
-            let data_type = schema.field(index).data_type();
-            if !data_type.is_numeric() {
-                return Err(Error::schema(format!("a detector cannot watch `{name}`: it is of type {data_type}, not a number")));
-            }
-            watched.push((index, detection.detector.build()?));
-        }
+        let watched = watched(detection, schema)?;
         let columns = KeyColumns::new(&detection.by, schema, config.max_keys)?;
         let requested = Requested::new(detection, unit)?;
         Ok(Detect {
             keys: columns.dictionary(),
             columns,
             watched,
-            schema: output_schema(schema, requested.names())?,
+            schema: output_schema(schema, &requested, &detection.on)?,
             requested,
             rule: detection.rule()?,
+            on: detection.on.clone(),
             slots: Vec::new(),
             max_state_bytes: config.max_state_bytes,
         })
@@ -171,20 +241,25 @@ impl Detect {
         Arc::clone(&self.schema)
     }
 
-    fn scores(&mut self, records: &RecordBatch, times: Option<&[i64]>) -> Result<Vec<f64>> {
+    fn scores(&mut self, records: &RecordBatch, times: Option<&[i64]>) -> Result<(Vec<f64>, Told)> {
         self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
         let groups = self.keys.slots();
         let mut scores = vec![f64::NAN; records.num_rows()];
-        let mut own = Vec::new();
-        for (index, detector) in &mut self.watched {
-            let column = cast(records.column(*index), &DataType::Float64)?;
+        let (mut own, mut all) = (Vec::new(), self.requested.told(0, 0));
+        for Watched { columns, detector } in &mut self.watched {
+            let floats = |index: &usize| Ok(cast(records.column(*index), &DataType::Float64)?.as_primitive::<Float64Type>().clone());
+            let columns = columns.iter().map(floats).collect::<Result<Vec<_>>>()?;
             own.clear();
             own.resize(scores.len(), f64::NAN);
-            let observations = Observations { slots: &self.slots, groups, values: column.as_primitive::<Float64Type>(), times };
-            detector.score(&observations, &mut own);
+            let mut told = self.requested.told(columns.len(), scores.len());
+            detector.score(&Observations { slots: &self.slots, groups, columns: &columns, times }, &mut own, &mut told);
+            if let ([values], Some(expected), Some(attribution)) = (&columns[..], &told.expected, &mut told.attribution) {
+                sign(&own, values.values(), &expected[0], &mut attribution[0]);
+            }
             scores.iter_mut().zip(&own).for_each(|(score, own)| *score = score.max(*own));
+            self.requested.gather(told, &mut all);
         }
-        Ok(scores)
+        Ok((scores, all))
     }
 
     fn check_state(&self) -> Result<()> {
@@ -203,7 +278,7 @@ impl Detect {
 impl Operator for Detect {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
         let times = batch.time.as_ref().map(|time| &*time.times);
-        let scores = self.scores(&batch.records, times)?;
+        let (scores, told) = self.scores(&batch.records, times)?;
         let made = self.requested.make(&self.slots, self.keys.slots(), times, &scores);
         self.check_state()?;
         let held_back = |row: usize| made.event_score.as_ref().is_some_and(|events| events[row] < scores[row]);
@@ -217,6 +292,7 @@ impl Operator for Detect {
         let mut columns = batch.records.columns().to_vec();
         columns.push(null_where_nan(scores));
         columns.extend([made.p, made.event_score, made.region].into_iter().flatten().map(null_where_nan));
+        columns.extend([told.expected, told.attribution].into_iter().flatten().map(|told| by_column(&self.on, told)));
         columns.push(Arc::new(BooleanArray::new(anomalies, None)));
         let records = RecordBatch::try_new(self.schema(), columns)?;
         out.batches.push(batch.with_records(records));
@@ -227,7 +303,7 @@ impl Operator for Detect {
         let (mut saved, mut out, mut states) = (Saved::default(), Writer::default(), LargeBinaryBuilder::new());
         let slots = Slots::Range(0..self.keys.slots());
         slots.map(|slot| {
-            self.watched.iter().for_each(|(_, detector)| detector.save(slot, &mut out));
+            self.watched.iter().for_each(|watched| watched.detector.save(slot, &mut out));
             self.requested.save(slot, &mut out);
             states.append_value(out.take());
         });
@@ -242,7 +318,7 @@ impl Operator for Detect {
         self.keys.assign(&self.columns.load(&rows, STATE)?, &mut self.slots)?;
         for (&slot, state) in self.slots.iter().zip(rows.bytes(STATE)?) {
             let mut from = Reader::new(state.unwrap_or_default());
-            self.watched.iter_mut().try_for_each(|(_, detector)| detector.load(slot, &mut from))?;
+            self.watched.iter_mut().try_for_each(|watched| watched.detector.load(slot, &mut from))?;
             self.requested.load(slot, &mut from)?;
             from.end()?;
         }
@@ -250,7 +326,7 @@ impl Operator for Detect {
     }
 
     fn state_bytes(&self) -> usize {
-        self.keys.bytes() + self.watched.iter().map(|(_, detector)| detector.state_bytes()).sum::<usize>() + self.requested.bytes()
+        self.keys.bytes() + self.watched.iter().map(|watched| watched.detector.state_bytes()).sum::<usize>() + self.requested.bytes()
     }
 
     fn placement(&self) -> Option<String> {
@@ -264,9 +340,47 @@ fn null_where_nan(values: Vec<f64>) -> ArrayRef {
     Arc::new(Float64Array::new(values.into(), valid))
 }
 
-fn output_schema(schema: &Schema, requested: impl Iterator<Item = &'static str>) -> Result<SchemaRef> {
-    let numbers = std::iter::once("score").chain(requested).map(|name| Field::new(name, DataType::Float64, true));
-    let added: Vec<_> = numbers.chain([Field::new("is_anomaly", DataType::Boolean, false)]).collect();
+/// The detectors of a detection, with the columns that each watches.
+fn watched(detection: &Detection, schema: &Schema) -> Result<Vec<Watched>> {
+    let column = |name: &String| {
+        let index = column_index(schema, name)?;
+        match schema.field(index).data_type() {
+            number if number.is_numeric() => Ok(index),
+            other => Err(Error::schema(format!("a detector cannot watch `{name}`: it is of type {other}, not a number"))),
+        }
+    };
+    let columns = detection.on.iter().map(column).collect::<Result<Vec<usize>>>()?;
+    let each = if detection.detector.is_joint() { columns.len() } else { 1 };
+    let watch = |columns: &[usize]| Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(each)? });
+    columns.chunks(each).map(watch).collect()
+}
+
+/// What a column that is watched by itself has for attribution: its score, below 0 where the value is below the one expected.
+fn sign(scores: &[f64], values: &[f64], expected: &[f64], attribution: &mut [f64]) {
+    for (((score, value), expected), out) in scores.iter().zip(values).zip(expected).zip(attribution) {
+        *out = if value < expected { -score } else { *score };
+    }
+}
+
+/// Numbers told of each watched column: a column of them, or one with a field for each if there are several.
+fn by_column(on: &[String], mut told: Vec<Vec<f64>>) -> ArrayRef {
+    if on.len() == 1 {
+        return null_where_nan(told.swap_remove(0));
+    }
+    let fields = told_fields(on);
+    let columns = told.into_iter().map(null_where_nan).collect();
+    Arc::new(StructArray::new(fields, columns, None))
+}
+
+fn told_fields(on: &[String]) -> Fields {
+    on.iter().map(|name| Field::new(name, DataType::Float64, true)).collect()
+}
+
+fn output_schema(schema: &Schema, requested: &Requested, on: &[String]) -> Result<SchemaRef> {
+    let numbers = std::iter::once("score").chain(requested.names()).map(|name| Field::new(name, DataType::Float64, true));
+    let told_type = if on.len() == 1 { DataType::Float64 } else { DataType::Struct(told_fields(on)) };
+    let told = requested.told_names().map(|name| Field::new(name, told_type.clone(), true));
+    let added: Vec<_> = numbers.chain(told).chain([Field::new("is_anomaly", DataType::Boolean, false)]).collect();
     if let Some(taken) = added.iter().find(|field| schema.index_of(field.name()).is_ok()) {
         return Err(Error::schema(format!("the stream already has a column `{}`; rename it before `detect`", taken.name())));
     }

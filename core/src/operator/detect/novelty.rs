@@ -5,7 +5,7 @@ use std::fmt;
 use thalweg_kernels::{self as kernels, NoveltyCell, NoveltyScale};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations};
+use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 
 /// Rows of a key after which a value is forgotten unless another number is given.
@@ -56,7 +56,7 @@ impl fmt::Display for Novelty {
 }
 
 impl DetectorSpec for Novelty {
-    fn build(&self) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
         for (name, rows, least) in [("history", self.history, 64), ("warmup", self.warmup, 1)] {
             if !(least..=MOST_ROWS).contains(&rows) {
                 return Err(Error::config(format!("`{name}` is {rows} rows; it must lie between {least} and {MOST_ROWS}")));
@@ -87,9 +87,16 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64]) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
         self.reach(observations.groups);
-        kernels::novelty(&mut self.cells, observations.slots, observations.values.values(), observations.validity(), &self.params, scores);
+        kernels::novelty(
+            &mut self.cells,
+            observations.slots,
+            observations.values().values(),
+            observations.validity(),
+            &self.params,
+            scores,
+        );
     }
 
     fn state_bytes(&self) -> usize {

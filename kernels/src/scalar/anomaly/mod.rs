@@ -3,9 +3,11 @@
 mod calibration;
 mod discord;
 mod ewma;
+mod forest;
 mod novelty;
 
 pub use calibration::p_values;
 pub(crate) use discord::discord;
 pub use ewma::ewma;
+pub(crate) use forest::Recursive;
 pub use novelty::novelty;
