@@ -17,7 +17,6 @@ test: lint rust-test loom python-test
 
 lint: setup
 	cargo fmt --all --check
-	cargo clippy --release --workspace --all-targets -- -D warnings
 	cargo clippy $(GPU) --all-targets -- -D warnings
 
 # What is tested against services (see tests/services) may not be left out.
