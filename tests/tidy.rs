@@ -143,9 +143,7 @@ fn everything_has_one_home() {
     let mut failures = Vec::new();
     for (path, text) in everything() {
         for (what, homes, instead) in HOMES {
-            // Unit tests in a file of their own are as free as those at the end of one.
-            let is_test = path == "tests/tidy.rs" || path.ends_with("/tests.rs");
-            if is_test || homes.iter().any(|home| path.starts_with(home)) {
+            if path == "tests/tidy.rs" || homes.iter().any(|home| path.starts_with(home)) {
                 continue;
             }
             for (number, _) in code(&text).iter().enumerate().filter(|(_, line)| line.contains(what)) {

@@ -10,8 +10,6 @@ mod memory;
 mod open;
 mod reader;
 pub mod socket;
-#[cfg(test)]
-mod testing;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -125,3 +123,6 @@ pub trait OpenSource: Send + Sync {
         None
     }
 }
+
+#[cfg(test)]
+mod testing;

@@ -5,6 +5,8 @@
 //! look-up for every key of a pane. Rows whose pane has been given away go to the windows, each of which has its own view of what is too
 //! late. Where panes have hardly fewer keys than rows, sharing would cost more than it saves: all rows go to the windows then.
 //!
+//! The groups of a window come in the order of these panes, and within one in that in which their keys first came.
+//!
 //! The stage has no state of its own in snapshots: it gives away all it holds before one is taken, so that a window is restored alike where
 //! it shares panes and where it does not.
 

@@ -2,8 +2,6 @@
 
 mod part;
 mod partition;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -357,3 +355,6 @@ fn random_name() -> String {
 fn not_open() -> Error {
     Error::config("the sink is not open: call `open` first, and again after `abort`")
 }
+
+#[cfg(test)]
+mod tests;

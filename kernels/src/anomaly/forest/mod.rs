@@ -35,8 +35,6 @@ mod image;
 mod random;
 mod sampler;
 mod score;
-#[cfg(test)]
-mod tests;
 pub mod threshold;
 mod tree;
 
@@ -324,3 +322,6 @@ pub(crate) fn rows_by_slot(slots: &[u32], columns: &[&[f64]]) -> Vec<u32> {
     }
     rows
 }
+
+#[cfg(test)]
+mod tests;
