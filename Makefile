@@ -5,27 +5,24 @@ export CARGO_INCREMENTAL := 0
 VENV := target/venv
 PYTHON := $(VENV)/bin/python
 # Always with the whole workspace: a choice of packages would choose other features, and build all they depend on again.
-BUILD := cargo build --release --workspace
-# What wgpu asks of shared crates is on in all of them, so that none is built again.
-GPU := --release --workspace --features thalweg-dev/gpu
+WORKSPACE := --release --workspace
 
 demo: setup
-	$(BUILD) --example fraud
+	cargo build $(WORKSPACE) --example fraud
 	target/release/examples/fraud
 
 test: lint rust-test loom python-test
 
 lint: setup
 	cargo fmt --all --check
-	cargo clippy $(GPU) --all-targets -- -D warnings
+	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 
 # What is tested against services (see tests/services) may not be left out.
 test rust-test python-test: export THALWEG_REQUIRE_SERVICES := 1
 
-# With the GPU kernels, on a software device if there is no other; without any their tests show as ignored. What is built without them is
-# tested by the wheel.
+# GPU kernels run on a software device if there is no other; without any their tests show as ignored.
 rust-test: setup
-	cargo test $(GPU)
+	cargo test $(WORKSPACE)
 
 # The rings under every interleaving of their atomic operations.
 loom: setup
@@ -55,7 +52,7 @@ venv: setup
 
 bench: setup venv
 	$(PYTHON) -m pip install --quiet --requirement benches/peers/requirements.txt
-	$(BUILD) --bin thalweg-bench
+	cargo build $(WORKSPACE) --bin thalweg-bench
 	target/release/thalweg-bench all --python $(PYTHON)
 
 setup:

@@ -48,7 +48,6 @@ fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<C
     };
     let mut contenders: Vec<Contender<'_>> =
         backends().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
-    #[cfg(feature = "gpu")]
     contenders.extend(gpu::contenders(groups, &slots, values, expected));
     if let Ok(peer) = &peer {
         let name = peer.borrow().name.clone();
@@ -75,7 +74,6 @@ fn write(file: &DataFile, slots: &[u32], values: &[f64]) -> Result<()> {
 }
 
 /// The same on graphics processors, rows sent and cells fetched within the time.
-#[cfg(feature = "gpu")]
 mod gpu {
     use thalweg_kernels::gpu::{AdapterInfo, AdapterKind, Engine, Options, adapters};
     use thalweg_kernels::{Cell, Want};
