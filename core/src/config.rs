@@ -49,6 +49,9 @@ pub const RECV_BUFFERS: u16 = 64;
 /// Bytes of one file read. Long enough to amortise the call, short enough to stay in the L2 cache for the decoder.
 pub const READ_BUFFER_BYTES: usize = 1 << 18;
 
+/// Bytes that come out of a packed file at once, however much one read of it unpacks to: what a read brings of a file that is not packed.
+pub const UNPACKED_BYTES: usize = READ_BUFFER_BYTES;
+
 /// File reads in flight per file.
 pub const READ_DEPTH: usize = 4;
 

@@ -79,6 +79,7 @@ pub use config::Config;
 pub use error::{Error, Kind, Result};
 pub use expr::{Expression, col, lit};
 pub use format::Format;
+pub use format::compression::Compression;
 pub use metrics::Metrics;
 pub use operator::aggregate::{
     Aggregate, AggregateFunction, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar, custom,
@@ -92,6 +93,6 @@ pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
-pub use source::Listen;
+pub use source::{Files, Listen};
 pub use time::{hours, millis, mins, secs};
 pub use window::{count_window, cumulate, global, hopping, rolling_range, rolling_rows, session, tumbling, windows_by};

@@ -12,8 +12,8 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_kafka`, `listen_tcp`,
-`listen_udp`, `listen_unix`.
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_kafka`,
+`listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
@@ -21,7 +21,7 @@ The engine logs to the logger "thalweg".
 
 import logging as _logging
 
-from thalweg import anomaly, testing
+from thalweg import anomaly, formats, testing
 from thalweg._native import (
     Aggregate,
     Batches,
@@ -75,6 +75,7 @@ from thalweg._native import (
     quantile,
     rate,
     read_arrow,
+    read_avro,
     read_csv,
     read_kafka,
     read_ndjson,
@@ -132,6 +133,7 @@ __all__ = [
     "custom",
     "delta",
     "first",
+    "formats",
     "from_arrow",
     "global_window",
     "histogram",
@@ -149,6 +151,7 @@ __all__ = [
     "quantile",
     "rate",
     "read_arrow",
+    "read_avro",
     "read_csv",
     "read_kafka",
     "read_ndjson",
