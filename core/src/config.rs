@@ -187,7 +187,7 @@ impl FromStr for OverBudget {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), naming the variable or file, never what it holds.
-#[cfg(feature = "kafka")]
+#[cfg(any(feature = "kafka", feature = "registry"))]
 pub(crate) fn given(value: &str) -> Result<String> {
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name)
@@ -341,7 +341,7 @@ mod tests {
         assert!(Config::default().validate().is_ok());
     }
 
-    #[cfg(feature = "kafka")]
+    #[cfg(any(feature = "kafka", feature = "registry"))]
     #[test]
     fn secrets_come_from_where_they_are_said_to_be() {
         let folder = tempfile::tempdir().unwrap();

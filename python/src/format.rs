@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
+use thalweg::connector::registry::Version;
 use thalweg::format::avro::Avro;
 use thalweg::{Error, Format};
 
-use crate::error::raise;
+use crate::error::{detached, raise};
+use crate::registry::PyRegistry;
 
 /// A format and what has to be known of it. Made by the functions of `formats`; goes where the name of a format goes.
 #[pyclass(name = "Format", module = "thalweg", frozen)]
@@ -38,16 +40,47 @@ pub fn avro(schema: AvroSchema, reader_schema: Option<AvroSchema>) -> PyFormat {
 /// Avro records in the wire format of Confluent's schema registry: a zero byte, the number of the writer's schema, the record.
 ///
 /// Args:
-///     schemas: The writers' schemas by their numbers. A record of another one goes to quarantine.
+///     schemas: A `SchemaRegistry`, or the writers' schemas by their numbers. A record of an unknown schema goes to quarantine.
+///     subject: With a registry: takes the latest version of this subject for the reader's schema, now.
 ///     reader_schema: As for `avro`.
 ///
 /// Example:
+///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent(registry, subject="payments-value"))
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent({7: first, 9: second}), schema={"card": "string"})
 #[pyfunction]
-#[pyo3(signature = (schemas, *, reader_schema=None))]
-pub fn avro_confluent(schemas: HashMap<u32, AvroSchema>, reader_schema: Option<AvroSchema>) -> PyFormat {
-    let schemas: HashMap<u32, String> = schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect();
-    resolved(Avro::confluent(schemas), reader_schema)
+#[pyo3(signature = (schemas, *, subject=None, reader_schema=None))]
+pub fn avro_confluent(
+    py: Python<'_>,
+    schemas: Schemas<'_>,
+    subject: Option<&str>,
+    reader_schema: Option<AvroSchema>,
+) -> PyResult<PyFormat> {
+    match (schemas, subject) {
+        (Schemas::Registry(_), Some(_)) if reader_schema.is_some() => {
+            Err(raise(Error::config("give either `subject` or `reader_schema`: both are the schema that records are resolved against")))
+        }
+        (Schemas::Registry(registry), subject) => {
+            let client = &registry.get().client;
+            let latest = subject.map(|subject| detached(py, || client.version(subject, Version::Latest))).transpose()?;
+            let reader_schema = latest.map(|latest| AvroSchema(latest.schema)).or(reader_schema);
+            Ok(resolved(Avro::confluent(client.clone()), reader_schema))
+        }
+        (Schemas::Known(_), Some(_)) => Err(raise(Error::config("`subject` is asked of a `SchemaRegistry`; give one as `schemas`"))),
+        (Schemas::Known(schemas), None) => {
+            let schemas: HashMap<u32, String> = schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect();
+            Ok(resolved(Avro::confluent(schemas), reader_schema))
+        }
+    }
+}
+
+/// Where writers' schemas are.
+#[derive(FromPyObject)]
+pub enum Schemas<'py> {
+    /// In a registry.
+    Registry(Bound<'py, PyRegistry>),
+    /// Here, by their numbers.
+    Known(HashMap<u32, AvroSchema>),
 }
 
 /// Avro records in Avro's single-object encoding: C3 01, the fingerprint of the writer's schema, the record.

@@ -16,6 +16,7 @@ mod kafka;
 mod log;
 mod process;
 mod query;
+mod registry;
 mod sink;
 mod source;
 mod stream;
@@ -46,6 +47,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<process::PyContext>()?;
     module.add_class::<testing::PyStep>()?;
     module.add_class::<format::PyFormat>()?;
+    module.add_class::<registry::PyRegistry>()?;
     module.add_function(wrap_pyfunction!(source::from_arrow, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_arrow, module)?)?;

@@ -111,6 +111,36 @@ class Format:
     """A format and what has to be known of it."""
 
 @final
+class SchemaRegistry:
+    """Confluent's schema registry, or one that speaks as it does."""
+
+    def __new__(
+        cls,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        ca: _Path | None = None,
+        timeout: _Duration | None = None,
+        retries: int | None = None,
+    ) -> SchemaRegistry: ...
+    def schema(self, id: int) -> str | None:
+        """The schema of a number, or None if the registry has none."""
+    def version(self, subject: str, version: int | None = None) -> dict[str, Any]:
+        """A version of a subject, the latest unless said, as a dict of `id`, `version` and `schema`."""
+    def register(self, subject: str, schema: _AvroSchema, kind: Literal["avro", "json", "protobuf"] = "avro") -> int:
+        """Registers a schema under a subject; returns its number."""
+    def conflicts(
+        self,
+        subject: str,
+        schema: _AvroSchema,
+        version: int | None = None,
+        kind: Literal["avro", "json", "protobuf"] = "avro",
+    ) -> list[str]:
+        """What stands in the way of registering a schema beside a version of a subject; empty if nothing does."""
+
+@final
 class Config:
     """The knobs of a run. What is left out keeps its default, which suits most."""
 
@@ -392,7 +422,12 @@ def read_avro(
 def avro(schema: _AvroSchema, *, reader_schema: _AvroSchema | None = None) -> Format:
     """Avro records alone, all of one writer's schema."""
 
-def avro_confluent(schemas: dict[int, _AvroSchema], *, reader_schema: _AvroSchema | None = None) -> Format:
+def avro_confluent(
+    schemas: SchemaRegistry | dict[int, _AvroSchema],
+    *,
+    subject: str | None = None,
+    reader_schema: _AvroSchema | None = None,
+) -> Format:
     """Avro records in the wire format of Confluent's schema registry."""
 
 def avro_single_object(schemas: Sequence[_AvroSchema], *, reader_schema: _AvroSchema | None = None) -> Format:

@@ -6,6 +6,8 @@ import datetime
 import decimal
 import io
 import json
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,37 @@ def test_formats_say_what_they_lack() -> None:
         tw.formats.avro_single_object(["{"])
     stream = tw.read_kafka("localhost:1", "t", format=avro)
     assert list(stream.schema) == ["id", "at", "price", "card", "kind", "tags"]
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """The address of a registry, see tests/services/registry, which lets alice in; it is ended with the test."""
+    service = Path(__file__).parent.parent / "services" / "registry"
+    command = [str(service), "run", "--user", "alice", "--password", "wonderland"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().removeprefix("url=")
+        assert process.stdout.readline() == "ready\n"
+        yield url
+
+
+def test_a_registry_has_the_schemas(registry: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("wonderland\n")
+    client = tw.SchemaRegistry(registry, user="alice", password=f"file:{tmp_path / 'secret'}", timeout="5s")
+    assert repr(client) == f'SchemaRegistry("{registry}")'
+    number = client.register("payments-value", {**FIRST, "fields": FIRST["fields"][:1]})
+    assert client.schema(99) is None
+    assert json.loads(client.schema(number) or "")["name"] == "Payment"
+    assert client.conflicts("payments-value", SECOND) == ["READER_FIELD_MISSING_DEFAULT_VALUE: card"]
+    with pytest.raises(tw.SchemaError, match="as incompatible"):
+        client.register("payments-value", SECOND)
+    assert client.version("payments-value")["version"] == 1
+    stream = tw.read_kafka("localhost:1", "t", format=tw.formats.avro_confluent(client, subject="payments-value"))
+    assert dict(stream.schema) == {"id": "int32"}
+    with pytest.raises(tw.ConnectorError, match="does not let us in"):
+        tw.SchemaRegistry(registry, token="hunter2").schema(1)
+    with pytest.raises(tw.ConnectorError, match="cannot be reached") as caught:
+        tw.SchemaRegistry("http://127.0.0.1:1", retries=0).schema(1)
+    assert caught.value.retriable
+    with pytest.raises(tw.ConfigError, match="`subject` is asked of a `SchemaRegistry`"):
+        tw.formats.avro_confluent({1: FIRST}, subject="s")

@@ -30,6 +30,8 @@ pub(super) struct AvroMessages {
     reader: Option<Arc<str>>,
     /// Of each writer's schema met, by number or fingerprint, what decodes its records, or why they cannot be.
     writers: HashMap<u64, Result<Writer, String>>,
+    /// Those of them that are not known, which may be for the next records.
+    unknown: Vec<u64>,
     /// The records of a run without what stands before them.
     bodies: Vec<Range<usize>>,
     batches: Vec<RecordBatch>,
@@ -43,7 +45,16 @@ struct Writer {
 
 impl AvroMessages {
     pub(super) fn new(schema: SchemaRef, framing: Framing, reader: Option<Arc<str>>) -> AvroMessages {
-        AvroMessages { schema, framing, reader, writers: HashMap::new(), bodies: Vec::new(), batches: Vec::new(), rows: 0 }
+        AvroMessages {
+            schema,
+            framing,
+            reader,
+            writers: HashMap::new(),
+            unknown: Vec::new(),
+            bodies: Vec::new(),
+            batches: Vec::new(),
+            rows: 0,
+        }
     }
 
     /// The schema that a record says it was written by, and the length of what stands before it.
@@ -78,7 +89,10 @@ impl AvroMessages {
                     Framing::Bare(schema) => ("the schema".to_owned(), Some(Arc::clone(schema))),
                     Framing::Container => ("the schema".to_owned(), None),
                 };
-                let Some(json) = json else { return Ok(unknown.insert(Err(format!("{name} of the record is not known")))) };
+                let Some(json) = json else {
+                    self.unknown.push(id);
+                    return Ok(unknown.insert(Err(format!("{name} of the record is not known"))));
+                };
                 let resolved = Resolved::new(&json, self.reader.as_deref(), Some(&self.schema), Wrap::Record);
                 let writer = resolved.map(|resolved| Writer { resolved, schema: SchemaRef::clone(&self.schema) });
                 unknown.insert(writer.map_err(|error| format!("{name}: {error}")))
@@ -119,6 +133,7 @@ impl Messages for AvroMessages {
     }
 
     fn decode(&mut self, bytes: &[u8], messages: &[Range<usize>], bad: &mut Vec<(usize, String)>) -> Result<()> {
+        self.unknown.drain(..).for_each(|id| drop(self.writers.remove(&id)));
         let mut run: Option<(u64, usize)> = None;
         for (place, message) in messages.iter().enumerate() {
             let head = self.head(&bytes[message.clone()]);

@@ -98,8 +98,11 @@ fn decode(avro: &Avro, schema: &SchemaRef, bytes: &[u8], piece: usize) -> Result
     Ok((decoded.map(|decoded| decoded.records), segments, rejected))
 }
 
+/// Rows of messages, and what is bad about the others by their place.
+type Rows = (Option<RecordBatch>, Vec<(usize, String)>);
+
 /// What messages bring, and what is bad about the others by their place.
-fn decode_messages(avro: &Avro, schema: &SchemaRef, records: &[Vec<u8>]) -> Result<(Option<RecordBatch>, Vec<(usize, String)>)> {
+fn decode_messages(avro: &Avro, schema: &SchemaRef, records: &[Vec<u8>]) -> Result<Rows> {
     let mut messages = Format::Avro(avro.clone()).messages(schema)?.unwrap();
     let (mut ranges, mut start) = (Vec::new(), 0);
     for record in records {

@@ -84,7 +84,7 @@ pub struct Unpacker {
 enum Codec {
     Gzip(Gzip),
     Zstd { decoder: ZstdDecoder<'static>, within: bool },
-    Lz4(Lz4),
+    Lz4(Box<Lz4>),
 }
 
 struct Gzip {
@@ -118,7 +118,7 @@ impl Unpacker {
                 let decoder = ZstdDecoder::new().map_err(|error| Error::io("cannot make a decoder of zstd", error))?;
                 Codec::Zstd { decoder, within: false }
             }
-            Compression::Lz4 => Codec::Lz4(Lz4::default()),
+            Compression::Lz4 => Codec::Lz4(Box::default()),
         };
         Ok(Some(Unpacker { compression, codec, out: vec![0; UNPACKED_BYTES], taken: 0, unpacked: 0 }))
     }
