@@ -49,6 +49,9 @@ pub const RECV_BUFFERS: u16 = 64;
 /// Bytes of one file read. Long enough to amortise the call, short enough to stay in the L2 cache for the decoder.
 pub const READ_BUFFER_BYTES: usize = 1 << 18;
 
+/// Bytes that come out of a packed file at once, however much one read of it unpacks to: what a read brings of a file that is not packed.
+pub const UNPACKED_BYTES: usize = READ_BUFFER_BYTES;
+
 /// File reads in flight per file.
 pub const READ_DEPTH: usize = 4;
 
@@ -184,7 +187,7 @@ impl FromStr for OverBudget {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), naming the variable or file, never what it holds.
-#[cfg(feature = "kafka")]
+#[cfg(any(feature = "kafka", feature = "registry"))]
 pub(crate) fn given(value: &str) -> Result<String> {
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name)
@@ -338,7 +341,7 @@ mod tests {
         assert!(Config::default().validate().is_ok());
     }
 
-    #[cfg(feature = "kafka")]
+    #[cfg(any(feature = "kafka", feature = "registry"))]
     #[test]
     fn secrets_come_from_where_they_are_said_to_be() {
         let folder = tempfile::tempdir().unwrap();

@@ -41,7 +41,8 @@
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
 //! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
-//! * **Kafka** is read and written with the feature `kafka`: groups, bounded reads, transactions; see [`connector`].
+//! * **Kafka** is read and written with the feature `kafka`: groups, bounded reads, transactions; see [`connector`]. Avro records are read
+//!   by the schemas of a schema registry with the feature `registry`.
 //! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
 //!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
 //! * **Tests** of pipelines script their input and compare with literal tables: [`testing`].
@@ -79,6 +80,7 @@ pub use config::Config;
 pub use error::{Error, Kind, Result};
 pub use expr::{Expression, col, lit};
 pub use format::Format;
+pub use format::compression::Compression;
 pub use metrics::Metrics;
 pub use operator::aggregate::{
     Aggregate, AggregateFunction, approx_distinct, arg_max, arg_min, collect_list, corr, count, count_distinct, count_of, covar, custom,
@@ -92,6 +94,6 @@ pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
-pub use source::Listen;
+pub use source::{Files, Listen};
 pub use time::{hours, millis, mins, secs};
 pub use window::{count_window, cumulate, global, hopping, rolling_range, rolling_rows, session, tumbling, windows_by};

@@ -6,12 +6,12 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyString};
 use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, OutOfRange, Start, Value};
-use thalweg::{Error, Format, Stream};
+use thalweg::{Error, Stream};
 
 use crate::arrow::schema_from;
 use crate::error::{detached, raise};
+use crate::format::FormatLike;
 use crate::sink::{Destination, PySink};
-use crate::source::format_of;
 use crate::stream::PyStream;
 
 /// The records of topics of Apache Kafka. The cluster is asked when the stream runs.
@@ -26,8 +26,8 @@ use crate::stream::PyStream;
 ///     group: The consumer group.
 ///     start: "earliest", "latest", "committed", a time (datetime, or milliseconds since 1970) or {(topic, partition): offset}.
 ///     end: None for a stream without end, else "latest" (what is there now), a time or {(topic, partition): offset}.
-///     format: "ndjson", "csv", "tsv" or "arrow" with a schema; "text" or "bytes" for a column `value`. "ndjson" if there is a schema, else
-///         "bytes".
+///     format: "ndjson", "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro; "text" or "bytes" for a column `value`.
+///         "ndjson" if there is a schema, else "bytes".
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
 ///     metadata: What else of records becomes columns: "key", "headers", "topic", "partition", "offset", "timestamp", "timestamp_type",
 ///         each with "_" before its name. With any, records without a value are rows of nulls; else they are left out and counted.
@@ -50,7 +50,7 @@ pub fn read_kafka(
     group: Option<&str>,
     start: Option<&Bound<'_, PyAny>>,
     end: Option<&Bound<'_, PyAny>>,
-    format: Option<&str>,
+    format: Option<FormatLike>,
     schema: Option<&Bound<'_, PyAny>>,
     delimiter: Option<&str>,
     metadata: Option<Names>,
@@ -62,18 +62,7 @@ pub fn read_kafka(
         (None, Some(partitions)) => Kafka::partitions(bootstrap, partitions),
         _ => return Err(raise(Error::config("give either `topics` or `partitions`"))),
     };
-    kafka = match (format.unwrap_or(if schema.is_some() { "ndjson" } else { "bytes" }), schema) {
-        ("bytes", None) => kafka,
-        ("text", None) => kafka.text(),
-        (name @ ("bytes" | "text"), Some(_)) => {
-            return Err(raise(Error::config(format!("`format` {name} is one column, `value`; leave out `schema`"))));
-        }
-        (name, Some(schema)) => kafka.format(format_of(name, delimiter, false)?, schema_from(schema)?),
-        (name, None) => {
-            Format::parse(name).map_err(raise)?;
-            return Err(raise(Error::config(format!("`format` {name} needs a `schema`, which cannot be inferred from a topic"))));
-        }
-    };
+    kafka = decoded(kafka, format, schema, delimiter)?;
     if let Some(Names(columns)) = metadata {
         let columns: Result<Vec<Column>, Error> = columns.iter().map(|name| Column::parse(name)).collect();
         kafka = kafka.metadata(columns.map_err(raise)?);
@@ -92,6 +81,29 @@ pub fn read_kafka(
         kafka = kafka.set(name, value);
     }
     PyStream::checked(py, detached(py, || Stream::read_kafka(kafka))?)
+}
+
+/// Says what values are in.
+fn decoded(kafka: Kafka, format: Option<FormatLike>, schema: Option<&Bound<'_, PyAny>>, delimiter: Option<&str>) -> PyResult<Kafka> {
+    let format = format.unwrap_or_else(|| FormatLike::Named(if schema.is_some() { "ndjson" } else { "bytes" }.to_owned()));
+    if let FormatLike::Named(name) = &format
+        && matches!(name.as_str(), "bytes" | "text")
+    {
+        return match schema {
+            None if name == "text" => Ok(kafka.text()),
+            None => Ok(kafka),
+            Some(_) => Err(raise(Error::config(format!("`format` {name} is one column, `value`; leave out `schema`")))),
+        };
+    }
+    let format = format.format(delimiter, false)?;
+    let columns = match schema {
+        Some(schema) => schema_from(schema)?,
+        None => format
+            .columns()
+            .map_err(raise)?
+            .ok_or_else(|| raise(Error::config(format!("`format` {format} needs a `schema`, which cannot be inferred from a topic"))))?,
+    };
+    Ok(kafka.format(format, columns))
 }
 
 /// Writes rows to a topic of Apache Kafka, a record each, acknowledged by all replicas and never twice by a retry.

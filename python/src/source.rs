@@ -2,10 +2,12 @@
 
 use pyo3::prelude::*;
 
-use thalweg::{Error, Format, Listen, Stream};
+use thalweg::format::avro::Avro;
+use thalweg::{Compression, Files, Format, Listen, Stream};
 
 use crate::arrow::{schema_from, stream_of};
 use crate::error::{detached, raise};
+use crate::format::{AvroSchema, FormatLike, byte};
 use crate::stream::PyStream;
 
 /// The rows of an Arrow object: a pyarrow, polars, pandas or DuckDB table, a record batch, a reader.
@@ -29,38 +31,97 @@ pub fn read_parquet(py: Python<'_>, path: FilePath) -> PyResult<PyStream> {
     PyStream::checked(py, detached(py, || Stream::read_parquet(&path.0))?)
 }
 
-/// The rows of the Arrow IPC files that a path or glob names.
+/// The rows of the Arrow IPC files that a path or glob names. Files of Arrow's stream format may be packed; `compression` as for
+/// `read_ndjson`.
 ///
 /// Example:
 ///     >>> s = tw.read_arrow("payments.arrow")
 #[pyfunction]
-#[pyo3(signature = (path))]
-pub fn read_arrow(py: Python<'_>, path: FilePath) -> PyResult<PyStream> {
-    PyStream::checked(py, detached(py, || Stream::read_arrow(&path.0))?)
+#[pyo3(signature = (path, compression=None))]
+pub fn read_arrow(py: Python<'_>, path: FilePath, compression: Option<&str>) -> PyResult<PyStream> {
+    match compression {
+        None => PyStream::checked(py, detached(py, || Stream::read_arrow(&path.0))?),
+        packed => files(py, path, None, Format::ArrowIpc, packed),
+    }
 }
 
 /// The lines of the files that a path or glob names, each a JSON object. Without `schema` the columns are inferred
 /// from the first lines. Lines that do not fit go to quarantine.
 ///
+/// Args:
+///     path: A path or glob; "-" is standard input.
+///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
+///     compression: "gzip", "zstd", "lz4" or "none" for all of the files; without it the suffix of each says so (.gz, .zst, .lz4). A file
+///         that is damaged or cut off ends there: what is missing is reported in quarantine.
+///
 /// Example:
-///     >>> s = tw.read_ndjson("clicks-*.ndjson", schema={"ts": "timestamp[ms]", "page": "string"})
+///     >>> s = tw.read_ndjson("clicks-*.ndjson.gz", schema={"ts": "timestamp[ms]", "page": "string"})
 #[pyfunction]
-#[pyo3(signature = (path, schema=None))]
-pub fn read_ndjson(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>) -> PyResult<PyStream> {
-    let schema = schema.map(schema_from).transpose()?;
-    PyStream::checked(py, detached(py, || Stream::read_ndjson(&path.0, schema))?)
+#[pyo3(signature = (path, schema=None, compression=None))]
+pub fn read_ndjson(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>, compression: Option<&str>) -> PyResult<PyStream> {
+    files(py, path, schema, Format::Ndjson, compression)
 }
 
-/// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows.
+/// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows; `compression` as
+/// for `read_ndjson`.
 ///
 /// Example:
 ///     >>> s = tw.read_csv("sensors/*.csv", delimiter=";")
 #[pyfunction]
-#[pyo3(signature = (path, schema=None, delimiter=",", header=true))]
-pub fn read_csv(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>, delimiter: &str, header: bool) -> PyResult<PyStream> {
-    let schema = schema.map(schema_from).transpose()?;
-    let csv = Format::Csv { delimiter: byte(delimiter)?, header };
-    PyStream::checked(py, detached(py, || Stream::read(&path.0, schema, csv))?)
+#[pyo3(signature = (path, schema=None, delimiter=",", header=true, compression=None))]
+pub fn read_csv(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    delimiter: &str,
+    header: bool,
+    compression: Option<&str>,
+) -> PyResult<PyStream> {
+    files(py, path, schema, Format::Csv { delimiter: byte(delimiter)?, header }, compression)
+}
+
+/// The records of the Avro object container files that a path or glob names. Files may have different schemas: of each, the fields are
+/// taken that bear the names of columns, cast to their types; a column without a field is null. A block that does not decode goes to
+/// quarantine.
+///
+/// Args:
+///     path: A path or glob.
+///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema; without it those of `reader_schema`, or of the first file.
+///     reader_schema: In Avro's JSON, a str or what `json.loads` makes of one: records are resolved against it, with its defaults and
+///         aliases.
+///     compression: As for `read_ndjson`, of the files as a whole; their blocks may be packed with deflate, snappy or zstandard.
+///
+/// Example:
+///     >>> s = tw.read_avro("events/*.avro", schema={"ts": "timestamp[ms]", "card": "string"})
+#[pyfunction]
+#[pyo3(signature = (path, schema=None, reader_schema=None, compression=None))]
+pub fn read_avro(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    reader_schema: Option<AvroSchema>,
+    compression: Option<&str>,
+) -> PyResult<PyStream> {
+    let format = crate::format::resolved(Avro::container(), reader_schema).0;
+    files(py, path, schema, format, compression)
+}
+
+/// Files that come in as bytes.
+fn files(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    format: Format,
+    compression: Option<&str>,
+) -> PyResult<PyStream> {
+    let mut files = Files::new(path.0).format(format);
+    if let Some(schema) = schema {
+        files = files.schema(schema_from(schema)?);
+    }
+    if let Some(name) = compression {
+        files = files.compression(Compression::parse(name).map_err(raise)?);
+    }
+    PyStream::checked(py, detached(py, || Stream::read_files(files))?)
 }
 
 /// What clients send to a TCP address. Each connection is a partition of its own.
@@ -68,7 +129,7 @@ pub fn read_csv(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>
 /// Args:
 ///     addr: Host and port; port 0 takes a free one, see `Stream.local_addr`.
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
-///     format: "ndjson", "csv", "tsv" or "arrow".
+///     format: "ndjson", "csv", "tsv", "arrow" or "avro" (object containers).
 ///     end_on_disconnect: The input ends when the last of its clients has gone: for tests and notebooks.
 ///     delimiter: What separates the fields of CSV, if not a comma.
 ///     header: Whether each client that sends CSV begins with a line of names.
@@ -76,16 +137,16 @@ pub fn read_csv(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>
 /// Example:
 ///     >>> s = tw.listen_tcp("127.0.0.1:9000", schema={"ts": "timestamp[ms]", "card": "string", "amount": "float64"})
 #[pyfunction]
-#[pyo3(signature = (addr, schema, format="ndjson", end_on_disconnect=false, delimiter=None, header=true))]
+#[pyo3(signature = (addr, schema, format=ndjson(), end_on_disconnect=false, delimiter=None, header=true))]
 pub fn listen_tcp(
     addr: &str,
     schema: &Bound<'_, PyAny>,
-    format: &str,
+    format: FormatLike,
     end_on_disconnect: bool,
     delimiter: Option<&str>,
     header: bool,
 ) -> PyResult<PyStream> {
-    let listen = Listen::tcp(addr, schema_from(schema)?).format(format_of(format, delimiter, header)?);
+    let listen = Listen::tcp(addr, schema_from(schema)?).format(format.format(delimiter, header)?);
     listening(schema.py(), listen.end_on_disconnect(end_on_disconnect))
 }
 
@@ -94,9 +155,9 @@ pub fn listen_tcp(
 /// Example:
 ///     >>> s = tw.listen_udp("127.0.0.1:9001", schema={"ts": "timestamp[ms]", "level": "float64"})
 #[pyfunction]
-#[pyo3(signature = (addr, schema, format="ndjson", delimiter=None))]
-pub fn listen_udp(addr: &str, schema: &Bound<'_, PyAny>, format: &str, delimiter: Option<&str>) -> PyResult<PyStream> {
-    let listen = Listen::udp(addr, schema_from(schema)?).format(format_of(format, delimiter, false)?);
+#[pyo3(signature = (addr, schema, format=ndjson(), delimiter=None))]
+pub fn listen_udp(addr: &str, schema: &Bound<'_, PyAny>, format: FormatLike, delimiter: Option<&str>) -> PyResult<PyStream> {
+    let listen = Listen::udp(addr, schema_from(schema)?).format(format.format(delimiter, false)?);
     listening(schema.py(), listen)
 }
 
@@ -105,36 +166,25 @@ pub fn listen_udp(addr: &str, schema: &Bound<'_, PyAny>, format: &str, delimiter
 /// Example:
 ///     >>> s = tw.listen_unix("/run/app/events.sock", schema={"ts": "timestamp[ms]", "level": "float64"})
 #[pyfunction]
-#[pyo3(signature = (path, schema, format="ndjson", end_on_disconnect=false, delimiter=None, header=true))]
+#[pyo3(signature = (path, schema, format=ndjson(), end_on_disconnect=false, delimiter=None, header=true))]
 pub fn listen_unix(
     path: FilePath,
     schema: &Bound<'_, PyAny>,
-    format: &str,
+    format: FormatLike,
     end_on_disconnect: bool,
     delimiter: Option<&str>,
     header: bool,
 ) -> PyResult<PyStream> {
-    let listen = Listen::unix(&path.0, schema_from(schema)?).format(format_of(format, delimiter, header)?);
+    let listen = Listen::unix(&path.0, schema_from(schema)?).format(format.format(delimiter, header)?);
     listening(schema.py(), listen.end_on_disconnect(end_on_disconnect))
+}
+
+fn ndjson() -> FormatLike {
+    FormatLike::Made(Format::Ndjson)
 }
 
 fn listening(py: Python<'_>, listen: Listen) -> PyResult<PyStream> {
     PyStream::checked(py, detached(py, || Stream::listen(listen))?)
-}
-
-/// The format called `name`, with other delimiters where they are given.
-pub fn format_of(name: &str, delimiter: Option<&str>, header: bool) -> PyResult<Format> {
-    Ok(match Format::parse(name).map_err(raise)? {
-        Format::Csv { delimiter: own, .. } => Format::Csv { delimiter: delimiter.map_or(Ok(own), byte)?, header },
-        other => other,
-    })
-}
-
-fn byte(delimiter: &str) -> PyResult<u8> {
-    match delimiter.as_bytes() {
-        &[byte] => Ok(byte),
-        _ => Err(raise(Error::config(format!("`delimiter` is {delimiter:?}; it must be one ASCII character")))),
-    }
 }
 
 /// A path or glob: a str or anything with `__fspath__`.

@@ -12,8 +12,8 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_kafka`, `listen_tcp`,
-`listen_udp`, `listen_unix`.
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_kafka`,
+`listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
@@ -21,7 +21,7 @@ The engine logs to the logger "thalweg".
 
 import logging as _logging
 
-from thalweg import anomaly, testing
+from thalweg import anomaly, formats, testing
 from thalweg._native import (
     Aggregate,
     Batches,
@@ -36,6 +36,7 @@ from thalweg._native import (
     Query,
     Schema,
     SchemaError,
+    SchemaRegistry,
     Sink,
     StateError,
     Stream,
@@ -75,6 +76,7 @@ from thalweg._native import (
     quantile,
     rate,
     read_arrow,
+    read_avro,
     read_csv,
     read_kafka,
     read_ndjson,
@@ -109,6 +111,7 @@ __all__ = [
     "Query",
     "Schema",
     "SchemaError",
+    "SchemaRegistry",
     "Sink",
     "StateError",
     "Stream",
@@ -132,6 +135,7 @@ __all__ = [
     "custom",
     "delta",
     "first",
+    "formats",
     "from_arrow",
     "global_window",
     "histogram",
@@ -149,6 +153,7 @@ __all__ = [
     "quantile",
     "rate",
     "read_arrow",
+    "read_avro",
     "read_csv",
     "read_kafka",
     "read_ndjson",

@@ -30,7 +30,9 @@ _Rows: TypeAlias = _ArrowStream | _ArrowArray | dict[str, Any] | None
 _RowsFunction: TypeAlias = Callable[[Table, dict[Any, Any], Context], _Rows]
 _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
-_Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow"]
+_Compression: TypeAlias = Literal["none", "gzip", "zstd", "lz4"]
+_AvroSchema: TypeAlias = str | dict[str, Any]
+_Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow", "avro"] | Format
 
 class _AggregateObject(Protocol):
     def accumulate(self, state: Any, rows: Table, /) -> Any: ...
@@ -103,6 +105,40 @@ class Context:
         """Takes back a timer of this key, if there is one."""
     def clear(self) -> None:
         """Forgets the key after this call, with its state and all its timers."""
+
+@final
+class Format:
+    """A format and what has to be known of it."""
+
+@final
+class SchemaRegistry:
+    """Confluent's schema registry, or one that speaks as it does."""
+
+    def __new__(
+        cls,
+        url: str,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        token: str | None = None,
+        ca: _Path | None = None,
+        timeout: _Duration | None = None,
+        retries: int | None = None,
+    ) -> SchemaRegistry: ...
+    def schema(self, id: int) -> str | None:
+        """The schema of a number, or None if the registry has none."""
+    def version(self, subject: str, version: int | None = None) -> dict[str, Any]:
+        """A version of a subject, the latest unless said, as a dict of `id`, `version` and `schema`."""
+    def register(self, subject: str, schema: _AvroSchema, kind: Literal["avro", "json", "protobuf"] = "avro") -> int:
+        """Registers a schema under a subject; returns its number."""
+    def conflicts(
+        self,
+        subject: str,
+        schema: _AvroSchema,
+        version: int | None = None,
+        kind: Literal["avro", "json", "protobuf"] = "avro",
+    ) -> list[str]:
+        """What stands in the way of registering a schema beside a version of a subject; empty if nothing does."""
 
 @final
 class Config:
@@ -360,14 +396,42 @@ def from_arrow(data: _ArrowStream | _ArrowArray) -> Stream:
 def read_parquet(path: _Path) -> Stream:
     """The rows of the Parquet files that a path or glob names."""
 
-def read_arrow(path: _Path) -> Stream:
+def read_arrow(path: _Path, compression: _Compression | None = None) -> Stream:
     """The rows of the Arrow IPC files that a path or glob names."""
 
-def read_ndjson(path: _Path, schema: _SchemaLike | None = None) -> Stream:
+def read_ndjson(path: _Path, schema: _SchemaLike | None = None, compression: _Compression | None = None) -> Stream:
     """The lines of the files that a path or glob names, each a JSON object."""
 
-def read_csv(path: _Path, schema: _SchemaLike | None = None, delimiter: str = ",", header: bool = True) -> Stream:
+def read_csv(
+    path: _Path,
+    schema: _SchemaLike | None = None,
+    delimiter: str = ",",
+    header: bool = True,
+    compression: _Compression | None = None,
+) -> Stream:
     """The rows of the CSV files that a path or glob names."""
+
+def read_avro(
+    path: _Path,
+    schema: _SchemaLike | None = None,
+    reader_schema: _AvroSchema | None = None,
+    compression: _Compression | None = None,
+) -> Stream:
+    """The records of the Avro object container files that a path or glob names."""
+
+def avro(schema: _AvroSchema, *, reader_schema: _AvroSchema | None = None) -> Format:
+    """Avro records alone, all of one writer's schema."""
+
+def avro_confluent(
+    schemas: SchemaRegistry | dict[int, _AvroSchema],
+    *,
+    subject: str | None = None,
+    reader_schema: _AvroSchema | None = None,
+) -> Format:
+    """Avro records in the wire format of Confluent's schema registry."""
+
+def avro_single_object(schemas: Sequence[_AvroSchema], *, reader_schema: _AvroSchema | None = None) -> Format:
+    """Avro records in Avro's single-object encoding."""
 
 def read_kafka(
     bootstrap: str,

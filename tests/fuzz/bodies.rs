@@ -8,6 +8,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use thalweg::batch::PartitionId;
 use thalweg::config::Config;
+use thalweg::format::avro::Avro;
+use thalweg::format::compression::{Compression, Unpacker};
 use thalweg::format::csv::CsvDecoder;
 use thalweg::format::infer::{infer, parse_type};
 use thalweg::format::lines::LineDecoder;
@@ -89,6 +91,50 @@ pub fn arrow_ipc(data: &[u8]) {
     let decoder = Format::ArrowIpc.decoder(schema(*seed), &Config::default()).expect("a schema");
     decode(decoder, text, usize::from(*piece) + 1);
 }
+
+/// What is packed is unpacked or refused, alike however it is cut.
+pub fn unpack(data: &[u8]) {
+    let [seed, piece, packed @ ..] = data else { return };
+    let compression = [Compression::Gzip, Compression::Zstd, Compression::Lz4][usize::from(seed % 3)];
+    let ours = |piece: usize| {
+        let (mut unpacker, mut text) = (Unpacker::new(compression).expect("memory").expect("a compression"), Vec::new());
+        for mut bytes in packed.chunks(piece) {
+            loop {
+                let Ok((used, out)) = unpacker.step(bytes) else { return (text, false) };
+                bytes = &bytes[used..];
+                text.extend_from_slice(out);
+                if out.is_empty() || text.len() > 1 << 22 {
+                    break;
+                }
+            }
+        }
+        (text, unpacker.finish().is_ok())
+    };
+    let (whole, pieces) = (ours(packed.len().max(1)), ours(usize::from(*piece) + 1));
+    assert_eq!(whole.1, pieces.1);
+    if whole.1 {
+        assert_eq!(whole.0, pieces.0);
+    }
+}
+
+/// Avro files give rows, quarantine or an error, and records a row or quarantine.
+pub fn avro(data: &[u8]) {
+    let [seed, piece, text @ ..] = data else { return };
+    let files = Format::Avro(Avro::container()).decoder(schema(*seed), &Config::default()).expect("a schema");
+    decode(files, text, usize::from(*piece) + 1);
+    let records = Format::Avro(Avro::bare(AVRO)).messages(&schema(*seed)).expect("a schema");
+    let (mut records, mut bad, piece) = (records.expect("messages"), Vec::new(), usize::from(*piece) + 1);
+    let frames: Vec<_> = (0..text.len()).step_by(piece).map(|start| start..text.len().min(start + piece)).collect();
+    records.decode(text, &frames, &mut bad).expect("a known schema");
+    assert_eq!(records.rows() + bad.len(), frames.len());
+    let (rows, taken) = (records.rows(), records.take().expect("what was decoded makes columns"));
+    assert_eq!(rows, taken.map_or(0, |taken| taken.num_rows()));
+}
+
+/// A schema with a bit of everything.
+pub const AVRO: &str = r#"{"type":"record","name":"R","fields":[{"name":"a","type":["null","long"]},{"name":"c","type":"string"},
+    {"name":"b","type":{"type":"array","items":"double"}},{"name":"m","type":{"type":"map","values":["null","int","string"]}},
+    {"name":"d","type":{"type":"enum","name":"E","symbols":["x","y"]}},{"name":"e","type":{"type":"bytes","logicalType":"decimal","precision":9}}]}"#;
 
 /// A schema inferred from a sample can be decoded with, or is an error; so is the name of a type.
 pub fn infer_schema(data: &[u8]) {

@@ -97,6 +97,32 @@ fn arrow_ipc() {
 }
 
 #[test]
+fn unpack() {
+    let lines = b"{\"a\":1}\n".repeat(40);
+    let gzip = [31, 139, 8, 0, 0, 0, 0, 0, 2, 255, 75, 204, 28, 216, 0, 0, 0, 0, 0, 0];
+    let lz4 = [0x04, 0x22, 0x4D, 0x18, 0x60, 0x40, 0x82, 5, 0, 0, 0x80, b'a', b'b', b'c', b'd', b'\n', 0, 0, 0, 0];
+    let zstd = [0x28, 0xB5, 0x2F, 0xFD, 0x20, 5, 0x29, 0, 0, b'a', b'b', b'c', b'd', b'\n', 0x28, 0xB5, 0x2F, 0xFD, 0x20, 0, 1, 0, 0];
+    smoke(bodies::unpack, &[0, 1, 2], &[lines, gzip.to_vec(), lz4.to_vec(), zstd.to_vec()]);
+}
+
+#[test]
+fn avro() {
+    // A header with the schema and no codec, then a block of two records.
+    let body = b"\x02\x08\x04hi\x02\x00\x00\x00\x00\x00\x00\xf0\x3f\x00\x02\x02k\x02\x06\x00\x02\x04\x01\x00\x00\x00\x00\x00\x00\x00";
+    let length = |length: usize| vec![(length * 2 % 128) as u8 | 128, (length * 2 / 128) as u8];
+    let file = [
+        &b"Obj\x01\x02\x16avro.schema"[..],
+        &length(bodies::AVRO.len()),
+        bodies::AVRO.as_bytes(),
+        b"\0sixteen bytes...",
+        &[4, body.len() as u8 * 2],
+        body,
+        b"sixteen bytes...",
+    ];
+    smoke(bodies::avro, &[0, 1, 2], &[file.concat(), body.to_vec()]);
+}
+
+#[test]
 fn infer() {
     let types = ["timestamp[ms, UTC]", "decimal128(10, 2)", "float64"].map(|name| name.as_bytes().to_vec());
     let seeds = [json_seeds(), vec![stream(), b"a,b\n1,2024-01-31\nx,\n".to_vec()], types.to_vec()].concat();

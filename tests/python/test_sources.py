@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,50 @@ def test_csv_may_have_another_delimiter_and_no_header(tmp_path: Path) -> None:
     assert rows_of(stream.collect()) == [{"n": 1, "word": "x"}, {"n": 2, "word": "y"}]
     with pytest.raises(tw.ConfigError, match="delimiter"):
         tw.read_csv(tmp_path / "a.csv", delimiter=";;")
+
+
+def pack(text: bytes, kind: str) -> bytes:
+    if kind == "gzip":
+        half = len(text) // 2
+        return gzip.compress(text[:half]) + gzip.compress(text[half:])
+    return pa.compress(text, codec=kind, asbytes=True)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("kind", "suffix"), [("gzip", "gz"), ("zstd", "zst"), ("lz4", "lz4")])
+def test_packed_files_are_unpacked(tmp_path: Path, parts: list[pa.Table], kind: str, suffix: str) -> None:
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, parts[0].schema) as writer:
+        writer.write_table(parts[0])
+    formats: dict[str, tuple[bytes, Callable[..., tw.Stream]]] = {
+        "ndjson": (as_ndjson(parts[0]), tw.read_ndjson),
+        "csv": ((tmp_path / "0.csv").read_bytes(), tw.read_csv),
+        "arrow": (stream.getvalue().to_pybytes(), tw.read_arrow),
+    }
+    for name, (text, read) in formats.items():
+        path = tmp_path / f"packed.{name}.{suffix}"
+        path.write_bytes(pack(text, kind))
+        if name == "ndjson":
+            plain = tmp_path / "plain.ndjson"
+            plain.write_bytes(text)
+            expected = rows_of(tw.read_ndjson(plain).collect())
+            assert rows_of(read(path).collect()) == expected
+            path.rename(tmp_path / "unnamed")
+            assert rows_of(read(tmp_path / "unnamed", compression=kind).collect()) == expected
+        else:
+            assert sorted_rows(read(path).collect()) == sorted_rows(parts[0])
+    with pytest.raises(tw.ConfigError, match="`rar` is not a compression"):
+        tw.read_ndjson(tmp_path / "unnamed", compression="rar")  # type: ignore[arg-type]
+
+
+def test_a_packed_file_that_is_cut_off_is_reported(tmp_path: Path, parts: list[pa.Table]) -> None:
+    packed = gzip.compress(as_ndjson(parts[0]))
+    (tmp_path / "a.ndjson.gz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "b.ndjson.gz").write_bytes(packed)
+    with pytest.warns(tw.DroppedRowsWarning):
+        result = tw.read_ndjson(tmp_path / "*.gz", schema=SCHEMA).collect()
+    assert len(parts[0]) < len(result) < 2 * len(parts[0])
+    errors = [row["error"] for row in rows_of(result.quarantined)]
+    assert any(f"a.ndjson.gz: the gzip data is cut off at byte {len(packed) // 2}" in error for error in errors)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -10,14 +10,14 @@ use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::MessageBuffer;
 use arrow::ipc::reader::{FileReader, StreamDecoder};
 
+use super::conform::conform;
 use super::{Decoded, Decoder, bulk, extend_segments};
 use crate::batch::{PartitionId, Segment};
 use crate::error::{Error, Result};
@@ -91,7 +91,7 @@ impl ArrowIpcDecoder {
                 }
             };
             if let Some(batch) = stream.message(&bytes[used..used + length])? {
-                let batch = conform(&batch, &self.schema)?;
+                let batch = conform(&batch, &self.schema, "stream")?;
                 if batch.num_rows() > 0 {
                     extend_segments(&mut self.segments, partition, batch.num_rows(), stream.rows);
                     stream.rows += batch.num_rows() as u64;
@@ -185,7 +185,7 @@ fn guarded<T>(call: impl FnOnce() -> Result<T, ArrowError>) -> Result<T> {
 /// Reads the length of the message that `bytes` begins with and checks what it claims.
 fn frame(bytes: &[u8]) -> Result<Frame> {
     if bytes.starts_with(FILE_MAGIC) {
-        return Err(Error::decode("this is an Arrow file, not an Arrow stream; read it by its path"));
+        return Err(Error::decode("this is an Arrow file, not an Arrow stream; read it by its path, unpacked"));
     }
     // Streams of Arrow before 0.15 have no continuation mark.
     let mark = if bytes.starts_with(&CONTINUATION) { 4 } else { 0 };
@@ -227,29 +227,6 @@ fn check(message: &MessageBuffer, body: &[u8]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The columns of `schema` from those of `batch`, by name, cast where types differ; a missing one is null.
-fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
-    let column = |field: &arrow::datatypes::FieldRef| -> Result<ArrayRef> {
-        let Some(column) = batch.column_by_name(field.name()) else {
-            if field.is_nullable() {
-                return Ok(new_null_array(field.data_type(), batch.num_rows()));
-            }
-            return Err(Error::schema(format!("the stream has no column `{}`, which may not be null", field.name())));
-        };
-        if column.data_type() == field.data_type() {
-            return Ok(column.clone());
-        }
-        cast_with_options(column, field.data_type(), &strict).map_err(|error| {
-            let (name, from, to) = (field.name(), column.data_type(), field.data_type());
-            Error::schema(format!("column `{name}` is {from} in the stream and cannot become {to}")).with_source(error)
-        })
-    };
-    let columns = schema.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-    Ok(RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
 }
 
 /// The schema of the stream that begins with `sample`.

@@ -24,19 +24,38 @@ pub(super) trait Groups {
 
 /// Decodes all `frames` of `text`, adding rows to `good` and frames that fail to `bad`, both in order.
 pub(super) fn decode(groups: &mut impl Groups, text: &[u8], frames: &[Range<usize>], good: &mut Vec<RecordBatch>, bad: &mut Vec<BadLine>) {
-    for group in frames.chunks(GROUP) {
-        halve(groups, text, group, good, bad);
+    let mut places = Vec::new();
+    decode_placed(groups, text, frames, good, &mut places);
+    bad.extend(places.into_iter().map(|(place, error)| BadLine { start: frames[place].start, end: frames[place].end, error }));
+}
+
+/// As [`decode`], with frames that fail by their place among all.
+pub(super) fn decode_placed(
+    groups: &mut impl Groups,
+    text: &[u8],
+    frames: &[Range<usize>],
+    good: &mut Vec<RecordBatch>,
+    bad: &mut Vec<(usize, String)>,
+) {
+    for (number, group) in frames.chunks(GROUP).enumerate() {
+        halve(groups, text, (number * GROUP, group), good, bad);
     }
 }
 
-fn halve(groups: &mut impl Groups, text: &[u8], frames: &[Range<usize>], good: &mut Vec<RecordBatch>, bad: &mut Vec<BadLine>) {
+fn halve(
+    groups: &mut impl Groups,
+    text: &[u8],
+    (first, frames): (usize, &[Range<usize>]),
+    good: &mut Vec<RecordBatch>,
+    bad: &mut Vec<(usize, String)>,
+) {
     match (groups.rows(text, frames), frames) {
         (Ok(rows), _) => good.push(rows),
-        (Err(error), [frame]) => bad.push(BadLine { start: frame.start, end: frame.end, error }),
+        (Err(error), [_]) => bad.push((first, error)),
         (Err(_), _) => {
-            let (left, right) = frames.split_at(frames.len() / 2);
-            halve(groups, text, left, good, bad);
-            halve(groups, text, right, good, bad);
+            let middle = frames.len() / 2;
+            halve(groups, text, (first, &frames[..middle]), good, bad);
+            halve(groups, text, (first + middle, &frames[middle..]), good, bad);
         }
     }
 }

@@ -34,6 +34,7 @@ pub fn infer(format: &Format, sample: &[u8]) -> Result<Schema> {
             format.infer_schema(Cursor::new(whole_lines(sample)), Some(SAMPLE_ROWS)).map_err(undecided)?.0
         }
         Format::ArrowIpc => return arrow_ipc::stream_schema(sample),
+        Format::Avro(avro) => return avro.infer(sample),
     };
     if schema.fields().is_empty() {
         return Err(Error::decode(format!(

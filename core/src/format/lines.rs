@@ -111,6 +111,12 @@ impl<L: Lines> Decoder for LineDecoder<L> {
         }
     }
 
+    fn cut(&mut self, partition: PartitionId, why: &str) {
+        let Some(straddle) = self.partitions.remove(&partition).filter(|straddle| !straddle.carry.is_empty()) else { return };
+        let start = straddle.position - straddle.carry.len() as u64;
+        self.run.rejected.push(Rejected::new(partition, start, &straddle.carry, format!("the line is cut off: {why}")));
+    }
+
     fn rows(&self) -> usize {
         self.run.lines.rows()
     }

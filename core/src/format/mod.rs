@@ -1,10 +1,14 @@
 //! Bytes to columns: one decoder per format, shared by all partitions of a source.
 
 pub mod arrow_ipc;
+pub mod avro;
 mod bulk;
+pub mod compression;
+mod conform;
 pub mod csv;
 pub mod infer;
 pub mod lines;
+mod messages;
 pub mod ndjson;
 pub mod pod;
 
@@ -14,9 +18,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use self::arrow_ipc::ArrowIpcDecoder;
+use self::avro::Avro;
 use self::csv::CsvDecoder;
 pub use self::infer::parse_type;
 use self::lines::LineDecoder;
+pub use self::messages::Messages;
 use self::ndjson::{ArrowJsonLines, NdjsonLines};
 use crate::batch::{PartitionId, Segment};
 use crate::config::Config;
@@ -24,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::quality::Rejected;
 
 /// What bytes are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Format {
     /// One JSON object per line.
     Ndjson,
@@ -37,6 +43,8 @@ pub enum Format {
     },
     /// Arrow's inter-process stream format.
     ArrowIpc,
+    /// Apache Avro: object container files, or records one by one.
+    Avro(Avro),
 }
 
 impl fmt::Display for Format {
@@ -45,12 +53,14 @@ impl fmt::Display for Format {
             Format::Ndjson => "ndjson",
             Format::Csv { .. } => "csv",
             Format::ArrowIpc => "arrow",
+            Format::Avro(avro) => return avro.fmt(f),
         })
     }
 }
 
 impl Format {
-    /// The format that a user's `name` means: `ndjson` (`jsonl`), `csv`, `tsv` (both with a header) or `arrow` (`arrow_ipc`).
+    /// The format that a user's `name` means: `ndjson` (`jsonl`), `csv`, `tsv` (both with a header), `arrow` (`arrow_ipc`) or
+    /// `avro` (object container files).
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config), listing the names there are.
@@ -60,7 +70,8 @@ impl Format {
             "csv" => Ok(Format::Csv { delimiter: b',', header: true }),
             "tsv" => Ok(Format::Csv { delimiter: b'\t', header: true }),
             "arrow" | "arrow_ipc" => Ok(Format::ArrowIpc),
-            _ => Err(Error::config(format!("`{name}` is not a format; it may be ndjson, csv, tsv or arrow"))),
+            "avro" => Ok(Format::Avro(Avro::container())),
+            _ => Err(Error::config(format!("`{name}` is not a format; it may be ndjson, csv, tsv, arrow or avro"))),
         }
     }
 
@@ -68,15 +79,38 @@ impl Format {
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if the format cannot hold a column's type,
-    /// [`Kind::Config`](crate::error::Kind::Config) if the CSV delimiter cannot be one.
+    /// [`Kind::Config`](crate::error::Kind::Config) if the CSV delimiter cannot be one, or messages of the format have no ends of their own.
     pub fn decoder(&self, schema: SchemaRef, config: &Config) -> Result<Box<dyn Decoder>> {
-        match *self {
+        match self {
             Format::Ndjson => match NdjsonLines::new(schema.clone())? {
                 Some(lines) => Ok(Box::new(LineDecoder::new(lines, config))),
                 None => Ok(Box::new(LineDecoder::new(ArrowJsonLines::new(schema)?, config))),
             },
-            Format::Csv { delimiter, header } => Ok(Box::new(CsvDecoder::new(schema, delimiter, header, config)?)),
+            Format::Csv { delimiter, header } => Ok(Box::new(CsvDecoder::new(schema, *delimiter, *header, config)?)),
             Format::ArrowIpc => Ok(Box::new(ArrowIpcDecoder::new(schema))),
+            Format::Avro(avro) => avro.decoder(schema),
+        }
+    }
+
+    /// A decoder of messages of this format that gives columns of `schema`; `None` if [`Format::decoder`] decodes them.
+    ///
+    /// # Errors
+    /// As [`Format::decoder`].
+    pub fn messages(&self, schema: &SchemaRef) -> Result<Option<Box<dyn Messages>>> {
+        match self {
+            Format::Ndjson | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
+            Format::Avro(avro) => Ok(avro.messages(schema)),
+        }
+    }
+
+    /// The columns that this format says itself that it has, without a sample.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if what it says is malformed.
+    pub fn columns(&self) -> Result<Option<SchemaRef>> {
+        match self {
+            Format::Ndjson | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
+            Format::Avro(avro) => avro.columns(),
         }
     }
 }
@@ -107,6 +141,13 @@ pub trait Decoder: Send {
 
     /// Ends `partition`: an unfinished last frame is decoded if it is whole, else quarantined, and its state is forgotten.
     fn end(&mut self, partition: PartitionId);
+
+    /// Ends `partition` where it is cut off, for the reason `why`: an unfinished last frame is quarantined, even where it could be taken
+    /// for a whole one, as the first digits of a number can.
+    fn cut(&mut self, partition: PartitionId, why: &str) {
+        let _ = why;
+        self.end(partition);
+    }
 
     /// Rows that [`Decoder::take`] would return.
     fn rows(&self) -> usize;

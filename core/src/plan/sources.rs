@@ -12,7 +12,8 @@ use crate::source::{Files, Listen, arrow_files, parquet_files};
 
 impl Stream {
     /// The records of newline-delimited JSON files: a path, or a pattern with `*`, `?` and `[…]`; `-` is standard
-    /// input. Without `schema`, columns are inferred from the beginning of the first file.
+    /// input. Without `schema`, columns are inferred from the beginning of the first file. Files whose names end in `.gz`, `.zst` or
+    /// `.lz4` are unpacked.
     ///
     /// # Errors
     /// If no file matches or the columns cannot be inferred.
@@ -25,10 +26,19 @@ impl Stream {
     /// # Errors
     /// As [`Stream::read_ndjson`].
     pub fn read(pattern: &str, schema: Option<SchemaRef>, format: Format) -> Result<Stream> {
-        Ok(Stream::from_source(Files::new(pattern, schema, format)?))
+        let files = Files::new(pattern).format(format);
+        Stream::read_files(schema.into_iter().fold(files, Files::schema))
     }
 
-    /// The rows of Arrow IPC files, stream or file format.
+    /// The rows of files, with all that can be said about them.
+    ///
+    /// # Errors
+    /// As [`Stream::read_ndjson`].
+    pub fn read_files(files: Files) -> Result<Stream> {
+        Ok(Stream::from_source(files.find()?))
+    }
+
+    /// The rows of Arrow IPC files, stream or file format. Streams may be packed, as the files of [`Stream::read_ndjson`].
     ///
     /// # Errors
     /// If no file matches or the first cannot be read.

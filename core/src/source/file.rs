@@ -5,10 +5,18 @@
 //! together, and decoded in exactly that order whatever order the reads complete in: the rows of a run are the same on
 //! every backend. A file that is paused misses its turns. A file is read up to the length that it has when the source is made. Pipes, terminals and standard
 //! input (`-`) are read as they come.
+//!
+//! What is packed is unpacked on the way to the decoder, [`UNPACKED_BYTES`](crate::config::UNPACKED_BYTES) at a time and no further than
+//! until a batch is full. Packed files take turns by their packed bytes; offsets count the bytes that come out. A file that is damaged
+//! or cut off ends there: what could not be unpacked goes to quarantine with the file and the place, and so does the frame that it
+//! cuts in two.
+
+mod unpack;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,6 +25,7 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 
+use self::unpack::{Packed, Unpacking};
 use super::gather::Gather;
 pub use super::glob::expand;
 use super::linger::nanos;
@@ -25,6 +34,7 @@ use crate::batch::PartitionId;
 use crate::config::{Config, READ_BUFFER_BYTES, READ_DEPTH};
 use crate::error::{Error, Result};
 use crate::format::Decoder;
+use crate::format::compression::Compression;
 use crate::io::{Buffer, Completion, Event, Fd, Io, Op, READ_BUFFERS, Token};
 use crate::time::SharedClock;
 
@@ -58,11 +68,14 @@ pub struct FileSource {
     /// What streams have brought and has not been decoded.
     queue: VecDeque<Completion>,
     incoming: Vec<Completion>,
+    /// What was read of a packed file and is being unpacked.
+    unpacking: Option<Unpacking>,
 }
 
 struct Input {
     path: PathBuf,
     kind: Kind,
+    packed: Packed,
 }
 
 enum Kind {
@@ -91,13 +104,20 @@ struct Piece {
 }
 
 impl FileSource {
-    /// A source of the rows in `paths`, in the format of `decoder`. `-` is standard input.
+    /// A source of the rows in `paths`, in the format of `decoder`. `-` is standard input. Without `compression`, the suffix of each
+    /// path says how it is packed.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if there is no path or the backend that `config` demands cannot be
     /// had, [`Kind::Connector`](crate::error::Kind::Connector) for what cannot be opened or is a folder.
-    pub fn new(paths: Vec<PathBuf>, decoder: Box<dyn Decoder>, config: &Config, clock: SharedClock) -> Result<FileSource> {
-        FileSource::with_io(paths, decoder, config, clock, crate::io::open_for_files(config)?)
+    pub fn new(
+        paths: Vec<PathBuf>,
+        compression: Option<Compression>,
+        decoder: Box<dyn Decoder>,
+        config: &Config,
+        clock: SharedClock,
+    ) -> Result<FileSource> {
+        FileSource::with_io(paths, compression, decoder, config, clock, crate::io::open_for_files(config)?)
     }
 
     /// As [`FileSource::new`], through a given backend.
@@ -106,6 +126,7 @@ impl FileSource {
     /// As [`FileSource::new`].
     pub fn with_io(
         paths: Vec<PathBuf>,
+        compression: Option<Compression>,
         decoder: Box<dyn Decoder>,
         config: &Config,
         clock: SharedClock,
@@ -114,7 +135,7 @@ impl FileSource {
         if paths.is_empty() {
             return Err(Error::config("no file to read; give at least one path, or `-` for standard input"));
         }
-        let inputs = paths.into_iter().map(Input::new).collect::<Result<Vec<_>>>()?;
+        let inputs = paths.into_iter().map(|path| Input::new(path, compression)).collect::<Result<Vec<_>>>()?;
         let is_file = |at: &usize| matches!(inputs[*at].kind, Kind::File { .. });
         let turns: VecDeque<usize> = (0..inputs.len()).filter(is_file).collect();
         Ok(FileSource {
@@ -131,6 +152,7 @@ impl FileSource {
             begun: false,
             queue: VecDeque::new(),
             incoming: Vec::new(),
+            unpacking: None,
         })
     }
 
@@ -187,7 +209,9 @@ impl FileSource {
 
     /// Waits for events; says whether there are any to look at.
     fn look(&mut self, timeout: Duration) -> Result<bool> {
-        let ready = |source: &FileSource| !source.queue.is_empty() || source.pieces.front().is_some_and(|piece| piece.event.is_some());
+        let ready = |source: &FileSource| {
+            source.unpacking.is_some() || !source.queue.is_empty() || source.pieces.front().is_some_and(|piece| piece.event.is_some())
+        };
         if !ready(self) {
             self.io.wait(timeout, &mut self.incoming)?;
             for completion in self.incoming.drain(..) {
@@ -202,12 +226,13 @@ impl FileSource {
 
     /// Decodes what has come, in order, until a batch is full.
     fn handle(&mut self, now: u64) -> Result<()> {
-        while !self.gather.is_full()
+        self.unpack(now)?;
+        while self.has_room()
             && let Some(Completion { token, event }) = self.queue.pop_front()
         {
             self.stream(token.0 as usize, event, now)?;
         }
-        while !self.gather.is_full()
+        while self.has_room()
             && let Some(event) = self.pieces.front_mut().and_then(|piece| piece.event.take())
         {
             if let Some(piece) = self.pieces.pop_front() {
@@ -219,6 +244,14 @@ impl FileSource {
 
     fn stream(&mut self, at: usize, event: Event, now: u64) -> Result<()> {
         match event {
+            Event::Data(buffer) if self.inputs[at].packed.is_done() => {
+                self.io.release(buffer);
+                Ok(())
+            }
+            Event::Failed(_) | Event::End if self.inputs[at].packed.is_done() => {
+                self.streams -= 1;
+                Ok(())
+            }
             Event::Data(buffer) => {
                 let len = buffer.len();
                 self.decode(at, buffer, 0..len, now)
@@ -248,6 +281,9 @@ impl FileSource {
                 let advanced = read.len() as u64;
                 self.decode(piece.input, buffer, read, now)?;
                 piece.start += advanced;
+                if self.inputs[piece.input].packed.is_done() {
+                    return Ok(());
+                }
                 if advanced == 0 {
                     self.truncated(&piece, now);
                 } else if piece.start < piece.end {
@@ -271,20 +307,36 @@ impl FileSource {
     /// A file has become shorter: it ends here.
     fn truncated(&mut self, piece: &Piece, now: u64) {
         let at = piece.input;
-        let Input { path, kind: Kind::File { len, next, .. } } = &mut self.inputs[at] else { return };
+        let Input { path, kind: Kind::File { len, .. }, .. } = &self.inputs[at] else { return };
         tracing::warn!(path = %path.display(), expected = *len, found = piece.start, "a file was cut short while it was read");
-        (*len, *next) = (0, 0);
-        self.turns.retain(|&turn| turn != at);
+        self.stop(at);
         self.end(at, now);
     }
 
-    fn decode(&mut self, at: usize, buffer: Buffer, range: std::ops::Range<usize>, now: u64) -> Result<()> {
+    /// Asks for no more of a file.
+    fn stop(&mut self, at: usize) {
+        if let Kind::File { len, next, .. } = &mut self.inputs[at].kind {
+            (*len, *next) = (0, 0);
+            self.turns.retain(|&turn| turn != at);
+        }
+    }
+
+    fn decode(&mut self, at: usize, buffer: Buffer, range: Range<usize>, now: u64) -> Result<()> {
+        if self.inputs[at].packed.open()? {
+            self.unpacking = Some(Unpacking { input: at, buffer, rest: range, ends: false });
+            return self.unpack(now);
+        }
         let decoded = self.gather.decode(PartitionId(at as u32), &self.io.bytes(&buffer)[range], now);
         self.io.release(buffer);
         decoded.map_err(|error| error.context(format!("cannot decode {}", self.inputs[at].path.display())))
     }
 
     fn end(&mut self, at: usize, now: u64) {
+        if let Some(unpacking) = self.unpacking.as_mut().filter(|unpacking| unpacking.input == at) {
+            unpacking.ends = true;
+            return;
+        }
+        self.check_end(at, now);
         self.alive -= 1;
         if let Kind::File { fd, .. } = &mut self.inputs[at].kind {
             *fd = None;
@@ -295,11 +347,12 @@ impl FileSource {
 
 impl Input {
     /// Looks at a path and opens it if it is to be read as it comes.
-    fn new(path: PathBuf) -> Result<Input> {
+    fn new(path: PathBuf, compression: Option<Compression>) -> Result<Input> {
+        let packed = Packed::new(compression.unwrap_or_else(|| Compression::of_path(&path)));
         let failed = |error| Error::io(format!("cannot open {}", path.display()), error);
         if path.as_os_str() == "-" {
             let fd = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-            return Ok(Input { path, kind: Kind::Stream(Arc::new(fd)) });
+            return Ok(Input { path, kind: Kind::Stream(Arc::new(fd)), packed });
         }
         let data = path.metadata().map_err(failed)?;
         if data.is_dir() {
@@ -312,16 +365,16 @@ impl Input {
         if data.is_file() && data.len() > 0 {
             File::open(&path).map_err(failed)?;
             let kind = Kind::File { fd: None, identity: (data.dev(), data.ino()), len: data.len(), next: 0 };
-            return Ok(Input { path, kind });
+            return Ok(Input { path, kind, packed });
         }
         // Otherwise opening a pipe would wait for its writer.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).map_err(failed)?;
-        Ok(Input { path, kind: Kind::Stream(Arc::new(file.into())) })
+        Ok(Input { path, kind: Kind::Stream(Arc::new(file.into())), packed })
     }
 
     /// The open file; it stays open if `keep`.
     fn open(&mut self, direct: bool, keep: bool) -> Result<Fd> {
-        let Input { path, kind } = self;
+        let Input { path, kind, .. } = self;
         match kind {
             Kind::Stream(fd) | Kind::File { fd: Some(fd), .. } => Ok(Arc::clone(fd)),
             Kind::File { fd, identity, .. } => {
@@ -363,7 +416,7 @@ impl Source for FileSource {
         self.begin(now)?;
         loop {
             self.ask()?;
-            if self.alive > 0 && self.streams == 0 && self.pieces.is_empty() {
+            if self.alive > 0 && self.streams == 0 && self.pieces.is_empty() && self.unpacking.is_none() {
                 // All that is left is paused: who paused it has to see first what has ended.
                 return self.gather.take(false);
             }

@@ -79,9 +79,19 @@ impl Gather {
 
     /// Decodes the next bytes of a partition, which arrived at `now`.
     pub(super) fn decode(&mut self, partition: PartitionId, bytes: &[u8], now: u64) -> Result<()> {
-        self.next.bytes += bytes.len() as u64;
+        self.decode_unpacked(partition, bytes, bytes.len(), now)
+    }
+
+    /// Decodes the next bytes of a partition, which are what came out of `read` bytes that arrived at `now`.
+    pub(super) fn decode_unpacked(&mut self, partition: PartitionId, bytes: &[u8], read: usize, now: u64) -> Result<()> {
+        self.next.bytes += read as u64;
         self.received.get_or_insert(now);
         self.decoder.decode(partition, bytes)
+    }
+
+    /// No more will come of a partition that had not ended; says why. A frame that is cut in two is not taken for a whole one.
+    pub(super) fn cut(&mut self, partition: PartitionId, why: &str) {
+        self.decoder.cut(partition, why);
     }
 
     /// Decodes a datagram, a whole number of frames that arrived at `now`: the last needs no terminator. Frames that do

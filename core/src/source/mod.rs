@@ -24,8 +24,8 @@ use crate::time::SharedClock;
 
 pub use endpoint::{Endpoint, Listener};
 pub use memory::Memory;
-pub use open::Listen;
-pub(crate) use open::{Files, arrow_files, parquet_files};
+pub use open::{Files, Listen};
+pub(crate) use open::{arrow_files, parquet_files};
 pub use reader::{Reader, Readers};
 
 /// What a source hands over at once. All of it may be empty: the wait was over before anything came.

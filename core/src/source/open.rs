@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::format::arrow_ipc::{is_arrow_file, read_arrow_file};
+use crate::format::compression::{Compression, Unpacker};
 use crate::format::infer::infer;
 use crate::source::endpoint::{Endpoint, Listener};
 use crate::source::file::FileSource;
@@ -108,66 +109,128 @@ impl OpenSource for Bound {
     }
 }
 
-/// Files of one format that come in as bytes.
-#[derive(Debug)]
-pub(crate) struct Files {
+/// Files to read, with their format and columns.
+///
+/// ```no_run
+/// use thalweg::{Compression, Files, Format, Stream};
+///
+/// # fn main() -> thalweg::Result<()> {
+/// let clicks = Files::new("clicks/*.log").format(Format::Ndjson).compression(Compression::Zstd);
+/// println!("{}", Stream::read_files(clicks)?.collect()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Files {
     pattern: String,
-    paths: Vec<PathBuf>,
-    schema: SchemaRef,
+    schema: Option<SchemaRef>,
     format: Format,
+    compression: Option<Compression>,
 }
 
 impl Files {
-    /// The files that match `pattern`; without `schema`, columns are inferred from the beginning of the first.
+    /// The files that match `pattern`: a path, or a pattern with `*`, `?` and `[…]`; `-` is standard input. NDJSON unless told otherwise.
+    pub fn new(pattern: impl Into<String>) -> Files {
+        Files { pattern: pattern.into(), schema: None, format: Format::Ndjson, compression: None }
+    }
+
+    /// The format of what they hold.
+    pub fn format(mut self, format: Format) -> Files {
+        self.format = format;
+        self
+    }
+
+    /// The columns; without them, they are inferred from the beginning of the first file.
+    pub fn schema(mut self, schema: SchemaRef) -> Files {
+        self.schema = Some(schema);
+        self
+    }
+
+    /// How all of them are packed; without it, the suffix of each says so: `.gz`, `.zst`, `.lz4`, or none.
+    pub fn compression(mut self, compression: Compression) -> Files {
+        self.compression = Some(compression);
+        self
+    }
+
+    /// Looks for the files, and for their columns if they are not given.
     ///
     /// # Errors
     /// If no file matches, or the columns cannot be inferred.
-    pub fn new(pattern: &str, schema: Option<SchemaRef>, format: Format) -> Result<Files> {
-        let paths = expand(pattern)?;
-        let schema = match (schema, paths.first()) {
-            (Some(schema), _) => schema,
-            (None, Some(first)) => infer_file(format, first)?,
-            (None, None) => return Err(Error::config(format!("no file matches `{pattern}`"))),
+    pub(crate) fn find(self) -> Result<impl OpenSource> {
+        let paths = expand(&self.pattern)?;
+        let schema = match (&self.schema, paths.first()) {
+            (Some(schema), _) => SchemaRef::clone(schema),
+            (None, Some(first)) => infer_file(&self.format, first, packed(first, self.compression))?,
+            (None, None) => return Err(Error::config(format!("no file matches `{}`", self.pattern))),
         };
-        Ok(Files { pattern: pattern.to_owned(), paths, schema, format })
+        Ok(Found { paths, schema, files: self })
     }
 }
 
-impl OpenSource for Files {
+struct Found {
+    paths: Vec<PathBuf>,
+    schema: SchemaRef,
+    files: Files,
+}
+
+impl OpenSource for Found {
     fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
     }
 
     fn describe(&self) -> String {
-        format!("read_{}({}), {} files", self.format, self.pattern, self.paths.len())
+        let Files { pattern, format, compression, .. } = &self.files;
+        let packed = compression.map(|compression| format!(", compression {compression}")).unwrap_or_default();
+        format!("read_{format}({pattern}{packed}), {} files", self.paths.len())
     }
 
     fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
-        let decoder = self.format.decoder(self.schema(), config)?;
-        Ok(Box::new(FileSource::new(self.paths.clone(), decoder, config, SharedClock::clone(clock))?))
+        let decoder = self.files.format.decoder(self.schema(), config)?;
+        Ok(Box::new(FileSource::new(self.paths.clone(), self.files.compression, decoder, config, SharedClock::clone(clock))?))
     }
 }
 
+/// How the file at `path` is packed, unless it is said.
+fn packed(path: &Path, compression: Option<Compression>) -> Compression {
+    compression.unwrap_or_else(|| Compression::of_path(path))
+}
+
 /// The columns of the file at `path`, from its beginning.
-fn infer_file(format: Format, path: &Path) -> Result<SchemaRef> {
+fn infer_file(format: &Format, path: &Path, compression: Compression) -> Result<SchemaRef> {
     if path == Path::new("-") {
         return Err(Error::config("the columns of standard input cannot be inferred, because it can be read only once; give a schema"));
     }
     let mut sample = Vec::new();
     let file = File::open(path).map_err(|error| Error::io(format!("cannot open {}", path.display()), error))?;
     file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(|error| Error::io(format!("cannot read {}", path.display()), error))?;
-    infer(&format, &sample).map(SchemaRef::new).map_err(|error| error.context(path.display()))
+    let sample = unpacked(sample, compression).map_err(|error| error.context(path.display()))?;
+    infer(format, &sample).map(SchemaRef::new).map_err(|error| error.context(path.display()))
 }
 
-/// The Arrow IPC files that match `pattern`: all of the file format, or all of the stream format.
+/// What the beginning of a file unpacks to, no more than a sample.
+fn unpacked(packed: Vec<u8>, compression: Compression) -> Result<Vec<u8>> {
+    let Some(mut unpacker) = Unpacker::new(compression)? else { return Ok(packed) };
+    let (mut sample, mut used) = (Vec::new(), 0);
+    while sample.len() < SAMPLE_BYTES as usize {
+        let (step, bytes) = unpacker.step(&packed[used..])?;
+        if bytes.is_empty() {
+            break;
+        }
+        sample.extend_from_slice(bytes);
+        used += step;
+    }
+    Ok(sample)
+}
+
+/// The Arrow IPC files that match `pattern`: all of the file format, or all of the stream format, which may be packed.
 ///
 /// # Errors
 /// If no file matches or the first cannot be read.
 pub(crate) fn arrow_files(pattern: &str) -> Result<Box<dyn OpenSource>> {
     let paths = expand(pattern)?;
     let Some(first) = paths.first() else { return Err(Error::config(format!("no file matches `{pattern}`"))) };
-    if !is_arrow_file(first)? {
-        return Ok(Box::new(Files::new(pattern, None, Format::ArrowIpc)?));
+    if Compression::of_path(first) != Compression::None || !is_arrow_file(first)? {
+        return Ok(Box::new(Files::new(pattern).format(Format::ArrowIpc).find()?));
     }
     let schema = read_arrow_file(first)?.schema();
     let description = format!("read_arrow({pattern}), {} files", paths.len());

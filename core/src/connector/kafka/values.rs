@@ -12,7 +12,7 @@ use super::chunk::{Chunk, Layout, Record};
 use crate::batch::PartitionId;
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::format::{Decoder, Format};
+use crate::format::{Decoder, Format, Messages};
 use crate::quality::Rejected;
 
 /// The column of values that are not decoded.
@@ -37,6 +37,8 @@ enum How {
     Lines(Box<dyn Decoder>, HashMap<PartitionId, u64>),
     /// Each on its own.
     Each(Box<dyn Decoder>),
+    /// Each a row, many decoded at once.
+    Messages(Box<dyn Messages>),
     Bytes(BinaryBuilder),
     Text(StringBuilder),
 }
@@ -65,10 +67,10 @@ impl Values {
     /// # Errors
     /// As [`Format::decoder`].
     pub(super) fn decoded(format: &Format, schema: &SchemaRef, config: &Config) -> Result<Values> {
-        let decoder = format.decoder(SchemaRef::clone(schema), config)?;
-        let how = match format {
-            Format::Ndjson => How::Lines(decoder, HashMap::new()),
-            Format::Csv { .. } | Format::ArrowIpc => How::Each(decoder),
+        let how = match (format.messages(schema)?, format) {
+            (Some(messages), _) => How::Messages(messages),
+            (None, Format::Ndjson) => How::Lines(format.decoder(SchemaRef::clone(schema), config)?, HashMap::new()),
+            (None, _) => How::Each(format.decoder(SchemaRef::clone(schema), config)?),
         };
         Ok(Values { how, schema: SchemaRef::clone(schema), nulls: Vec::new(), rejected: Vec::new() })
     }
@@ -77,7 +79,7 @@ impl Values {
     pub(super) fn layout(&self) -> Layout {
         match self.how {
             How::Lines(..) => Layout::Lines,
-            How::Each(_) | How::Bytes(_) | How::Text(_) => Layout::Plain,
+            How::Each(_) | How::Messages(_) | How::Bytes(_) | How::Text(_) => Layout::Plain,
         }
     }
 
@@ -91,6 +93,7 @@ impl Values {
         self.nulls.len()
             + match &self.how {
                 How::Lines(decoder, _) | How::Each(decoder) => decoder.rows(),
+                How::Messages(decoder) => decoder.rows(),
                 How::Bytes(builder) => arrow::array::ArrayBuilder::len(builder),
                 How::Text(builder) => arrow::array::ArrayBuilder::len(builder),
             }
@@ -101,14 +104,14 @@ impl Values {
         match &mut self.how {
             How::Bytes(builder) => builder.append_null(),
             How::Text(builder) => builder.append_null(),
-            How::Lines(..) | How::Each(_) => self.nulls.push(self.rows()),
+            How::Lines(..) | How::Each(_) | How::Messages(_) => self.nulls.push(self.rows()),
         }
     }
 
     /// Decodes the records `range` of a chunk, all of one partition and with a value.
     ///
     /// # Errors
-    /// If the decoder breaks its promises, which is a defect.
+    /// If a schema that records name cannot be had, or the decoder breaks its promises, which is a defect.
     pub(super) fn decode(&mut self, chunk: &Chunk, range: Range<usize>, outcome: &mut Outcome) -> Result<()> {
         outcome.rows.clear();
         outcome.rows.resize(range.len(), 1);
@@ -136,6 +139,14 @@ impl Values {
                 }
                 return Ok(());
             }
+            How::Messages(decoder) => {
+                let (before, messages): (_, Vec<_>) = (decoder.rows(), records.iter().map(|record| record.start..record.end).collect());
+                decoder.decode(&chunk.bytes, &messages, &mut outcome.bad)?;
+                if decoder.rows() - before + outcome.bad.len() != records.len() {
+                    return Err(lost_count());
+                }
+                outcome.bad.iter_mut().for_each(|(place, _)| *place += range.start);
+            }
             How::Lines(decoder, fed) => {
                 let fed = fed.entry(PartitionId(records[0].partition)).or_default();
                 lines(decoder.as_mut(), chunk, range.clone(), fed, &mut self.rejected, outcome)?;
@@ -152,7 +163,7 @@ impl Values {
                 decoder.end(partition);
                 fed.remove(&partition);
             }
-            How::Each(_) | How::Bytes(_) | How::Text(_) => {}
+            How::Each(_) | How::Messages(_) | How::Bytes(_) | How::Text(_) => {}
         }
     }
 
@@ -170,6 +181,7 @@ impl Values {
             How::Bytes(builder) => return Ok(Some(vec![Arc::new(builder.finish())])),
             How::Text(builder) => return Ok(Some(vec![Arc::new(builder.finish())])),
             How::Lines(decoder, _) | How::Each(decoder) => decoder.take()?.map(|decoded| decoded.records),
+            How::Messages(decoder) => decoder.take()?,
         };
         match decoded {
             Some(records) if nulls.is_empty() => Ok(Some(records.columns().to_vec())),
@@ -226,8 +238,12 @@ fn lines(
     }
     match decoder.rows() - before + outcome.bad.len() == records.len() {
         true => Ok(()),
-        false => Err(Error::decode("the decoder of values has lost count of the records; this is a defect, please report it")),
+        false => Err(lost_count()),
     }
+}
+
+fn lost_count() -> Error {
+    Error::decode("the decoder of values has lost count of the records; this is a defect, please report it")
 }
 
 /// The columns of `records` with rows of nulls put in, `rows` in all.

@@ -169,6 +169,12 @@ impl Decoder for CsvDecoder {
         }
     }
 
+    fn cut(&mut self, partition: PartitionId, why: &str) {
+        let Some(straddle) = self.partitions.remove(&partition).filter(|straddle| !straddle.carry.is_empty()) else { return };
+        let start = straddle.position - straddle.carry.len() as u64;
+        self.run.reject(partition, start, &straddle.carry, format!("the record is cut off: {why}"));
+    }
+
     fn rows(&self) -> usize {
         self.run.rows
     }

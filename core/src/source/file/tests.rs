@@ -12,7 +12,7 @@ use crate::source::testing::{Lines, Run, run};
 use crate::time::{SimulatedClock, SystemClock};
 
 fn source(paths: &[PathBuf], config: &Config) -> FileSource {
-    FileSource::new(paths.to_vec(), Lines::boxed(), config, SystemClock::shared()).unwrap()
+    FileSource::new(paths.to_vec(), None, Lines::boxed(), config, SystemClock::shared()).unwrap()
 }
 
 /// Files of numbered lines, `lines` of `width` bytes in each.
@@ -103,8 +103,9 @@ fn pipes_are_read_beside_files() {
 #[test]
 fn what_cannot_be_read_is_named() {
     let directory = tempfile::tempdir().unwrap();
-    let refuse =
-        |paths: Vec<PathBuf>| FileSource::new(paths, Lines::boxed(), &Config::default(), SystemClock::shared()).err().unwrap().to_string();
+    let refuse = |paths: Vec<PathBuf>| {
+        FileSource::new(paths, None, Lines::boxed(), &Config::default(), SystemClock::shared()).err().unwrap().to_string()
+    };
     assert!(refuse(vec![]).starts_with("no file to read"));
     assert!(refuse(vec![directory.path().join("absent")]).contains("absent: No such file"));
     assert!(refuse(vec![directory.path().into()]).contains("is a folder; name its files"));
@@ -131,7 +132,7 @@ fn a_failed_read_names_the_file_and_the_place() {
     let paths = files(directory.path(), &[(1_000, 20)]);
     let clock = SimulatedClock::shared();
     let sim = Sim::new(3, clock.clone(), READ_BUFFERS, 100).with_read_failure(3);
-    let mut source = FileSource::with_io(paths, Lines::boxed(), &Config::default(), clock, Box::new(sim)).unwrap();
+    let mut source = FileSource::with_io(paths, None, Lines::boxed(), &Config::default(), clock, Box::new(sim)).unwrap();
     let error = source.poll(Duration::from_secs(600)).unwrap_err().to_string();
     assert!(error.starts_with("cannot read ") && error.contains("0000.txt at byte "), "{error}");
 }
@@ -156,16 +157,124 @@ fn a_paused_file_misses_its_turns() {
     }
 }
 
+/// Packs what is at `path` beside it; returns the packed file.
+fn pack(path: &Path, compression: Compression) -> PathBuf {
+    let text = std::fs::read(path).unwrap();
+    let (suffix, packed) = match compression {
+        Compression::Gzip => {
+            let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            writer.write_all(&text).unwrap();
+            ("gz", writer.finish().unwrap())
+        }
+        Compression::Zstd => ("zst", zstd::encode_all(&text[..], 1).unwrap()),
+        Compression::Lz4 => {
+            let mut writer = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            writer.write_all(&text).unwrap();
+            ("lz4", writer.finish().unwrap())
+        }
+        Compression::None => ("plain", text),
+    };
+    let path = path.with_extension(suffix);
+    std::fs::write(&path, packed).unwrap();
+    path
+}
+
+#[test]
+fn packed_files_give_what_they_were_made_of() {
+    let directory = tempfile::tempdir_in(".").unwrap();
+    let shapes = [(3, 20), (30_000, 100), (200_000, 10)];
+    let plain = files(directory.path(), &shapes);
+    let compressions = [Compression::Gzip, Compression::Zstd, Compression::Lz4];
+    let packed: Vec<PathBuf> = plain.iter().zip(compressions).map(|(path, compression)| pack(path, compression)).collect();
+    for io in backends() {
+        for direct_io in [false, true] {
+            let config = Config { io, direct_io, batch_rows: 500, ..Config::default() };
+            let run = run(&mut source(&packed, &config));
+            for (at, &(lines, width)) in shapes.iter().enumerate() {
+                assert!(run.of(at as u32).into_iter().eq((0..lines).map(|line| row(line, width))), "file {at}");
+            }
+            assert!(run.rejected.is_empty() && run.ended.len() == 3);
+            assert_eq!(run.bytes, packed.iter().map(|path| path.metadata().unwrap().len()).sum::<u64>(), "packed bytes are what is read");
+            // However much a read unpacks to, a batch is no longer than a batch and what comes out at once.
+            assert!(run.batches.iter().all(|&rows| rows <= 500 + crate::config::UNPACKED_BYTES / 10));
+        }
+    }
+    let offsets = |paths: &[PathBuf]| {
+        let mut source = source(&paths[2..], &Config::default());
+        source.poll(Duration::from_secs(600)).unwrap().batch.unwrap().segments
+    };
+    assert_eq!(offsets(&packed)[..1_000], offsets(&plain)[..1_000], "offsets count what comes out");
+}
+
+#[test]
+fn a_packed_file_that_is_cut_off_or_damaged_ends_there_and_others_go_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &[(100_000, 20), (50_000, 20), (10, 20)]);
+    let gzip = pack(&paths[0], Compression::Gzip);
+    let zstd = pack(&paths[1], Compression::Zstd);
+    let cut = std::fs::metadata(&gzip).unwrap().len() / 2;
+    OpenOptions::new().write(true).open(&gzip).unwrap().set_len(cut).unwrap();
+    let mut bytes = std::fs::read(&zstd).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 9].copy_from_slice(b"damage!!!");
+    std::fs::write(&zstd, bytes).unwrap();
+    for io in backends() {
+        let config = Config { io, ..Config::default() };
+        let run = run(&mut source(&[gzip.clone(), zstd.clone(), paths[2].clone()], &config));
+        for (at, name) in
+            [(0, "0000.gz: the gzip data is cut off at byte "), (1, "0001.zst: the zstd data is damaged, or is none, at byte ")]
+        {
+            let rows = run.of(at);
+            assert!(rows.len() < 100_000 && rows.iter().enumerate().all(|(line, found)| *found == row(line, 20)));
+            let last = run.rejected.iter().rfind(|rejected| rejected.partition.0 == at).unwrap();
+            assert!(last.error.contains(name), "{}", last.error);
+        }
+        assert_eq!((run.of(2).len(), run.ended.len()), (10, 3));
+    }
+}
+
+#[test]
+fn packed_pipes_are_unpacked_when_told_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let paths = files(directory.path(), &[(50_000, 20)]);
+    for (damage, compression) in [(false, Compression::Gzip), (false, Compression::Lz4), (true, Compression::Zstd)] {
+        let mut packed = std::fs::read(pack(&paths[0], compression)).unwrap();
+        if damage {
+            packed[5..20].fill(0xFF);
+        }
+        let fifo = directory.path().join(format!("fifo of {compression}"));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::from_raw_mode(0o600)).unwrap();
+        let config = Config::default();
+        let mut source = FileSource::new(vec![fifo.clone()], Some(compression), Lines::boxed(), &config, SystemClock::shared()).unwrap();
+        let writer = thread::spawn(move || {
+            // A reader that has seen enough may close the pipe.
+            let _ = OpenOptions::new().write(true).open(fifo).unwrap().write_all(&packed);
+        });
+        let run = run(&mut source);
+        drop(source);
+        writer.join().unwrap();
+        assert_eq!((run.of(0).len(), run.rejected.len()), if damage { (0, 1) } else { (50_000, 0) }, "{compression}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
     fn short_and_reordered_reads_change_nothing(
         shapes in proptest::collection::vec((0..400_usize, 4..40_usize), 1..8),
         seed in any::<u64>(), piece in 1..5_000_usize, batch_rows in 1..500_usize,
-        pauses in proptest::collection::vec(any::<u8>(), 0..20),
+        pauses in proptest::collection::vec(any::<u8>(), 0..20), packed in any::<bool>(),
     ) {
         let directory = tempfile::tempdir().unwrap();
-        let paths = files(directory.path(), &shapes);
+        let mut paths = files(directory.path(), &shapes);
+        if packed {
+            let compressions = [Compression::Gzip, Compression::None, Compression::Zstd, Compression::Lz4];
+            let pack_if_any = |(path, compression): (&PathBuf, &Compression)| match path.metadata().unwrap().len() {
+                0 => path.clone(),
+                _ => pack(path, *compression),
+            };
+            paths = paths.iter().zip(compressions.iter().cycle()).map(pack_if_any).collect();
+        }
         let clock = SimulatedClock::shared();
         let sim = Sim::new(seed, clock.clone(), READ_BUFFERS, piece);
         let config = Config { batch_rows, ..Config::default() };
@@ -173,7 +282,7 @@ proptest! {
         let paths: Vec<PathBuf> = paths.into_iter().filter(|path| path.metadata().unwrap().len() > 0).collect();
         prop_assume!(!paths.is_empty());
         let shapes: Vec<_> = shapes.into_iter().filter(|(lines, _)| *lines > 0).collect();
-        let mut source = FileSource::with_io(paths, Lines::boxed(), &config, clock, Box::new(sim)).unwrap();
+        let mut source = FileSource::with_io(paths, None, Lines::boxed(), &config, clock, Box::new(sim)).unwrap();
         let mut run = Run::default();
         for mask in pauses.into_iter().chain([0]) {
             source.pause(&(0..8).filter(|bit| mask & 1 << bit != 0).map(PartitionId).collect()).unwrap();

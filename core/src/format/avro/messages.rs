@@ -1,0 +1,165 @@
+//! Records one by one.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use super::Framing;
+use super::resolved::{Resolved, Wrap};
+use crate::error::Result;
+use crate::format::bulk::{self, Groups};
+use crate::format::conform::conform;
+use crate::format::messages::Messages;
+
+/// What a record in Confluent's wire format begins with, and how long what stands before it is.
+const CONFLUENT: u8 = 0;
+const CONFLUENT_BYTES: usize = 5;
+
+/// The same of the single-object encoding.
+const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
+const SINGLE_OBJECT_BYTES: usize = 10;
+
+/// A decoder of records, each of which says by which schema it was written.
+pub(super) struct AvroMessages {
+    schema: SchemaRef,
+    framing: Framing,
+    reader: Option<Arc<str>>,
+    /// Of each writer's schema met, by number or fingerprint, what decodes its records, or why they cannot be.
+    writers: HashMap<u64, Result<Writer, String>>,
+    /// Those of them that are not known, which may be for the next records.
+    unknown: Vec<u64>,
+    /// The records of a run without what stands before them.
+    bodies: Vec<Range<usize>>,
+    batches: Vec<RecordBatch>,
+    rows: usize,
+}
+
+struct Writer {
+    resolved: Resolved,
+    schema: SchemaRef,
+}
+
+impl AvroMessages {
+    pub(super) fn new(schema: SchemaRef, framing: Framing, reader: Option<Arc<str>>) -> AvroMessages {
+        AvroMessages {
+            schema,
+            framing,
+            reader,
+            writers: HashMap::new(),
+            unknown: Vec::new(),
+            bodies: Vec::new(),
+            batches: Vec::new(),
+            rows: 0,
+        }
+    }
+
+    /// The schema that a record says it was written by, and the length of what stands before it.
+    fn head(&self, record: &[u8]) -> Result<(u64, usize), String> {
+        match &self.framing {
+            Framing::Bare(_) | Framing::Container => Ok((0, 0)),
+            Framing::Confluent(_) => {
+                match record.first_chunk::<CONFLUENT_BYTES>() {
+                    Some([CONFLUENT, id @ ..]) => Ok((u64::from(u32::from_be_bytes(*id)), CONFLUENT_BYTES)),
+                    _ => Err("the record does not begin with a zero byte and the number of a schema, as Confluent's wire format has it"
+                        .to_owned()),
+                }
+            }
+            Framing::SingleObject(_) => match record.first_chunk::<SINGLE_OBJECT_BYTES>() {
+                Some([first, second, fingerprint @ ..]) if [*first, *second] == SINGLE_OBJECT => {
+                    Ok((u64::from_le_bytes(*fingerprint), SINGLE_OBJECT_BYTES))
+                }
+                _ => Err("the record does not begin with C3 01 and the fingerprint of a schema, as Avro's single-object encoding has it"
+                    .to_owned()),
+            },
+        }
+    }
+
+    /// What decodes the records of a schema, or why they cannot be decoded.
+    fn writer(&mut self, id: u64) -> Result<&mut Result<Writer, String>> {
+        Ok(match self.writers.entry(id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let (name, json) = match &self.framing {
+                    Framing::Confluent(schemas) => (format!("schema {id}"), schemas.schema(id as u32)?),
+                    Framing::SingleObject(schemas) => (format!("the schema with fingerprint {id:016x}"), schemas.get(&id).cloned()),
+                    Framing::Bare(schema) => ("the schema".to_owned(), Some(Arc::clone(schema))),
+                    Framing::Container => ("the schema".to_owned(), None),
+                };
+                let Some(json) = json else {
+                    self.unknown.push(id);
+                    return Ok(unknown.insert(Err(format!("{name} of the record is not known"))));
+                };
+                let resolved = Resolved::new(&json, self.reader.as_deref(), Some(&self.schema), Wrap::Record);
+                let writer = resolved.map(|resolved| Writer { resolved, schema: SchemaRef::clone(&self.schema) });
+                unknown.insert(writer.map_err(|error| format!("{name}: {error}")))
+            }
+        })
+    }
+
+    /// Decodes the bodies of a run of records that begins at `first`, all of one schema.
+    fn run(&mut self, id: u64, bytes: &[u8], first: usize, bad: &mut Vec<(usize, String)>) -> Result<()> {
+        let bodies = std::mem::take(&mut self.bodies);
+        let mut batches = std::mem::take(&mut self.batches);
+        let known = (batches.len(), bad.len());
+        match self.writer(id)? {
+            Ok(writer) => {
+                bulk::decode_placed(writer, bytes, &bodies, &mut batches, bad);
+                bad[known.1..].iter_mut().for_each(|(place, _)| *place += first);
+            }
+            Err(why) => bad.extend((first..).zip(&bodies).map(|(place, _)| (place, why.clone()))),
+        }
+        self.rows += batches[known.0..].iter().map(RecordBatch::num_rows).sum::<usize>();
+        self.batches = batches;
+        self.bodies = bodies;
+        self.bodies.clear();
+        Ok(())
+    }
+}
+
+impl Groups for Writer {
+    fn rows(&mut self, text: &[u8], frames: &[Range<usize>]) -> Result<RecordBatch, String> {
+        let found = self.resolved.rows(frames.iter().map(|frame| &text[frame.clone()]))?;
+        conform(&found, &self.schema, "record").map_err(|error| error.to_string())
+    }
+}
+
+impl Messages for AvroMessages {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    fn decode(&mut self, bytes: &[u8], messages: &[Range<usize>], bad: &mut Vec<(usize, String)>) -> Result<()> {
+        self.unknown.drain(..).for_each(|id| drop(self.writers.remove(&id)));
+        let mut run: Option<(u64, usize)> = None;
+        for (place, message) in messages.iter().enumerate() {
+            let head = self.head(&bytes[message.clone()]);
+            if let Some((id, first)) = run
+                && !head.as_ref().is_ok_and(|(next, _)| *next == id)
+            {
+                self.run(id, bytes, first, bad)?;
+                run = None;
+            }
+            match head {
+                Ok((id, length)) => {
+                    run.get_or_insert((id, place));
+                    self.bodies.push(message.start + length..message.end);
+                }
+                Err(why) => bad.push((place, why)),
+            }
+        }
+        run.map_or(Ok(()), |(id, first)| self.run(id, bytes, first, bad))
+    }
+
+    fn rows(&self) -> usize {
+        self.rows
+    }
+
+    fn take(&mut self) -> Result<Option<RecordBatch>> {
+        self.rows = 0;
+        bulk::take(&self.schema, &mut self.batches)
+    }
+}

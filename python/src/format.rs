@@ -1,0 +1,156 @@
+//! Formats that need more than a name.
+
+use std::collections::HashMap;
+
+use pyo3::prelude::*;
+use pyo3::types::PyString;
+use thalweg::connector::registry::Version;
+use thalweg::format::avro::Avro;
+use thalweg::{Error, Format};
+
+use crate::error::{detached, raise};
+use crate::registry::PyRegistry;
+
+/// A format and what has to be known of it. Made by the functions of `formats`; goes where the name of a format goes.
+#[pyclass(name = "Format", module = "thalweg", frozen)]
+pub struct PyFormat(pub Format);
+
+#[pymethods]
+impl PyFormat {
+    fn __repr__(&self) -> String {
+        format!("Format({})", self.0)
+    }
+}
+
+/// Avro records alone, all of one writer's schema.
+///
+/// Args:
+///     schema: The writer's schema, in JSON: a str, or what `json.loads` makes of one.
+///     reader_schema: The schema that records are resolved against, with its defaults and aliases; without it the fields are taken that
+///         bear the names of columns, cast to their types, and null where there is no such field.
+///
+/// Example:
+///     >>> tw.read_kafka(b, "t", format=tw.formats.avro('{"type": "record", "name": "R", "fields": [{"name": "x", "type": "long"}]}'))
+#[pyfunction]
+#[pyo3(signature = (schema, *, reader_schema=None))]
+pub fn avro(schema: AvroSchema, reader_schema: Option<AvroSchema>) -> PyFormat {
+    resolved(Avro::bare(schema.0), reader_schema)
+}
+
+/// Avro records in the wire format of Confluent's schema registry: a zero byte, the number of the writer's schema, the record.
+///
+/// Args:
+///     schemas: A `SchemaRegistry`, or the writers' schemas by their numbers. A record of an unknown schema goes to quarantine.
+///     subject: With a registry: takes the latest version of this subject for the reader's schema, now.
+///     reader_schema: As for `avro`.
+///
+/// Example:
+///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent(registry, subject="payments-value"))
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent({7: first, 9: second}), schema={"card": "string"})
+#[pyfunction]
+#[pyo3(signature = (schemas, *, subject=None, reader_schema=None))]
+pub fn avro_confluent(
+    py: Python<'_>,
+    schemas: Schemas<'_>,
+    subject: Option<&str>,
+    reader_schema: Option<AvroSchema>,
+) -> PyResult<PyFormat> {
+    match (schemas, subject) {
+        (Schemas::Registry(_), Some(_)) if reader_schema.is_some() => {
+            Err(raise(Error::config("give either `subject` or `reader_schema`: both are the schema that records are resolved against")))
+        }
+        (Schemas::Registry(registry), subject) => {
+            let client = &registry.get().client;
+            let latest = subject.map(|subject| detached(py, || client.version(subject, Version::Latest))).transpose()?;
+            let reader_schema = latest.map(|latest| AvroSchema(latest.schema)).or(reader_schema);
+            Ok(resolved(Avro::confluent(client.clone()), reader_schema))
+        }
+        (Schemas::Known(_), Some(_)) => Err(raise(Error::config("`subject` is asked of a `SchemaRegistry`; give one as `schemas`"))),
+        (Schemas::Known(schemas), None) => {
+            let schemas: HashMap<u32, String> = schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect();
+            Ok(resolved(Avro::confluent(schemas), reader_schema))
+        }
+    }
+}
+
+/// Where writers' schemas are.
+#[derive(FromPyObject)]
+pub enum Schemas<'py> {
+    /// In a registry.
+    Registry(Bound<'py, PyRegistry>),
+    /// Here, by their numbers.
+    Known(HashMap<u32, AvroSchema>),
+}
+
+/// Avro records in Avro's single-object encoding: C3 01, the fingerprint of the writer's schema, the record.
+///
+/// Args:
+///     schemas: The writers' schemas. A record of another one goes to quarantine.
+///     reader_schema: As for `avro`.
+///
+/// Example:
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_single_object([first, second]), schema={"card": "string"})
+#[pyfunction]
+#[pyo3(signature = (schemas, *, reader_schema=None))]
+pub fn avro_single_object(schemas: Vec<AvroSchema>, reader_schema: Option<AvroSchema>) -> PyResult<PyFormat> {
+    let avro = Avro::single_object(schemas.iter().map(|schema| &schema.0)).map_err(raise)?;
+    Ok(resolved(avro, reader_schema))
+}
+
+pub fn resolved(avro: Avro, reader_schema: Option<AvroSchema>) -> PyFormat {
+    PyFormat(Format::Avro(reader_schema.into_iter().fold(avro, |avro, schema| avro.reader_schema(schema.0))))
+}
+
+/// A schema in Avro's JSON: text, or objects that `json` makes text of.
+pub struct AvroSchema(pub String);
+
+impl FromPyObject<'_, '_> for AvroSchema {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<AvroSchema> {
+        match value.cast::<PyString>() {
+            Ok(text) => Ok(AvroSchema(text.extract()?)),
+            Err(_) => Ok(AvroSchema(value.py().import("json")?.call_method1("dumps", (value,))?.extract()?)),
+        }
+    }
+}
+
+/// The name of a format, or a `Format`.
+pub enum FormatLike {
+    Named(String),
+    Made(Format),
+}
+
+impl FromPyObject<'_, '_> for FormatLike {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<FormatLike> {
+        match value.cast::<PyFormat>() {
+            Ok(format) => Ok(FormatLike::Made(format.get().0.clone())),
+            Err(_) => Ok(FormatLike::Named(value.extract()?)),
+        }
+    }
+}
+
+impl FormatLike {
+    /// The format, with another delimiter where one is given.
+    pub fn format(&self, delimiter: Option<&str>, header: bool) -> PyResult<Format> {
+        let format = match self {
+            FormatLike::Named(name) => Format::parse(name).map_err(raise)?,
+            FormatLike::Made(format) => format.clone(),
+        };
+        Ok(match format {
+            Format::Csv { delimiter: own, .. } => Format::Csv { delimiter: delimiter.map_or(Ok(own), byte)?, header },
+            other => other,
+        })
+    }
+}
+
+/// A delimiter of CSV.
+pub fn byte(delimiter: &str) -> PyResult<u8> {
+    match delimiter.as_bytes() {
+        &[byte] => Ok(byte),
+        _ => Err(raise(Error::config(format!("`delimiter` is {delimiter:?}; it must be one ASCII character")))),
+    }
+}

@@ -1,0 +1,22 @@
+"""Formats that need more than a name: what they make goes where `format=` takes one.
+
+| format | what it is | where |
+|---|---|---|
+| `avro` | Avro records alone, all of one writer's schema | Kafka |
+| `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | Kafka |
+| `avro_single_object` | Avro records behind the fingerprint of their writer's schema | Kafka |
+
+Object container files of Avro are read by `read_avro`.
+
+Of each writer's schema the fields are decoded that bear the names of columns, and are cast to their types; other fields
+are passed over, and a column without a field is null. So columns stay while writers change their schemas. A
+`reader_schema` resolves records as Avro's specification has it, with defaults and aliases. With one, or where there is
+but one writer's schema, columns need not be given.
+
+Example:
+    >>> payments = tw.read_kafka("localhost:9092", "payments", format=tw.formats.avro(schema), end="latest")
+"""
+
+from thalweg._native import Format, avro, avro_confluent, avro_single_object
+
+__all__ = ["Format", "avro", "avro_confluent", "avro_single_object"]

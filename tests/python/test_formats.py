@@ -1,0 +1,143 @@
+"""Avro, beside what fastavro writes: files of every codec, schemas that change, records of a broker."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import io
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+
+import thalweg as tw
+from twins import rows_of
+
+FIRST = {
+    "type": "record",
+    "name": "Payment",
+    "namespace": "shop",
+    "fields": [
+        {"name": "id", "type": "int"},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+        {"name": "price", "type": {"type": "bytes", "logicalType": "decimal", "precision": 8, "scale": 2}},
+        {"name": "card", "type": ["null", "string"]},
+        {"name": "kind", "type": {"type": "enum", "name": "Kind", "symbols": ["debit", "credit"]}},
+        {"name": "tags", "type": {"type": "array", "items": "string"}},
+    ],
+}
+SECOND = {
+    "type": "record",
+    "name": "Payment",
+    "namespace": "shop",
+    "fields": [
+        {"name": "shop", "type": "string", "default": "web"},
+        {"name": "id", "type": "long"},
+        {"name": "card", "type": "string"},
+    ],
+}
+
+
+def first(number: int) -> dict[str, Any]:
+    return {
+        "id": number,
+        "at": datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(milliseconds=number),
+        "price": decimal.Decimal(number).scaleb(-2),
+        "card": None if number % 3 == 0 else f"card {number}",
+        "kind": ["debit", "credit"][number % 2],
+        "tags": ["t"] * (number % 4),
+    }
+
+
+def container(schema: dict[str, Any], rows: list[dict[str, Any]], codec: str = "null") -> bytes:
+    buffer = io.BytesIO()
+    fastavro.writer(buffer, fastavro.parse_schema(schema), rows, codec=codec, sync_interval=500)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("codec", ["null", "deflate"])
+def test_files_give_what_fastavro_wrote(tmp_path: Path, codec: str) -> None:
+    rows = [first(number) for number in range(1_000)]
+    (tmp_path / "a.avro").write_bytes(container(FIRST, rows, codec))
+    stream = tw.read_avro(tmp_path / "a.avro")
+    assert stream.schema["at"].startswith("timestamp[ms")
+    found = stream.collect().to_arrow().to_pylist()
+    assert found == rows
+
+
+def test_files_of_several_schemas_give_the_columns_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "a.avro").write_bytes(container(FIRST, [first(1)]))
+    (tmp_path / "b.avro").write_bytes(container(SECOND, [{"shop": "here", "id": 1 << 40, "card": "c"}]))
+    columns = {"id": "int64", "card": "string", "kind": "string", "shop": "string"}
+    found = rows_of(tw.read_avro(tmp_path / "*.avro", schema=columns).collect())
+    assert found == [
+        {"id": 1, "card": "card 1", "kind": "credit", "shop": None},
+        {"id": 1 << 40, "card": "c", "kind": None, "shop": "here"},
+    ]
+    # Avro's own resolution has defaults.
+    for reader in (SECOND, json.dumps(SECOND)):
+        found = rows_of(tw.read_avro(tmp_path / "*.avro", reader_schema=reader).collect())
+        assert found == [{"shop": "web", "id": 1, "card": "card 1"}, {"shop": "here", "id": 1 << 40, "card": "c"}]
+
+
+def test_a_file_that_is_cut_off_is_reported(tmp_path: Path) -> None:
+    bytes_ = container(FIRST, [first(number) for number in range(1_000)])
+    (tmp_path / "a.avro").write_bytes(bytes_[:-20])
+    with pytest.warns(tw.DroppedRowsWarning, match="1 row did not decode"):
+        result = tw.read_avro(tmp_path / "a.avro").collect()
+    assert 900 < len(result) < 1_000
+    assert "the Avro file ends in the middle" in rows_of(result.quarantined)[0]["error"]
+    (tmp_path / "b.avro").write_text("{}")
+    with pytest.raises(tw.DecodeError, match="this is no Avro file"):
+        tw.read_avro(tmp_path / "b.avro")
+
+
+def test_formats_say_what_they_lack() -> None:
+    avro = tw.formats.avro(FIRST)
+    assert repr(avro) == "Format(avro_bare)"
+    with pytest.raises(tw.ConfigError, match="have no ends of their own"):
+        tw.listen_tcp("0", schema={"id": "int64"}, format=avro).collect()
+    with pytest.raises(tw.ConfigError, match="needs a `schema`"):
+        tw.read_kafka("localhost:1", "t", format=tw.formats.avro_confluent({1: FIRST}))
+    with pytest.raises(tw.SchemaError, match="no JSON"):
+        tw.formats.avro_single_object(["{"])
+    stream = tw.read_kafka("localhost:1", "t", format=avro)
+    assert list(stream.schema) == ["id", "at", "price", "card", "kind", "tags"]
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """The address of a registry, see tests/services/registry, which lets alice in; it is ended with the test."""
+    service = Path(__file__).parent.parent / "services" / "registry"
+    command = [str(service), "run", "--user", "alice", "--password", "wonderland"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().removeprefix("url=")
+        assert process.stdout.readline() == "ready\n"
+        yield url
+
+
+def test_a_registry_has_the_schemas(registry: str, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("wonderland\n")
+    client = tw.SchemaRegistry(registry, user="alice", password=f"file:{tmp_path / 'secret'}", timeout="5s")
+    assert repr(client) == f'SchemaRegistry("{registry}")'
+    number = client.register("payments-value", {**FIRST, "fields": FIRST["fields"][:1]})
+    assert client.schema(99) is None
+    assert json.loads(client.schema(number) or "")["name"] == "Payment"
+    assert client.conflicts("payments-value", SECOND) == ["READER_FIELD_MISSING_DEFAULT_VALUE: card"]
+    with pytest.raises(tw.SchemaError, match="as incompatible"):
+        client.register("payments-value", SECOND)
+    assert client.version("payments-value")["version"] == 1
+    stream = tw.read_kafka("localhost:1", "t", format=tw.formats.avro_confluent(client, subject="payments-value"))
+    assert dict(stream.schema) == {"id": "int32"}
+    with pytest.raises(tw.ConnectorError, match="does not let us in"):
+        tw.SchemaRegistry(registry, token="hunter2").schema(1)
+    with pytest.raises(tw.ConnectorError, match="cannot be reached") as caught:
+        tw.SchemaRegistry("http://127.0.0.1:1", retries=0).schema(1)
+    assert caught.value.retriable
+    with pytest.raises(tw.ConfigError, match="`subject` is asked of a `SchemaRegistry`"):
+        tw.formats.avro_confluent({1: FIRST}, subject="s")

@@ -1,0 +1,197 @@
+//! The client of schema registries, against `tests/services/registry`.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader, Lines, Write};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use thalweg::connector::registry::{Registry, RegistryClient, SchemaKind, Version};
+use thalweg::format::avro::Avro;
+use thalweg::{Error, Format, Kind, millis};
+
+const FIRST: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"id","type":"int"}]}"#;
+const SECOND: &str =
+    r#"{"type":"record","name":"Payment","fields":[{"name":"card","type":"string","default":"?"},{"name":"id","type":"long"}]}"#;
+const BREAKING: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"shop","type":"string"}]}"#;
+
+/// A registry for as long as the value lives.
+struct Service {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: Lines<BufReader<ChildStdout>>,
+    url: String,
+    ca: Option<String>,
+}
+
+impl Service {
+    fn start(options: &[&str]) -> Service {
+        let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/services/registry");
+        let mut command = Command::new(script);
+        let mut process = command.arg("run").args(options).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (input, output) = (process.stdin.take(), BufReader::new(process.stdout.take().unwrap()).lines());
+        let mut service = Service { process, input, output, url: String::new(), ca: None };
+        loop {
+            let line = service.output.next().unwrap().unwrap();
+            match line.split_once('=') {
+                Some(("url", url)) => service.url = url.to_owned(),
+                Some((_, ca)) => service.ca = Some(ca.to_owned()),
+                None => return service,
+            }
+        }
+    }
+
+    fn tell(&mut self, line: &str) -> String {
+        writeln!(self.input.as_mut().unwrap(), "{line}").unwrap();
+        self.output.next().unwrap().unwrap()
+    }
+
+    fn registry(&self) -> Registry {
+        Registry::new(&self.url)
+    }
+
+    fn client(&self) -> RegistryClient {
+        self.registry().client().unwrap()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.input = None;
+        let _ = self.process.wait();
+    }
+}
+
+fn columns() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("id", DataType::Int64, true), Field::new("card", DataType::Utf8, true)]))
+}
+
+/// Rows of messages, and what is bad about the others by their place.
+type Rows = (Option<RecordBatch>, Vec<(usize, String)>);
+
+/// What records bring, and what is bad about the others.
+fn decode(client: &RegistryClient, records: &[Vec<u8>]) -> Result<Rows, Error> {
+    let mut messages = Format::Avro(Avro::confluent(client.clone())).messages(&columns())?.unwrap();
+    let mut ends = vec![0];
+    records.iter().for_each(|record| ends.push(ends.last().unwrap() + record.len()));
+    let (ranges, mut bad): (Vec<_>, _) = (ends.windows(2).map(|pair| pair[0]..pair[1]).collect(), Vec::new());
+    messages.decode(&records.concat(), &ranges, &mut bad)?;
+    Ok((messages.take()?, bad))
+}
+
+fn record(id: u32, body: &[u8]) -> Vec<u8> {
+    [&[0][..], &id.to_be_bytes(), body].concat()
+}
+
+#[test]
+fn records_are_read_by_the_schemas_that_they_name() {
+    let mut service = Service::start(&[]);
+    let client = service.client();
+    let first = client.register("payments-value", FIRST, SchemaKind::Avro).unwrap();
+    let second = client.register("payments-value", SECOND, SchemaKind::Avro).unwrap();
+    assert_eq!(client.register("payments-value", SECOND, SchemaKind::Avro).unwrap(), second, "once is enough");
+    service.tell("asked");
+    let records =
+        [record(first, &[2]), record(second, &[2, b'c', 4]), record(99, &[0]), record(first, &[6]), record(second, &[2, b'd', 8])];
+    for asked in ["3", "1"] {
+        let (rows, bad) = decode(&client, &records).unwrap();
+        let rows = rows.unwrap();
+        assert_eq!(rows["id"].as_primitive::<Int64Type>().values(), &[1, 2, 3, 4]);
+        assert_eq!(rows["card"].as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some("c"), None, Some("d")]);
+        assert_eq!(bad, [(2, "schema 99 of the record is not known".to_owned())]);
+        assert_eq!(service.tell("asked"), asked, "each known schema is asked for once");
+    }
+    let latest = client.version("payments-value", Version::Latest).unwrap();
+    assert_eq!((latest.id, latest.version, latest.schema.as_str()), (second, 2, SECOND));
+    assert_eq!(client.version("payments-value", Version::Number(1)).unwrap().id, first);
+}
+
+#[test]
+fn incompatible_schemas_are_refused() {
+    let service = Service::start(&[]);
+    let client = service.client();
+    client.register("a subject / with signs", FIRST, SchemaKind::Avro).unwrap();
+    let ask = |schema| client.compatibility("a subject / with signs", Version::Latest, schema, SchemaKind::Avro).unwrap();
+    assert!(ask(SECOND).is_compatible);
+    let breaking = ask(BREAKING);
+    assert!(!breaking.is_compatible && breaking.messages[0].contains("shop"), "{breaking:?}");
+    let error = client.register("a subject / with signs", BREAKING, SchemaKind::Avro).unwrap_err();
+    assert!(error.kind() == Kind::Schema && error.to_string().contains("as incompatible"), "{error}");
+    let error = client.register("another", "{", SchemaKind::Avro).unwrap_err();
+    assert!(error.kind() == Kind::Schema && error.to_string().contains("cannot read a schema for subject `another`"), "{error}");
+    for (subject, version) in [("unknown", Version::Latest), ("a subject / with signs", Version::Number(7))] {
+        let error = client.version(subject, version).unwrap_err();
+        assert!(error.to_string().contains(&format!("does not have version {version} of subject `{subject}`")), "{error}");
+        assert!(!error.is_retriable());
+    }
+}
+
+#[test]
+fn a_registry_that_is_down_is_asked_again_and_then_an_error_to_retry() {
+    let mut service = Service::start(&[]);
+    let client = service.client();
+    let id = client.register("s", FIRST, SchemaKind::Avro).unwrap();
+    service.tell("fail 2");
+    service.tell("asked");
+    assert!(decode(&client, &[record(id, &[2])]).unwrap().0.is_some(), "the third try");
+    assert_eq!(service.tell("asked"), "3");
+    let other = service.registry().retries(1).client().unwrap();
+    service.tell("mute 2");
+    let error = decode(&other, &[record(id, &[2])]).unwrap_err();
+    assert!(error.is_retriable() && error.kind() == Kind::Connector, "{error:?}");
+    assert_eq!(service.tell("asked"), "2", "bounded");
+    service.tell("fail 9");
+    let error = decode(&other, &[record(id, &[2])]).unwrap_err();
+    assert!(error.is_retriable() && error.to_string().contains("not now"), "{error}");
+    service.tell("fail 0");
+    service.tell("down");
+    let error = decode(&other, &[record(id, &[2])]).unwrap_err();
+    let expected = format!("the schema registry at {} about schema {id}: it cannot be reached; is it running", service.url);
+    assert!(error.is_retriable() && error.to_string().starts_with(&expected), "{error}");
+    assert!(decode(&client, &[record(id, &[2])]).unwrap().0.is_some(), "what is known needs no registry");
+    service.tell("up");
+    assert!(decode(&other, &[record(id, &[2])]).unwrap().0.is_some());
+    let slow = service.registry().retries(0).timeout(millis(1)).client();
+    assert!(slow.is_ok(), "nothing is sent before something is asked");
+}
+
+#[test]
+fn who_is_let_in_and_secrets_stay_secret() {
+    let service = Service::start(&["--user", "alice", "--password", "wonderland", "--token", "t0ken"]);
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "wonderland\n").unwrap();
+    let alice = service.registry().basic_auth("alice", format!("file:{}", secret.display())).client().unwrap();
+    alice.register("s", FIRST, SchemaKind::Avro).unwrap();
+    assert!(service.registry().bearer_token("t0ken").client().unwrap().version("s", Version::Latest).is_ok());
+    for refused in [service.registry(), service.registry().basic_auth("alice", "hunter2"), service.registry().bearer_token("hunter2")] {
+        let error = refused.client().unwrap().version("s", Version::Latest).unwrap_err();
+        assert!(error.to_string().contains("does not let us in (status 401)") && !error.is_retriable(), "{error}");
+        assert!(!format!("{error:?} {refused:?}").contains("hunter2"));
+    }
+    for (registry, says) in [
+        (service.registry().bearer_token("env:THALWEG_NO_SUCH_VARIABLE"), "THALWEG_NO_SUCH_VARIABLE"),
+        (Registry::new("http://alice:hunter2@localhost"), "credentials"),
+        (Registry::new("ftp://localhost"), "must be http or https"),
+        (Registry::new("localhost"), "the URL cannot be read"),
+        (Registry::new("https://localhost").ca_certificate(&secret), "does not hold certificates"),
+        (Registry::new("https://localhost").ca_certificate("/no/such/file"), "/no/such/file"),
+    ] {
+        let error = registry.client().unwrap_err();
+        assert!(error.kind() == Kind::Config && error.to_string().contains(says), "{error}");
+        assert!(!error.to_string().contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn tls_with_a_certificate_of_ones_own() {
+    let service = Service::start(&["--tls"]);
+    let ca = service.ca.clone().unwrap();
+    let client = service.registry().ca_certificate(ca).client().unwrap();
+    assert_eq!(client.register("s", FIRST, SchemaKind::Avro).unwrap(), 1);
+    let error = service.registry().retries(0).client().unwrap().version("s", Version::Latest).unwrap_err();
+    assert!(error.to_string().contains("cannot be reached") && error.to_string().contains("ertificate"), "{error}");
+}
