@@ -1,11 +1,13 @@
 //! Formats that need more than a name.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use thalweg::connector::registry::Version;
 use thalweg::format::avro::Avro;
+use thalweg::format::protobuf::Protobuf;
 use thalweg::{Error, Format};
 
 use crate::error::{detached, raise};
@@ -70,6 +72,42 @@ pub fn avro_confluent(
         (Schemas::Known(schemas), None) => {
             let schemas: HashMap<u32, String> = schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect();
             Ok(resolved(Avro::confluent(schemas), reader_schema))
+        }
+    }
+}
+
+/// Messages of protocol buffers: in Kafka a record each, in sockets each behind its length (a varint).
+///
+/// Args:
+///     descriptor_set: What `protoc --include_imports --descriptor_set_out=set.bin` makes: the bytes, or the path of the file.
+///     message: The full name of the message, as "shop.v1.Payment".
+///     confluent: Whether records begin as Confluent's serializers write them, with a schema's number and the way to the message. The number
+///         is not looked up.
+///
+/// Example:
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.protobuf("shop.bin", "shop.v1.Payment"))
+#[pyfunction]
+#[pyo3(signature = (descriptor_set, message, *, confluent=false))]
+pub fn protobuf(py: Python<'_>, descriptor_set: DescriptorSet, message: &str, confluent: bool) -> PyResult<PyFormat> {
+    let made = detached(py, || descriptor_set.protobuf(message))?;
+    let made = if confluent { made.confluent().map_err(raise)? } else { made };
+    Ok(PyFormat(Format::Protobuf(made)))
+}
+
+/// A descriptor set.
+#[derive(FromPyObject)]
+pub enum DescriptorSet {
+    /// As it is.
+    Bytes(Vec<u8>),
+    /// In a file.
+    File(PathBuf),
+}
+
+impl DescriptorSet {
+    pub fn protobuf(&self, message: &str) -> Result<Protobuf, Error> {
+        match self {
+            DescriptorSet::Bytes(bytes) => Protobuf::new(bytes, message),
+            DescriptorSet::File(path) => Protobuf::from_file(path, message),
         }
     }
 }

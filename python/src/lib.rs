@@ -54,6 +54,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::read_ndjson, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_csv, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_avro, module)?)?;
+    module.add_function(wrap_pyfunction!(source::read_protobuf, module)?)?;
+    module.add_function(wrap_pyfunction!(format::protobuf, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_confluent, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_single_object, module)?)?;

@@ -7,7 +7,7 @@ use thalweg::{Compression, Files, Format, Listen, Stream};
 
 use crate::arrow::{schema_from, stream_of};
 use crate::error::{detached, raise};
-use crate::format::{AvroSchema, FormatLike, byte};
+use crate::format::{AvroSchema, DescriptorSet, FormatLike, byte};
 use crate::stream::PyStream;
 
 /// The rows of an Arrow object: a pyarrow, polars, pandas or DuckDB table, a record batch, a reader.
@@ -106,6 +106,32 @@ pub fn read_avro(
     files(py, path, schema, format, compression)
 }
 
+/// The messages of the files that a path or glob names, protocol buffers each behind its length (a varint), as `writeDelimitedTo` of Java
+/// writes them. A message that does not decode goes to quarantine.
+///
+/// Args:
+///     path: A path or glob.
+///     descriptor_set: What `protoc --include_imports --descriptor_set_out=set.bin` makes: the bytes, or the path of the file.
+///     message: The full name of the message, as "shop.v1.Payment".
+///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema, found by name; without it all fields of the message.
+///     compression: As for `read_ndjson`.
+///
+/// Example:
+///     >>> s = tw.read_protobuf("payments-*.bin.zst", "shop.bin", "shop.v1.Payment")
+#[pyfunction]
+#[pyo3(signature = (path, descriptor_set, message, schema=None, compression=None))]
+pub fn read_protobuf(
+    py: Python<'_>,
+    path: FilePath,
+    descriptor_set: DescriptorSet,
+    message: &str,
+    schema: Option<&Bound<'_, PyAny>>,
+    compression: Option<&str>,
+) -> PyResult<PyStream> {
+    let format = detached(py, || descriptor_set.protobuf(message))?;
+    files(py, path, schema, Format::Protobuf(format), compression)
+}
+
 /// Files that come in as bytes.
 fn files(
     py: Python<'_>,
@@ -129,7 +155,7 @@ fn files(
 /// Args:
 ///     addr: Host and port; port 0 takes a free one, see `Stream.local_addr`.
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
-///     format: "ndjson", "csv", "tsv", "arrow" or "avro" (object containers).
+///     format: "ndjson", "csv", "tsv", "arrow", "avro" (object containers) or `formats.protobuf(…)`.
 ///     end_on_disconnect: The input ends when the last of its clients has gone: for tests and notebooks.
 ///     delimiter: What separates the fields of CSV, if not a comma.
 ///     header: Whether each client that sends CSV begins with a line of names.

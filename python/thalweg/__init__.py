@@ -12,8 +12,8 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_kafka`,
-`listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_protobuf`,
+`read_kafka`, `listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
@@ -81,6 +81,7 @@ from thalweg._native import (
     read_kafka,
     read_ndjson,
     read_parquet,
+    read_protobuf,
     rolling,
     run,
     session,
@@ -158,6 +159,7 @@ __all__ = [
     "read_kafka",
     "read_ndjson",
     "read_parquet",
+    "read_protobuf",
     "rolling",
     "run",
     "session",

@@ -419,6 +419,18 @@ def read_avro(
 ) -> Stream:
     """The records of the Avro object container files that a path or glob names."""
 
+def read_protobuf(
+    path: _Path,
+    descriptor_set: bytes | _Path,
+    message: str,
+    schema: _SchemaLike | None = None,
+    compression: _Compression | None = None,
+) -> Stream:
+    """The messages of the files that a path or glob names, protocol buffers each behind its length."""
+
+def protobuf(descriptor_set: bytes | _Path, message: str, *, confluent: bool = False) -> Format:
+    """Messages of protocol buffers: in Kafka a record each, in sockets each behind its length."""
+
 def avro(schema: _AvroSchema, *, reader_schema: _AvroSchema | None = None) -> Format:
     """Avro records alone, all of one writer's schema."""
 

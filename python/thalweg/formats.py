@@ -5,18 +5,19 @@
 | `avro` | Avro records alone, all of one writer's schema | Kafka |
 | `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | Kafka |
 | `avro_single_object` | Avro records behind the fingerprint of their writer's schema | Kafka |
+| `protobuf` | messages of protocol buffers, in sockets each behind its length | Kafka, sockets |
 
-Object container files of Avro are read by `read_avro`.
+Object container files of Avro are read by `read_avro`, files of messages by `read_protobuf`.
 
-Of each writer's schema the fields are decoded that bear the names of columns, and are cast to their types; other fields
-are passed over, and a column without a field is null. So columns stay while writers change their schemas. A
-`reader_schema` resolves records as Avro's specification has it, with defaults and aliases. With one, or where there is
-but one writer's schema, columns need not be given.
+Of each Avro writer's schema the fields are decoded that bear the names of columns, and are cast to their types; other
+fields are passed over, and a column without a field is null. So columns stay while writers change their schemas. A
+`reader_schema` resolves records as Avro's specification has it, with defaults and aliases. With one, where there is but
+one writer's schema, and for Protobuf, columns need not be given.
 
 Example:
     >>> payments = tw.read_kafka("localhost:9092", "payments", format=tw.formats.avro(schema), end="latest")
 """
 
-from thalweg._native import Format, avro, avro_confluent, avro_single_object
+from thalweg._native import Format, avro, avro_confluent, avro_single_object, protobuf
 
-__all__ = ["Format", "avro", "avro_confluent", "avro_single_object"]
+__all__ = ["Format", "avro", "avro_confluent", "avro_single_object", "protobuf"]

@@ -14,6 +14,7 @@ use thalweg::format::csv::CsvDecoder;
 use thalweg::format::infer::{infer, parse_type};
 use thalweg::format::lines::LineDecoder;
 use thalweg::format::ndjson::{ArrowJsonLines, NdjsonLines};
+use thalweg::format::protobuf::Protobuf;
 use thalweg::format::{Decoder, Format};
 use thalweg::quality::Rejected;
 use thalweg_kernels::{DdHead, DdImage, DdLayout, HllImage, ddsketch_to_image, hll_to_datasketches};
@@ -129,6 +130,35 @@ pub fn avro(data: &[u8]) {
     assert_eq!(records.rows() + bad.len(), frames.len());
     let (rows, taken) = (records.rows(), records.take().expect("what was decoded makes columns"));
     assert_eq!(rows, taken.map_or(0, |taken| taken.num_rows()));
+}
+
+/// Messages of protocol buffers are rows or quarantine, alike behind their lengths however these are cut; so are descriptor sets read or
+/// refused.
+pub fn protobuf(data: &[u8]) {
+    let [seed, piece, text @ ..] = data else { return };
+    if let Ok(other) = Protobuf::new(text, "R") {
+        let _ = other.columns();
+    }
+    let format = Format::Protobuf(Protobuf::new(&descriptors(), "R").expect("a descriptor set"));
+    let ours = |piece| decode(format.decoder(schema(*seed), &Config::default()).expect("a schema"), text, piece);
+    let (whole, pieces) = (ours(text.len().max(1)), ours(usize::from(*piece) + 1));
+    // Where lengths are malformed, what came before them may have been taken or not.
+    if whole.1.len() == pieces.1.len() {
+        assert_eq!(whole.0, pieces.0);
+    }
+    let mut messages = format.messages(&schema(*seed)).expect("a schema").expect("messages");
+    let (mut bad, frame) = (Vec::new(), 0..text.len());
+    messages.decode(text, &[frame], &mut bad).expect("nothing else is needed");
+    assert_eq!(messages.rows() + bad.len(), 1);
+}
+
+/// A message `R`: `int64 a = 1; repeated double b = 2; string c = 3; bool d = 4; sint32 e = 5`.
+fn descriptors() -> Vec<u8> {
+    let field = |name: u8, number: u8, kind: u8, label: u8| [0x12, 9, 0x0A, 1, name, 0x18, number, 0x20, label, 0x28, kind];
+    let fields = [field(b'a', 1, 3, 1), field(b'b', 2, 1, 3), field(b'c', 3, 9, 1), field(b'd', 4, 8, 1), field(b'e', 5, 17, 1)].concat();
+    let message = [&[0x0A, 1, b'R'][..], &fields].concat();
+    let file = [&[0x22, message.len() as u8][..], &message, &[0x62, 6], b"proto3"].concat();
+    [&[0x0A, file.len() as u8][..], &file].concat()
 }
 
 /// A schema with a bit of everything.

@@ -123,6 +123,13 @@ fn avro() {
 }
 
 #[test]
+fn protobuf() {
+    let message = [&[8, 7, 26, 2, b'h', b'i', 32, 1, 40, 3, 18, 8][..], &1.5_f64.to_le_bytes(), &[17], &2.5_f64.to_le_bytes()].concat();
+    let text = [&[message.len() as u8][..], &message, &[2, 8, 9, 0, 3, 26, 1, b'x']].concat();
+    smoke(bodies::protobuf, &[0, 1, 2, 3], &[text, message]);
+}
+
+#[test]
 fn infer() {
     let types = ["timestamp[ms, UTC]", "decimal128(10, 2)", "float64"].map(|name| name.as_bytes().to_vec());
     let seeds = [json_seeds(), vec![stream(), b"a,b\n1,2024-01-31\nx,\n".to_vec()], types.to_vec()].concat();

@@ -35,6 +35,7 @@ pub fn infer(format: &Format, sample: &[u8]) -> Result<Schema> {
         }
         Format::ArrowIpc => return arrow_ipc::stream_schema(sample),
         Format::Avro(avro) => return avro.infer(sample),
+        Format::Protobuf(protobuf) => return Ok(protobuf.columns()?.as_ref().clone()),
     };
     if schema.fields().is_empty() {
         return Err(Error::decode(format!(

@@ -6,11 +6,13 @@ mod bulk;
 pub mod compression;
 mod conform;
 pub mod csv;
+mod frames;
 pub mod infer;
 pub mod lines;
 mod messages;
 pub mod ndjson;
 pub mod pod;
+pub mod protobuf;
 
 use std::fmt;
 
@@ -24,6 +26,7 @@ pub use self::infer::parse_type;
 use self::lines::LineDecoder;
 pub use self::messages::Messages;
 use self::ndjson::{ArrowJsonLines, NdjsonLines};
+use self::protobuf::Protobuf;
 use crate::batch::{PartitionId, Segment};
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -45,6 +48,8 @@ pub enum Format {
     ArrowIpc,
     /// Apache Avro: object container files, or records one by one.
     Avro(Avro),
+    /// Protocol buffers, each message behind its length, or records one by one.
+    Protobuf(Protobuf),
 }
 
 impl fmt::Display for Format {
@@ -54,6 +59,7 @@ impl fmt::Display for Format {
             Format::Csv { .. } => "csv",
             Format::ArrowIpc => "arrow",
             Format::Avro(avro) => return avro.fmt(f),
+            Format::Protobuf(protobuf) => return protobuf.fmt(f),
         })
     }
 }
@@ -89,6 +95,7 @@ impl Format {
             Format::Csv { delimiter, header } => Ok(Box::new(CsvDecoder::new(schema, *delimiter, *header, config)?)),
             Format::ArrowIpc => Ok(Box::new(ArrowIpcDecoder::new(schema))),
             Format::Avro(avro) => avro.decoder(schema),
+            Format::Protobuf(protobuf) => protobuf.decoder(schema, config),
         }
     }
 
@@ -100,6 +107,7 @@ impl Format {
         match self {
             Format::Ndjson | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
             Format::Avro(avro) => Ok(avro.messages(schema)),
+            Format::Protobuf(protobuf) => protobuf.messages(schema).map(Some),
         }
     }
 
@@ -111,6 +119,7 @@ impl Format {
         match self {
             Format::Ndjson | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
             Format::Avro(avro) => avro.columns(),
+            Format::Protobuf(protobuf) => protobuf.columns().map(Some),
         }
     }
 }

@@ -34,7 +34,8 @@
 //! partition that was lost before its results could be committed come to the next member too.
 //!
 //! # Records
-//! One record is one frame: a JSON object, lines of CSV without a header, an Arrow IPC stream, an Avro record, or the bytes as they are. What does
+//! One record is one frame: a JSON object, lines of CSV without a header, an Arrow IPC stream, an Avro record, a message of protocol buffers, or the
+//! bytes as they are. What does
 //! not decode goes to quarantine with its bytes, its partition and its offset. Records without a value (tombstones) are rows of nulls
 //! where [`metadata`](Kafka::metadata) is asked for, and are else left out and counted
 //! ([`Metrics::null_values`](crate::Metrics::null_values)). Transactions that were not committed are not read, unless `isolation.level`

@@ -267,6 +267,7 @@ mod tests {
     use arrow::datatypes::Int64Type;
 
     use super::*;
+    use crate::format::avro::Avro;
 
     fn chunk(layout: Layout, values: &[&[u8]]) -> Chunk {
         let mut chunk = Chunk::default();
@@ -311,6 +312,23 @@ mod tests {
             values.push_null();
             assert_eq!(numbers(&mut values), [None]);
         }
+    }
+
+    #[test]
+    fn messages_are_decoded_many_at_once() {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let avro = Avro::bare(r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"}]}"#);
+        let mut values = Values::decoded(&Format::Avro(avro), &schema, &Config::default()).unwrap();
+        let chunk = chunk(values.layout(), &[&[2], b"", &[6], &[8, 0], &[10]]);
+        let mut outcome = Outcome::default();
+        values.decode(&chunk, 0..2, &mut outcome).unwrap();
+        assert_eq!((outcome.rows.as_slice(), outcome.bad[0].0), ([1, 0].as_slice(), 1));
+        values.push_null();
+        values.decode(&chunk, 2..5, &mut outcome).unwrap();
+        assert_eq!((outcome.rows.as_slice(), outcome.bad[0].0), ([1, 0, 1].as_slice(), 3));
+        values.end(PartitionId(7));
+        assert_eq!((values.rows(), numbers(&mut values)), (4, vec![Some(1), None, Some(3), Some(5)]));
+        assert!(values.take().unwrap().is_none());
     }
 
     #[test]

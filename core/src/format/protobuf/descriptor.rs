@@ -1,0 +1,179 @@
+//! Descriptor sets: what `protoc --descriptor_set_out` makes of `.proto` files (`google/protobuf/descriptor.proto`).
+
+use std::collections::HashMap;
+
+use super::wire::{Reader, Value};
+use crate::error::{Error, Result};
+
+/// Messages and enums of a descriptor set, by their full names with a dot before them.
+#[derive(Debug, Default)]
+pub(super) struct Descriptors {
+    pub(super) messages: HashMap<String, Message>,
+    pub(super) enums: HashMap<String, HashMap<i32, String>>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Message {
+    pub(super) fields: Vec<Field>,
+    /// Whether it is an entry of a map.
+    pub(super) is_entry: bool,
+    /// The way to it from its file: its place there, then within each message around it.
+    pub(super) path: Vec<usize>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) number: u32,
+    /// The type's number in `FieldDescriptorProto.Type`.
+    pub(super) kind: u64,
+    /// The name of the message or enum.
+    pub(super) type_name: String,
+    pub(super) is_repeated: bool,
+    /// Whether a field that is not there is told from one with the default value.
+    pub(super) has_presence: bool,
+    /// Which of the message's `oneof`s it is a member of; one that is optional alone is of none.
+    pub(super) oneof: Option<u64>,
+}
+
+/// The label of repeated fields.
+const REPEATED: u64 = 3;
+
+impl Descriptors {
+    /// Reads a `FileDescriptorSet`.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if it is none.
+    pub(super) fn read(bytes: &[u8]) -> Result<Descriptors> {
+        let mut found = Descriptors::default();
+        found.set(bytes).map_err(|why| Error::schema(format!("this is no descriptor set of protocol buffers: {why}")))?;
+        if found.messages.is_empty() {
+            return Err(Error::schema("the descriptor set has no message; make one with `protoc --include_imports --descriptor_set_out`"));
+        }
+        Ok(found)
+    }
+
+    fn set(&mut self, bytes: &[u8]) -> Result<(), String> {
+        each(bytes, |number, value| match (number, value) {
+            (1, Part::Bytes(file)) => self.file(file),
+            _ => Ok(()),
+        })
+    }
+
+    fn file(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let (mut package, mut messages, mut enums, mut syntax) = (String::new(), Vec::new(), Vec::new(), String::new());
+        each(bytes, |number, value| {
+            match (number, value) {
+                (2, Part::Bytes(name)) => package = format!(".{}", text(name)?),
+                (4, Part::Bytes(message)) => messages.push(message),
+                (5, Part::Bytes(of)) => enums.push(of),
+                (12, Part::Bytes(name)) => syntax = text(name)?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        for (place, message) in messages.into_iter().enumerate() {
+            self.message(message, &package, &[place], syntax == "proto3")?;
+        }
+        enums.into_iter().try_for_each(|of| self.enumeration(of, &package))
+    }
+
+    fn message(&mut self, bytes: &[u8], scope: &str, path: &[usize], is_proto3: bool) -> Result<(), String> {
+        if path.len() > 64 {
+            return Err("messages nest deeper than 64".to_owned());
+        }
+        let (mut name, mut message) = (String::new(), Message { path: path.to_vec(), ..Message::default() });
+        let (mut nested, mut enums) = (Vec::new(), Vec::new());
+        each(bytes, |number, value| {
+            match (number, value) {
+                (1, Part::Bytes(given)) => name = text(given)?,
+                (2, Part::Bytes(given)) => message.fields.push(field(given, is_proto3)?),
+                (3, Part::Bytes(given)) => nested.push(given),
+                (4, Part::Bytes(given)) => enums.push(given),
+                (7, Part::Bytes(options)) => each(options, |number, value| {
+                    message.is_entry |= matches!((number, value), (7, Part::Number(1)));
+                    Ok(())
+                })?,
+                _ => {}
+            }
+            Ok(())
+        })?;
+        let name = format!("{scope}.{name}");
+        for (place, of) in nested.into_iter().enumerate() {
+            self.message(of, &name, &[path, &[place]].concat(), is_proto3)?;
+        }
+        enums.into_iter().try_for_each(|of| self.enumeration(of, &name))?;
+        self.messages.insert(name, message);
+        Ok(())
+    }
+
+    fn enumeration(&mut self, bytes: &[u8], scope: &str) -> Result<(), String> {
+        let (mut name, mut values) = (String::new(), HashMap::new());
+        each(bytes, |number, value| {
+            match (number, value) {
+                (1, Part::Bytes(given)) => name = text(given)?,
+                (2, Part::Bytes(given)) => {
+                    let (mut name, mut of) = (String::new(), 0);
+                    each(given, |number, value| {
+                        match (number, value) {
+                            (1, Part::Bytes(given)) => name = text(given)?,
+                            (2, Part::Number(given)) => of = given as i32,
+                            _ => {}
+                        }
+                        Ok(())
+                    })?;
+                    // Of names for one number the first is the one that is written.
+                    values.entry(of).or_insert(name);
+                }
+                _ => {}
+            }
+            Ok(())
+        })?;
+        self.enums.insert(format!("{scope}.{name}"), values);
+        Ok(())
+    }
+}
+
+fn field(bytes: &[u8], is_proto3: bool) -> Result<Field, String> {
+    let (mut field, mut is_optional) = (Field::default(), false);
+    each(bytes, |number, value| {
+        match (number, value) {
+            (1, Part::Bytes(name)) => field.name = text(name)?,
+            (3, Part::Number(number)) => field.number = number as u32,
+            (4, Part::Number(label)) => field.is_repeated = label == REPEATED,
+            (5, Part::Number(kind)) => field.kind = kind,
+            (6, Part::Bytes(name)) => field.type_name = text(name)?,
+            (9, Part::Number(oneof)) => field.oneof = Some(oneof),
+            (17, Part::Number(optional)) => is_optional = optional != 0,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    field.has_presence = !is_proto3 || is_optional || field.oneof.is_some();
+    if is_optional {
+        field.oneof = None;
+    }
+    Ok(field)
+}
+
+enum Part<'a> {
+    Number(u64),
+    Bytes(&'a [u8]),
+}
+
+/// Calls `take` with each field of a message.
+fn each<'a>(bytes: &'a [u8], mut take: impl FnMut(u32, Part<'a>) -> Result<(), String>) -> Result<(), String> {
+    let mut reader = Reader::new(bytes, 0, bytes.len());
+    while let Some((number, value)) = reader.field()? {
+        match value {
+            Value::Varint(value) => take(number, Part::Number(value))?,
+            Value::Bytes(start, end) => take(number, Part::Bytes(&bytes[start..end]))?,
+            Value::Fixed64(_) | Value::Fixed32(_) | Value::Group => {}
+        }
+    }
+    Ok(())
+}
+
+fn text(bytes: &[u8]) -> Result<String, String> {
+    std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| "a name is not UTF-8".to_owned())
+}
