@@ -7,6 +7,7 @@ use arrow::datatypes::TimeUnit;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::plan::Windowed;
 use thalweg::{Error, Stream};
 
@@ -288,6 +289,26 @@ impl PyStream {
     ///     >>> s.event_time("ts", max_delay="30s").dedup("order_id", within="10min")
     fn dedup(&self, py: Python<'_>, by: Names, within: Interval) -> PyResult<PyStream> {
         PyStream::checked(py, self.stream.dedup(by.0, within.0))
+    }
+
+    /// Tells which keys have fallen silent: a row for each silence when it begins, told by event time, with the key, `last_seen`, `usual_interval`
+    /// (the median of the key's latest 15 intervals) and `silent_since`. The end of the input is no silence.
+    ///
+    /// If no key has a row any more, event time stands still and nothing is told: give `event_time` an `advance_after` for that. Late rows go to
+    /// the late output.
+    ///
+    /// Args:
+    ///     by: The column or columns that make a key.
+    ///     factor: How many usual intervals without a row make a silence.
+    ///     at_least: How long a silence is at least, whatever is usual.
+    ///     warmup: How many intervals a key must have had, from 1 to 15.
+    ///
+    /// Example:
+    ///     >>> s.event_time("ts", advance_after="10s").heartbeat(by="sensor", at_least="1min")
+    #[pyo3(signature = (by, factor=3.0, at_least=None, warmup=5))]
+    fn heartbeat(&self, py: Python<'_>, by: Names, factor: f64, at_least: Option<Interval>, warmup: u32) -> PyResult<PyStream> {
+        let least = at_least.map(|least| least.0).unwrap_or_default();
+        PyStream::checked(py, self.stream.heartbeat(by.0, Heartbeat { factor, least, warmup }))
     }
 
     /// Gives the rows of each key to a function of yours, with a state per key and timers in event time: for what windows cannot

@@ -322,6 +322,10 @@ class Stream:
         """Adds `score`, `is_anomaly` and what else is asked for to every row."""
     def dedup(self, by: _Columns, within: _Duration) -> Stream:
         """Drops rows that repeat one of the same key whose event time is at most `within` away."""
+    def heartbeat(
+        self, by: _Columns, factor: float = 3.0, at_least: _Duration | None = None, warmup: int = 5
+    ) -> Stream:
+        """Tells which keys have fallen silent: a row for each silence when it begins."""
     def process(
         self,
         function: _RowsFunction | _ProcessObject | type[_ProcessObject],
