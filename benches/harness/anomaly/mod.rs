@@ -14,8 +14,11 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use clap::Args;
-use thalweg::operator::detect::RandomCutForest;
-use thalweg::{Detection, Stream, auto, cusum, ewma, half_space_trees, left_discord, novelty, page_hinkley, robust_z};
+use thalweg::operator::detect::{How, PeaksOverThreshold, RandomCutForest};
+use thalweg::{
+    Detection, Stream, adwin, ar_rls, auto, cusum, ensemble, ewma, half_space_trees, holt_winters, left_discord, loda, novelty,
+    page_hinkley, peaks_over_threshold, quantile_band, robust_z, rolling_z,
+};
 
 use crate::Result;
 use crate::machine::{self, Machine};
@@ -78,6 +81,7 @@ fn entries() -> Vec<Entry> {
     let plain = |name, detection: Detection| Entry { name, detection, column: "score" };
     let events = |name, detection: Detection| Entry { name, detection: detection.refractory(REFRACTORY), column: "event_score" };
     let outside = || Detection::new(OutsideRange);
+    let peaks = |depth| Detection::new(PeaksOverThreshold { depth, ..PeaksOverThreshold::default() });
     let forest = |shingle_size, thresholded| Detection::new(RandomCutForest { shingle_size, thresholded, ..RandomCutForest::default() });
     vec![
         plain("outside range (baseline)", outside()),
@@ -87,13 +91,24 @@ fn entries() -> Vec<Entry> {
         plain("novelty", novelty()),
         events("novelty, refractory 128", novelty()),
         events("left discord, refractory 128", left_discord()),
+        events("rolling z, refractory 128", rolling_z()),
         events("robust z, refractory 128", robust_z()),
+        events("quantile band, refractory 128", quantile_band()),
+        events("peaks over threshold, refractory 128", peaks_over_threshold()),
+        events("peaks over threshold, depth 20, refractory 128", peaks(20)),
+        events("holt-winters without season, refractory 128", holt_winters(0)),
+        events("holt-winters of 288 rows, refractory 128", holt_winters(288)),
+        events("ar by rls, refractory 128", ar_rls()),
         plain("cusum", cusum()),
         plain("page-hinkley", page_hinkley()),
+        events("adwin, refractory 128", adwin()),
         events("random cut forest, refractory 128", forest(1, false)),
         events("random cut forest, shingle 8, refractory 128", forest(8, false)),
         events("random cut forest, thresholded, refractory 128", forest(8, true)),
         events("half-space trees, refractory 128", half_space_trees()),
+        events("loda, refractory 128", loda()),
+        events("ensemble of novelty, robust z and ar, max, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Max)),
+        events("ensemble of novelty, robust z and ar, mean, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Mean)),
         Entry { name: "auto-v1", detection: auto(), column: "event_score" },
     ]
 }
@@ -106,14 +121,14 @@ pub fn run(options: &Options) -> Result<()> {
     println!("{}\n", Machine::look());
     let (rows, windows) = series.iter().fold((0, 0), |(rows, windows), s| (rows + s.values.len(), windows + s.windows.len()));
     println!("NAB, {}: {} files, {rows} rows, {windows} windows\n{RULES}\n", folder.display(), series.len());
-    println!("{:46} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
+    println!("{:62} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
     for entry in entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))) {
         let (threshold, outcome) = (entry.detection.score_threshold(), measure(&entry, &series, options.runs)?);
         let scored = Scored::new(&series, &outcome.scores);
         let best = PROFILES.map(|profile| scored.best(profile));
         let three = |scores: [f64; 3]| scores.map(|score| format!("{score:.2}")).join(" ");
         println!(
-            "{:46} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
+            "{:62} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
             entry.name,
             three(best.map(|best| best.score)),
             three(PROFILES.map(|profile| scored.at(threshold, profile))),

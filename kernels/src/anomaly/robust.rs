@@ -61,7 +61,13 @@ impl LatestValues {
         (self.ring.capacity() + self.sorted.capacity()) * size_of::<f64>()
     }
 
-    fn take(&mut self, value: f64, window: usize) {
+    /// The values from the least to the greatest.
+    pub(crate) fn sorted(&self) -> &[f64] {
+        &self.sorted
+    }
+
+    /// Takes a value in; if there are `window` the oldest goes.
+    pub(crate) fn take(&mut self, value: f64, window: usize) {
         let place = |sorted: &[f64], value: f64| sorted.partition_point(|other| other.total_cmp(&value).is_lt());
         if self.ring.len() < window {
             self.ring.push(value);
