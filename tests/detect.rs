@@ -53,6 +53,7 @@ fn detections() -> Vec<(&'static str, Detection)> {
         ("left discord, short", all(Detection::new(LeftDiscord { length: 5, history: 40 }))),
         ("auto", auto().on(["value"]).by(["key"])),
         ("by rate", novelty().on(["value"]).by(["key"]).false_alarm_rate(0.05)),
+        ("top", ewma(0.2).on(["value"]).by(["key"]).top_k(2, 15).refractory(3)),
         ("by time", ewma(0.2).on(["value"]).by(["key"]).refractory(millis(7))),
     ];
     detections.extend(statistics());
@@ -217,6 +218,16 @@ fn a_rate_of_false_alarms_is_met_and_an_anomaly_found() {
     assert!((100..300).contains(&found.len()), "{} of 20,000 at a rate of 1 in 100", found.len());
     assert!(found.contains(&15_000));
     assert!(found[0] >= 99, "no alarm before there are enough rows: {}", found[0]);
+}
+
+#[test]
+fn the_strangest_of_the_latest_rows_are_anomalies() {
+    let rows = noise(3_000);
+    let found = detected(batches(&rows, 500), &ewma(0.05).on(["value"]).top_k(3, 100));
+    let scores: Vec<f64> = floats(&found, "score").into_iter().flatten().collect();
+    let among = |row: usize| row >= 99 && scores[row - 99..row].iter().filter(|score| **score >= scores[row]).count() < 3;
+    assert_eq!(anomalies(&found), (0..3_000).filter(|row| among(*row)).collect::<Vec<_>>());
+    assert!((60..120).contains(&anomalies(&found).len()), "some 3 in 100: {}", anomalies(&found).len());
 }
 
 #[test]
@@ -396,6 +407,8 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(ewma(0.1).threshold(4.0).false_alarm_rate(0.1)).contains("give one of them"));
     assert!(said(ewma(0.1).false_alarm_rate(0.0)).contains("`false_alarm_rate` is 0"));
     assert!(said(ewma(0.1).threshold(f64::NAN)).contains("`threshold` is NaN"));
+    assert!(said(ewma(0.1).top_k(5, 100).threshold(4.0)).contains("give one of them"));
+    assert!(said(ewma(0.1).top_k(5, 5)).contains("`top_k` is 5 of 5 rows"));
     assert!(said(ewma(0.1).refractory(millis(5))).contains("the stream has no event time"));
     assert!(said(ewma(0.1).region(0)).contains("`region` is 0 rows"));
     assert!(said(Detection::new(LeftDiscord { length: 9, history: 17 })).contains("`history` 17 values"));

@@ -224,6 +224,8 @@ impl PyStream {
     ///     threshold: The score from which a row is an anomaly; without it the detector's own.
     ///     false_alarm_rate: In place of a threshold: anomalies are the rows whose `p` is at most this, about that share of a key's rows where
     ///         nothing unusual happens. Adds `p`.
+    ///     top_k: In place of a threshold: `(k, rows)` makes anomalies of the rows whose score is among the k highest of their key's latest `rows`,
+    ///         about k of them, unless scores rise and fall together. None before a key has `rows` scores.
     ///     p: Adds `p`: the share of the key's earlier scores that were at least as high, from 0 to 1. 1.1 kB of state a key.
     ///     refractory: Adds `event_score`: the score of a row that begins an event or scores higher than the event's rows before it, else 0;
     ///         anomalies are those rows alone. How long an event lasts after such a row: rows of the key, or a span of event time such as
@@ -234,7 +236,7 @@ impl PyStream {
     ///
     /// Example:
     ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
-    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, p=false, refractory=None, region=None, expected=false, attribution=false))]
+    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, top_k=None, p=false, refractory=None, region=None, expected=false, attribution=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn detect(
         &self,
@@ -244,6 +246,7 @@ impl PyStream {
         by: Option<Names>,
         threshold: Option<f64>,
         false_alarm_rate: Option<f64>,
+        top_k: Option<(u32, u32)>,
         p: bool,
         refractory: Option<Span>,
         region: Option<u32>,
@@ -256,6 +259,9 @@ impl PyStream {
         }
         if let Some(rate) = false_alarm_rate {
             detection = detection.false_alarm_rate(rate);
+        }
+        if let Some((k, rows)) = top_k {
+            detection = detection.top_k(k, rows);
         }
         if p {
             detection = detection.with_p();

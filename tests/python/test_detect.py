@@ -107,6 +107,20 @@ def test_a_rate_says_which_rows_are_anomalies() -> None:
     assert 0 < sum(row["is_anomaly"] for row in rows) < 300
 
 
+def test_the_strangest_of_the_latest_rows_are_anomalies() -> None:
+    rows = detect(series(4_000), tw.anomaly.ewma(), top_k=(2, 50))
+    earlier: dict[int, list[float]] = {0: [], 1: []}
+    for row in rows:
+        before = earlier[row["key"]][-49:]
+        higher = sum(score >= row["score"] for score in before if row["score"] is not None)
+        assert row["is_anomaly"] == (row["score"] is not None and len(before) == 49 and higher < 2)
+        if row["score"] is not None:
+            earlier[row["key"]].append(row["score"])
+    assert 80 < sum(row["is_anomaly"] for row in rows) < 400
+    with pytest.raises(tw.ConfigError, match="give one of them"):
+        detect(series(5), tw.anomaly.ewma(), top_k=(2, 50), threshold=3.0)
+
+
 @pytest.mark.parametrize(("refractory", "span"), [(15, 15), ("30ms", 30)])
 def test_later_rows_of_an_event_are_held_back(refractory: int | str, span: int) -> None:
     rows = detect(series(3_000), tw.anomaly.ewma(), threshold=2.0, refractory=refractory)

@@ -18,3 +18,4 @@ pub mod rate;
 pub mod robust;
 pub mod rolling_z;
 pub mod stepwise;
+pub mod top;

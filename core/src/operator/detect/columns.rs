@@ -7,12 +7,14 @@ use crate::operator::detect::Told;
 use crate::operator::detect::calibrations::Calibrations;
 use crate::operator::detect::detection::{Detection, Refractory};
 use crate::operator::detect::events::Events;
+use crate::operator::detect::top::Top;
 use crate::state::{Reader, Writer};
 use crate::time::Unit;
 
 /// The columns on request: `p`, `event_score` and `region`, with their state by key, and what detectors tell.
 pub(super) struct Requested {
     calibration: Option<Calibrations>,
+    top: Option<Top>,
     events: Option<Events>,
     /// Whether events are told by event time.
     timed: bool,
@@ -27,6 +29,8 @@ pub(super) struct Requested {
 /// The values of the columns on request, in their order; NaN where there is no score.
 #[derive(Default)]
 pub(super) struct Made {
+    /// No column, but what decides on anomalies: ranks among the latest scores.
+    pub ranks: Option<Vec<u32>>,
     pub p: Option<Vec<f64>>,
     pub event_score: Option<Vec<f64>>,
     pub region: Option<Vec<f64>>,
@@ -55,6 +59,8 @@ impl Requested {
             attribution: detection.attribution,
             signed: detection.attribution && !detection.detector.tells_attribution(),
             calibration: detection.wants_p().then(Calibrations::default),
+            // A rule out of range is refused beside this.
+            top: detection.latest().map(|rows| Top::new(rows.max(2))),
             events: span.transpose()?.map(Events::new),
             timed: matches!(held_back, Some(Refractory::Time(_))),
             region: detection.region.map(|rows| (2.0 / (f64::from(rows) + 1.0), Vec::new())),
@@ -93,7 +99,8 @@ impl Requested {
     /// The columns of rows with these scores, NaN where there is none.
     pub fn make(&mut self, slots: &[u32], groups: usize, times: Option<&[i64]>, scores: &[f64]) -> Made {
         let p = self.calibration.as_mut().map(|calibrations| calibrations.p_values(slots, groups, scores));
-        let mut made = Made { p, ..Made::default() };
+        let ranks = self.top.as_mut().map(|top| top.ranks(slots, groups, scores));
+        let mut made = Made { ranks, p, ..Made::default() };
         if let Some(events) = &mut self.events {
             made.event_score = Some(events.hold_back(slots, groups, times.filter(|_| self.timed), scores));
         }
@@ -108,6 +115,7 @@ impl Requested {
     /// Bytes of state held.
     pub fn bytes(&self) -> usize {
         self.calibration.as_ref().map_or(0, Calibrations::bytes)
+            + self.top.as_ref().map_or(0, Top::bytes)
             + self.events.as_ref().map_or(0, Events::bytes)
             + self.region.as_ref().map_or(0, |(_, levels)| levels.capacity() * size_of::<f64>())
     }
@@ -116,6 +124,9 @@ impl Requested {
     pub fn save(&self, slot: u32, out: &mut Writer) {
         if let Some(calibrations) = &self.calibration {
             calibrations.save(slot, out);
+        }
+        if let Some(top) = &self.top {
+            top.save(slot, out);
         }
         if let Some(events) = &self.events {
             events.save(slot, out);
@@ -132,6 +143,9 @@ impl Requested {
     pub fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
         if let Some(calibrations) = &mut self.calibration {
             calibrations.load(slot, from)?;
+        }
+        if let Some(top) = &mut self.top {
+            top.load(slot, from)?;
         }
         if let Some(events) = &mut self.events {
             events.load(slot, from)?;

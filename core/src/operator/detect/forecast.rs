@@ -178,7 +178,7 @@ fn save_latest(latest: &LatestValues, out: &mut Writer) {
 }
 
 fn load_latest<F>(params: &Residuals<F>, from: &mut Reader<'_>) -> Result<LatestValues> {
-    LatestValues::restored(from.floats()?, &params.window()).ok_or_else(|| damaged("a key has more residuals than its window"))
+    LatestValues::restored(from.floats()?, params.residuals as usize).ok_or_else(|| damaged("a key has more residuals than its window"))
 }
 
 impl Cell<Residuals<kernels::HoltWinters>> for ResidualCell<HoltWintersModel> {

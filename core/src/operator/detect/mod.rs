@@ -10,7 +10,7 @@
 //! | `region` | the score smoothed over the key's latest rows | [`Detection::region`] |
 //! | `expected` | the value that was expected; see below | [`Detection::with_expected`] |
 //! | `attribution` | the part of each watched column in the score, with its direction; see below | [`Detection::with_attribution`] |
-//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, and not held back | always |
+//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, or among the k highest scores of late, and not held back | always |
 //!
 //! * **Several columns**: most detectors watch a column each, and a row's score is the greatest of its columns' scores. Those that watch
 //!   columns together say so. `expected` and `attribution` are numbers where one column is watched, else structs with a field for each.
@@ -53,6 +53,7 @@ mod robust;
 mod rolling;
 mod stepwise;
 mod tally;
+mod top;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -300,13 +301,12 @@ impl Operator for Detect {
         let made = self.requested.make(&self.slots, self.keys.slots(), times, &scores);
         self.check_state()?;
         let held_back = |row: usize| made.event_score.as_ref().is_some_and(|events| events[row] < scores[row]);
-        let anomalies = match (self.rule, &made.p) {
-            (Rule::FalseAlarmRate(rate), Some(p)) => BooleanBuffer::collect_bool(scores.len(), |row| p[row] <= rate && !held_back(row)),
-            (Rule::FalseAlarmRate(threshold) | Rule::Threshold(threshold), _) => {
-                let decided = made.event_score.as_ref().unwrap_or(&scores);
-                BooleanBuffer::collect_bool(scores.len(), |row| decided[row] >= threshold)
-            }
+        let is_anomaly = |row: usize| match self.rule {
+            Rule::Threshold(threshold) => made.event_score.as_ref().unwrap_or(&scores)[row] >= threshold,
+            Rule::FalseAlarmRate(rate) => made.p.as_ref().is_some_and(|p| p[row] <= rate) && !held_back(row),
+            Rule::Top(k) => made.ranks.as_ref().is_some_and(|ranks| ranks[row] <= k) && !held_back(row),
         };
+        let anomalies = BooleanBuffer::collect_bool(scores.len(), is_anomaly);
         let mut columns = batch.records.columns().to_vec();
         columns.push(null_where_nan(scores));
         columns.extend([made.p, made.event_score, made.region].into_iter().flatten().map(null_where_nan));

@@ -23,7 +23,7 @@
 pub mod ar_rls;
 pub mod holt_winters;
 
-use crate::anomaly::robust::{LatestValues, RobustZ};
+use crate::anomaly::robust::LatestValues;
 use crate::anomaly::stepwise::{Judged, Stepwise, in_deviations};
 
 /// Residuals that must be known before values are scored.
@@ -65,11 +65,6 @@ pub struct ResidualCell<M> {
 }
 
 impl<F> Residuals<F> {
-    /// The window of residuals, as it is kept.
-    pub fn window(&self) -> RobustZ {
-        RobustZ { window: self.residuals, warmup: 0 }
-    }
-
     /// The half of the interval, of residuals in order; NaN of none.
     fn width(&self, sorted: &[f64]) -> f64 {
         let rank = (self.coverage * (sorted.len() + 1) as f64).ceil() as usize;
