@@ -8,13 +8,13 @@
 //! y      = x - level                                   (of the lower side: level - x)
 //! P(y)   = peaks / values · (1 + shape · y / scale)^(-1 / shape)          e^(-y / scale) where the shape is 0
 //! score  = -log10 P(y), the greater of both sides;     0 within the levels; at most 300
-//! shape  = (1 - mean² / variance) / 2 of the excesses, held within ±1/2;   scale = mean · (1 - shape)
+//! shape  = (1 - mean² / variance) / 2 of the excesses, held between 0 and 1/2;   scale = mean · (1 - shape)
 //! ```
 //!
 //! So a score of 4 is one in ten thousand. Shape and scale are the estimates by moments (J. R. M. Hosking and J. F. Wallis, "Parameter and quantile
 //! estimation for the generalized Pareto distribution", Technometrics 29, 1987), not the paper's by maximum likelihood (Grimshaw): they need no
-//! peak to be kept and cost the same for every row, but take tails heavier than a shape of 1/2 for one of 1/2. Of fewer than [`FEW`] peaks the
-//! shape is 0.
+//! peak to be kept and cost the same for every row, but take tails heavier than a shape of 1/2 for one of 1/2. Tails lighter than exponential, which
+//! would end somewhere, are taken for exponential: where they end a few peaks cannot tell. Of fewer than [`FEW`] peaks the shape is 0.
 //!
 //! * *Learning*: a value whose score is `limit` or more is an anomaly and teaches nothing; one beyond a level is a peak; all others count.
 //! * *Drift*: with a `depth` above 0 a value counts by its distance from the mean of the latest `depth` values that were no anomalies (DSPOT).
@@ -37,7 +37,7 @@ pub const IN_A_ROW: u32 = 100;
 /// A score is at most this.
 pub const MOST_SCORE: f64 = 300.0;
 
-/// Furthest shape of a tail, either way.
+/// Shape of the heaviest tail.
 const MOST_SHAPE: f64 = 0.5;
 
 /// Parameters of the detector.
@@ -97,13 +97,12 @@ impl Tail {
         let variance = squares / count.max(1) as f64;
         let shape = match count < FEW || variance <= 0.0 {
             true => 0.0,
-            false => (0.5 * (1.0 - mean / variance * mean)).clamp(-MOST_SHAPE, MOST_SHAPE),
+            false => (0.5 * (1.0 - mean / variance * mean)).clamp(0.0, MOST_SHAPE),
         };
         let scale = (mean * (1.0 - shape)).max(RELATIVE_FLOOR * self.level.abs()).max(LEAST_FLOOR);
         let y = (excess / scale).min(f64::MAX);
         let logarithm = match shape {
             0.0 => y,
-            _ if 1.0 + shape * y <= 0.0 => f64::INFINITY,
             _ => (shape * y).ln_1p() / shape,
         };
         let share = count.max(1) as f64 / rows as f64;
@@ -185,11 +184,11 @@ mod tests {
         let count = peaks.len().max(1) as f64;
         let mean = peaks.iter().sum::<f64>() / count;
         let variance = peaks.iter().map(|y| (y - mean).powi(2)).sum::<f64>() / count;
-        let shape = if peaks.len() < 10 || variance == 0.0 { 0.0 } else { (0.5 * (1.0 - mean * mean / variance)).clamp(-0.5, 0.5) };
+        let shape = if peaks.len() < 10 || variance == 0.0 { 0.0 } else { (0.5 * (1.0 - mean * mean / variance)).clamp(0.0, 0.5) };
         let scale = (mean * (1.0 - shape)).max(1e-9 * level.abs()).max(1e-300);
         let beyond = match shape {
             0.0 => (-excess / scale).exp(),
-            shape => (1.0 + shape * excess / scale).max(0.0).powf(-1.0 / shape),
+            shape => (1.0 + shape * excess / scale).powf(-1.0 / shape),
         };
         (-(count / rows as f64 * beyond).log10()).clamp(0.0, 300.0)
     }
