@@ -9,21 +9,31 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
-use thalweg::operator::detect::{Cusum, HalfSpaceTrees, LeftDiscord, Mahalanobis, Novelty, PageHinkley, RandomCutForest, RobustZ};
+use thalweg::operator::detect::{
+    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, Interval, LeftDiscord, Loda, Mahalanobis, Novelty, PageHinkley,
+    PeaksOverThreshold, QuantileBand, RandomCutForest, RobustZ, RollingZ,
+};
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
-    Config, Detection, Kind, Query, Result, Stream, auto, event_time, ewma, half_space_trees, left_discord, millis, novelty, page_hinkley,
-    random_cut_forest, robust_z,
+    Config, Detection, Kind, Query, Result, Stream, adwin, ar_rls, auto, ensemble, event_rate, event_time, ewma, half_space_trees,
+    holt_winters, left_discord, loda, millis, novelty, page_hinkley, peaks_over_threshold, quantile_band, random_cut_forest, robust_z,
+    rolling_z,
 };
+
+fn all(detection: Detection) -> Detection {
+    detection.on(["value"]).by(["key"]).with_p().refractory(5).region(8)
+}
+
+fn both(detection: Detection) -> Detection {
+    detection.on(["value", "at"]).by(["key"])
+}
 
 /// Every detector, small enough that histories are full soon, with all that can be asked for.
 fn detections() -> Vec<(&'static str, Detection)> {
-    let all = |detection: Detection| detection.on(["value"]).by(["key"]).with_p().refractory(5).region(8);
-    let both = |detection: Detection| detection.on(["value", "at"]).by(["key"]);
     let forest = RandomCutForest { number_of_trees: 3, sample_size: 20, shingle_size: 2, ..RandomCutForest::default() };
-    vec![
+    let mut detections = vec![
         ("forest", all(Detection::new(forest)).with_attribution()),
         (
             "forest, two columns",
@@ -43,7 +53,32 @@ fn detections() -> Vec<(&'static str, Detection)> {
         ("left discord, short", all(Detection::new(LeftDiscord { length: 5, history: 40 }))),
         ("auto", auto().on(["value"]).by(["key"])),
         ("by rate", novelty().on(["value"]).by(["key"]).false_alarm_rate(0.05)),
+        ("top", ewma(0.2).on(["value"]).by(["key"]).top_k(2, 15).refractory(3)),
         ("by time", ewma(0.2).on(["value"]).by(["key"]).refractory(millis(7))),
+    ];
+    detections.extend(statistics());
+    detections
+}
+
+/// Those that count, forecast, project or combine.
+fn statistics() -> Vec<(&'static str, Detection)> {
+    let interval = Interval { coverage: 0.9, residuals: 20 };
+    let peaks = PeaksOverThreshold { risk: 0.01, level: 0.8, calibration: 20, depth: 0 };
+    let seasons = HoltWinters { season: 5, second_season: 15, interval, ..HoltWinters::default() };
+    let joint = [ewma(0.1), Detection::new(Mahalanobis { warmup: 5, ..Mahalanobis::default() })];
+    vec![
+        ("rolling z", all(Detection::new(RollingZ { window: 20, warmup: 5 })).with_expected().with_attribution()),
+        ("adwin", all(Detection::new(Adwin { delta: 0.1, warmup: 10 })).with_expected()),
+        ("peaks", all(Detection::new(peaks))),
+        ("peaks, drifting", all(Detection::new(PeaksOverThreshold { depth: 6, ..peaks })).with_expected()),
+        ("quantile band", all(Detection::new(QuantileBand { lower: 0.1, upper: 0.9, window: 64, warmup: 10 })).with_expected()),
+        ("event rate", all(Detection::new(EventRate { every: millis(10), alpha: 0.2, warmup: 2 }))),
+        ("holt-winters", all(Detection::new(seasons)).with_expected().with_attribution()),
+        ("holt-winters, no season", all(Detection::new(HoltWinters { interval, ..HoltWinters::default() })).with_expected()),
+        ("ar", all(Detection::new(ArRls { order: 3, forgetting: 0.95, interval })).with_expected()),
+        ("loda", both(Detection::new(Loda { projections: 5, bins: 4, window_size: 12, seed: 1 })).with_attribution()),
+        ("ensemble", ensemble([ewma(0.1), novelty(), left_discord()], How::Max).on(["value"]).by(["key"]).with_p()),
+        ("ensemble, two columns", both(ensemble(joint, How::Weighted(vec![1.0, 2.0])))),
     ]
 }
 
@@ -130,7 +165,7 @@ fn stopped(batches: &[RecordBatch], stop: usize, detection: &Detection) -> Recor
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn scores_of_a_prefix_are_the_prefix_of_the_scores_in_batches_of_any_size(
@@ -183,6 +218,16 @@ fn a_rate_of_false_alarms_is_met_and_an_anomaly_found() {
     assert!((100..300).contains(&found.len()), "{} of 20,000 at a rate of 1 in 100", found.len());
     assert!(found.contains(&15_000));
     assert!(found[0] >= 99, "no alarm before there are enough rows: {}", found[0]);
+}
+
+#[test]
+fn the_strangest_of_the_latest_rows_are_anomalies() {
+    let rows = noise(3_000);
+    let found = detected(batches(&rows, 500), &ewma(0.05).on(["value"]).top_k(3, 100));
+    let scores: Vec<f64> = floats(&found, "score").into_iter().flatten().collect();
+    let among = |row: usize| row >= 99 && scores[row - 99..row].iter().filter(|score| **score >= scores[row]).count() < 3;
+    assert_eq!(anomalies(&found), (0..3_000).filter(|row| among(*row)).collect::<Vec<_>>());
+    assert!((60..120).contains(&anomalies(&found).len()), "some 3 in 100: {}", anomalies(&found).len());
 }
 
 #[test]
@@ -266,6 +311,71 @@ fn a_lasting_shift_is_one_anomaly_and_spikes_are_each_their_own() {
 }
 
 #[test]
+fn a_spike_is_found_by_each_detector_of_values() {
+    let mut rows = noise(3_000);
+    rows[2_500].2 = Some(9.0);
+    for detection in [rolling_z(), quantile_band(), peaks_over_threshold(), holt_winters(0), holt_winters(24), ar_rls(), loda()] {
+        let named = detection.clone().on(["value"]).to_string();
+        let found = anomalies(&detected(batches(&rows, 700), &detection.on(["value"])));
+        assert!(found.contains(&2_500) && found.len() <= 12, "{named}: {found:?}");
+    }
+}
+
+#[test]
+fn a_change_of_the_mean_is_found_by_adwin_without_a_reference() {
+    let mut rows = noise(3_000);
+    rows[2_600..].iter_mut().for_each(|row| row.2 = row.2.map(|value| value + 0.5));
+    let found = anomalies(&detected(batches(&rows, 700), &adwin().on(["value"])));
+    assert!(!found.is_empty() && found.iter().all(|row| (2_600..2_800).contains(row)), "{found:?}");
+    let first = anomalies(&detected(batches(&rows, 700), &adwin().on(["value"]).refractory(500)));
+    assert_eq!(first[0], found[0]);
+    assert!(first.len() < 4, "{first:?}");
+}
+
+#[test]
+fn a_missing_beat_of_a_season_is_found_and_the_forecast_told() {
+    let mut rows: Vec<Row> =
+        noise(2_400).iter().map(|(n, key, value)| (*n, *key, value.map(|x| x + if n % 24 < 8 { 10.0 } else { 0.0 }))).collect();
+    rows[2_021].2 = Some(rows[2_021].2.unwrap() - 10.0);
+    let found = detected(batches(&rows, 500), &holt_winters(24).on(["value"]).with_expected());
+    assert_eq!(anomalies(&found), [2_021]);
+    assert!((floats(&found, "expected")[2_021].unwrap() - 10.5).abs() < 0.5);
+}
+
+#[test]
+fn bursts_and_lulls_are_found_by_event_time() {
+    let mut rows: Vec<Row> = (0..5_000).filter(|n| !(3_000..3_400).contains(n)).map(|n| (n, 0, Some(1.0))).collect();
+    rows.extend((0..300).map(|_| (4_050, 0, Some(1.0))));
+    rows.sort_by_key(|row| row.0);
+    let found = detected(batches(&rows, 333), &event_rate(millis(100)).on(["value"]));
+    let at: Vec<i64> = anomalies(&found).iter().map(|row| rows[*row].0).collect();
+    assert_eq!(at.first(), Some(&3_400));
+    assert!(at[1..].iter().all(|time| (4_050..4_100).contains(time)) && at.len() > 100, "{at:?}");
+}
+
+#[test]
+fn an_ensemble_scores_by_how_rare_its_members_find_a_row() {
+    let mut rows = noise(3_000);
+    rows[2_500].2 = Some(9.0);
+    rows[2_600].2 = None;
+    let p = |detection: Detection| floats(&detected(batches(&rows, 700), &detection.on(["value"]).with_p()), "p");
+    let (first, second) = (p(ewma(0.05)), p(robust_z()));
+    let scores = |how| floats(&detected(batches(&rows, 700), &ensemble([ewma(0.05), robust_z()], how).on(["value"])), "score");
+    let (most, mean, weighted) = (scores(How::Max), scores(How::Mean), scores(How::Weighted(vec![3.0, 1.0])));
+    for row in 0..3_000 {
+        let (Some(a), Some(b)) = (first[row], second[row]) else {
+            assert_eq!((row, most[row], mean[row]), (2_600, None, None));
+            continue;
+        };
+        let (a, b) = (-a.log10(), -b.log10());
+        assert!((most[row].unwrap() - a.max(b)).abs() < 1e-12);
+        assert!((mean[row].unwrap() - (a + b) / 2.0).abs() < 1e-12);
+        assert!((weighted[row].unwrap() - (3.0 * a + b) / 4.0).abs() < 1e-12);
+    }
+    assert!(most[2_500].unwrap() > 3.0);
+}
+
+#[test]
 fn a_thresholded_forest_finds_a_shape_once() {
     let mut rows: Vec<Row> =
         noise(4_000).iter().map(|(n, _, value)| (*n, 0, value.map(|value| (*n as f64 / 5.0).sin() + value / 9.0))).collect();
@@ -297,6 +407,8 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(ewma(0.1).threshold(4.0).false_alarm_rate(0.1)).contains("give one of them"));
     assert!(said(ewma(0.1).false_alarm_rate(0.0)).contains("`false_alarm_rate` is 0"));
     assert!(said(ewma(0.1).threshold(f64::NAN)).contains("`threshold` is NaN"));
+    assert!(said(ewma(0.1).top_k(5, 100).threshold(4.0)).contains("give one of them"));
+    assert!(said(ewma(0.1).top_k(5, 5)).contains("`top_k` is 5 of 5 rows"));
     assert!(said(ewma(0.1).refractory(millis(5))).contains("the stream has no event time"));
     assert!(said(ewma(0.1).region(0)).contains("`region` is 0 rows"));
     assert!(said(Detection::new(LeftDiscord { length: 9, history: 17 })).contains("`history` 17 values"));
@@ -313,6 +425,18 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(Detection::new(PageHinkley { warmup: 1, ..PageHinkley::default() })).contains("`warmup` is 1 rows"));
     assert!(said(Detection::new(RobustZ { window: 10, warmup: 11 })).contains("`warmup` is 11 rows; it must lie between 1 and 10"));
     assert!(said(Detection::new(Mahalanobis { shrinkage: 0.0, ..Mahalanobis::default() })).contains("`shrinkage` 0"));
+    assert!(said(Detection::new(RollingZ { window: 1, warmup: 1 })).contains("`window` is 1 rows"));
+    assert!(said(Detection::new(Adwin { delta: 1.0, warmup: 30 })).contains("`delta` is 1"));
+    assert!(said(Detection::new(PeaksOverThreshold { risk: 0.5, ..PeaksOverThreshold::default() })).contains("`risk` is 0.5"));
+    assert!(said(peaks_over_threshold().with_expected()).contains("cannot tell `expected`"));
+    assert!(said(Detection::new(QuantileBand { lower: 0.99, ..QuantileBand::default() })).contains("`lower` is 0.99"));
+    assert!(said(event_rate(millis(100))).contains("call `event_time(column)` before `detect`"));
+    assert!(said(holt_winters(1)).contains("`season` is 1 rows"));
+    assert!(said(Detection::new(ArRls { order: 65, ..ArRls::default() })).contains("`order` is 65 rows"));
+    assert!(said(Detection::new(Loda { bins: 1, ..Loda::default() })).contains("`bins` is 1"));
+    assert!(said(ensemble([], How::Max)).contains("at least one detector"));
+    assert!(said(ensemble([ewma(0.1)], How::Weighted(vec![]))).contains("has 0 weights"));
+    assert!(said(ensemble([ewma(2.0)], How::Mean)).contains("`alpha` is 2"));
     let scored = stream.detect(ewma(0.1).on(["value"]));
     assert!(scored.detect(ewma(0.1).on(["value"])).schema().unwrap_err().to_string().contains("already has a column `score`"));
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
+use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::operator::process::{Context, Process, Rows};
 use thalweg::{Config, Error, Kind, Result, Stream, Table, count, event_time, millis, secs, tumbling};
 use trace::{Row, key_of, records, traces};
@@ -166,6 +167,86 @@ proptest! {
             prop_assert_eq!(table.metrics().late_rows as usize, late);
         }
     }
+}
+
+/// Key, latest row, usual interval and begin of a silence.
+type Silence = (Option<i64>, i64, i64, i64);
+
+/// The silences of each key from the list of its times.
+fn silences(rows: &[Row], heartbeat: &Heartbeat, delay: i64) -> Vec<Silence> {
+    let (mut greatest, mut times) = (i64::MIN, BTreeMap::<Option<i64>, Vec<i64>>::new());
+    for row in rows {
+        if row.time > greatest.saturating_sub(delay + 1) {
+            times.entry(row.key).or_default().push(row.time);
+        }
+        greatest = greatest.max(row.time);
+    }
+    let mut silences = Vec::new();
+    for (key, mut times) in times {
+        times.sort_unstable();
+        times.dedup();
+        for at in 0..times.len() {
+            let mut latest: Vec<i64> = times[..=at].windows(2).map(|pair| pair[1] - pair[0]).rev().take(15).collect();
+            latest.sort_unstable();
+            if latest.len() < heartbeat.warmup as usize {
+                continue;
+            }
+            let usual = latest[(latest.len() - 1) / 2];
+            let due = times[at] + ((heartbeat.factor * usual as f64) as i64).max(heartbeat.least.as_millis() as i64);
+            if times.get(at + 1).map_or(due <= greatest, |next| *next > due) {
+                silences.push((key, times[at], usual, due));
+            }
+        }
+    }
+    silences.sort_by_key(|silence| (silence.3, silence.0));
+    silences
+}
+
+fn told(table: &Table) -> Vec<Silence> {
+    let int = |batch: &RecordBatch, at: usize, row: usize| {
+        arrow::compute::cast(batch.column(at), &DataType::Int64).unwrap().as_primitive::<Int64Type>().value(row)
+    };
+    let rows = table.batches().iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));
+    rows.map(|(batch, row)| (key_of(batch, row), int(batch, 1, row), int(batch, 2, row), int(batch, 3, row))).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn silences_are_those_of_the_lists_of_times(
+        rows in traces(), factor in 1.0..4.0_f64, least in prop_oneof![Just(0_u64), 0..100_u64], warmup in 1..4_u32,
+        delay in prop_oneof![Just(0_u64), 0..300_u64],
+    ) {
+        let heartbeat = Heartbeat { factor, least: millis(least), warmup };
+        let expected = silences(&rows, &heartbeat, delay as i64);
+        let stream = Stream::from_arrow([records(&rows, false)]).event_time(event_time("ts").max_delay(millis(delay)));
+        for (batch_rows, workers) in [(1, 1), (7, 3), (1_000, 1)] {
+            let mut config = Config::default();
+            (config.batch_rows, config.workers) = (batch_rows, workers);
+            let table = stream.heartbeat(["key"], heartbeat).batches(config).unwrap().into_table().unwrap();
+            let mut told = told(&table);
+            prop_assert!(told.is_sorted_by_key(|silence| silence.3));
+            told.sort_by_key(|silence| (silence.3, silence.0));
+            prop_assert_eq!(&told, &expected, "in batches of {}", batch_rows);
+        }
+    }
+}
+
+#[test]
+fn a_key_that_falls_silent_is_told_once_and_the_end_of_the_input_is_no_silence() {
+    // Key 1 beats every 10 until 100 and from 200 on, key 2 every 50 to the end.
+    let beats = (0..=10).chain(20..25).map(|n| (n * 10, 1)).chain((0..5).map(|n| (n * 50, 2)));
+    let mut rows: Vec<(i64, i64)> = beats.collect();
+    rows.sort_unstable();
+    let stream = trace(&rows).event_time("ts").heartbeat(["key"], Heartbeat::default());
+    assert_eq!(told(&stream.collect().unwrap()), [(Some(1), 100, 10, 130)]);
+    assert!(stream.to_string().ends_with("process(heartbeat(factor=3) by [key])"), "{stream}");
+    let refused = |heartbeat| trace(&rows).event_time("ts").heartbeat(["key"], heartbeat).schema().unwrap_err().to_string();
+    assert!(refused(Heartbeat { factor: 0.5, ..Heartbeat::default() }).contains("`factor` is 0.5"));
+    assert!(refused(Heartbeat { warmup: 16, ..Heartbeat::default() }).contains("`warmup` is 16 intervals"));
+    let without = trace(&rows).heartbeat(["key"], Heartbeat::default()).schema().unwrap_err();
+    assert!(without.to_string().contains("`heartbeat` needs event times"), "{without}");
 }
 
 fn trace(rows: &[(i64, i64)]) -> Stream {

@@ -14,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 use thalweg::config::Exchange;
+use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::operator::process::{Context, Process, Rows};
 use thalweg::sink::Callback;
 use thalweg::state::{Reader, Snapshot, Writer};
@@ -216,6 +217,7 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
         ("dedup", Box::new(|stream| stream.dedup(["key", "whole"], millis(40)))),
         ("detect", Box::new(|stream| stream.detect(ewma(0.1).on(["value", "whole"]).by(["key"])))),
         ("detect with all columns", Box::new(|stream| stream.detect(novelty().on(["value"]).by(["key"]).with_p().refractory(3).region(4)))),
+        ("heartbeat", Box::new(|stream| stream.heartbeat(["key"], Heartbeat { factor: 1.5, least: millis(3), warmup: 1 }))),
         ("process", remind(true, None)),
         ("process that forgets", remind(true, Some(millis(90)))),
         ("process as rows come", remind(false, None)),

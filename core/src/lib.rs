@@ -37,7 +37,7 @@
 //!   [`rolling_rows`] and [`rolling_range`] give every row a window of its own, of the rows of its key before it.
 //! * **Duplicates** are dropped by [`Stream::dedup`]; what windows cannot say, [`Stream::process`] can: your own function over the rows
 //!   of each key, with state and timers.
-//! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key.
+//! * **Detection** ([`Stream::detect`]) adds a score to every row from the history of its key; [`Stream::heartbeat`] tells keys that fall silent.
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
 //! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
@@ -88,7 +88,8 @@ pub use operator::aggregate::{
     zscore,
 };
 pub use operator::detect::{
-    Detection, auto, cusum, ewma, half_space_trees, left_discord, mahalanobis, novelty, page_hinkley, random_cut_forest, robust_z,
+    Detection, adwin, ar_rls, auto, cusum, ensemble, event_rate, ewma, half_space_trees, holt_winters, left_discord, loda, mahalanobis,
+    novelty, page_hinkley, peaks_over_threshold, quantile_band, random_cut_forest, robust_z, rolling_z,
 };
 pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};

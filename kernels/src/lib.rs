@@ -39,9 +39,11 @@
 //! | order rows by time | [`sorted_rows`] |
 //! | keep or split rows | [`selected_rows`], [`compact`], [`split`], [`gather`], [`partition_rows`], [`order_by_part`] |
 //! | read numbers and strings in text | a [`Task`], given a [`Text`] by [`Backend::run`] |
-//! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RobustZ`], [`Cusum`], [`PageHinkley`] |
-//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`mahalanobis()`] |
-//! | know how rare a score is | [`p_values`], [`above_usual`] |
+//! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RollingZ`], [`RobustZ`], [`QuantileBand`], [`PeaksOverThreshold`], [`Cusum`], [`PageHinkley`], [`Adwin`] |
+//! | score what a model does not expect | [`judge`] by [`Residuals`] of [`HoltWinters`] or [`ArRls`] |
+//! | score how often rows come | [`rate()`] |
+//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`loda()`], [`mahalanobis()`] |
+//! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
@@ -82,18 +84,28 @@ mod value;
 pub mod window;
 
 pub use aggregate::{Want, accumulate, accumulate_count, combine, combine_count};
+pub use anomaly::adwin::{Adwin, AdwinCell};
+pub use anomaly::band::{BandCell, BandSketch, QuantileBand};
 pub use anomaly::calibration::{CalibrationCell, p_values};
 pub use anomaly::cusum::{Cusum, DriftCell};
 pub use anomaly::discord::{DiscordSeries, LeftDiscord, left_discord};
 pub use anomaly::ewma::{Ewma, EwmaCell, ewma};
+pub use anomaly::forecast::ar_rls::{ArRls, ArRlsModel};
+pub use anomaly::forecast::holt_winters::{HoltWinters, HoltWintersModel};
+pub use anomaly::forecast::{Forecaster, ResidualCell, Residuals};
 pub use anomaly::forest::threshold::{UsualScores, above_usual};
 pub use anomaly::forest::{Forest, RandomCutForest, random_cut_forest};
 pub use anomaly::half_space::{HalfSpaceTrees, HalfSpaces, half_space_trees};
+pub use anomaly::loda::{Loda, LodaCell, LodaProjections, loda};
 pub use anomaly::mahalanobis::{CovarianceCell, Mahalanobis, mahalanobis};
 pub use anomaly::novelty::{Novelty, NoveltyCell, NoveltyScale, novelty};
 pub use anomaly::page_hinkley::PageHinkley;
+pub use anomaly::peaks::{PeaksCell, PeaksOverThreshold, Tail};
+pub use anomaly::rate::{Rate, RateCell, rate};
 pub use anomaly::robust::{LatestValues, RobustZ};
+pub use anomaly::rolling_z::{MomentWindow, RollingZ};
 pub use anomaly::stepwise::{Drifts, Judged, Running, Stepwise, judge};
+pub use anomaly::top::rank_among_latest;
 pub use arg::{Arg, ArgMax, ArgMin, accumulate_arg, combine_arg, fold_arg};
 pub use backend::{Backend, NoSuchBackend, Task};
 pub use bits::Bits;

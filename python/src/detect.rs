@@ -1,11 +1,12 @@
 //! Anomaly detectors: the functions of `thalweg.anomaly`.
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use thalweg::Detection;
 use thalweg::operator::detect::{
-    Auto, Cusum, DetectorSpec, Ewma, HalfSpaceTrees, LeftDiscord, Mahalanobis, Novelty, PageHinkley, RandomCutForest, Refractory, RobustZ,
+    self, Adwin, ArRls, Auto, Cusum, DetectorSpec, Ensemble, EventRate, Ewma, HalfSpaceTrees, HoltWinters, How, LeftDiscord, Loda,
+    Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, Refractory, RobustZ, RollingZ,
 };
 
 use crate::config::Interval;
@@ -22,6 +23,15 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(robust_z, module)?)?;
     module.add_function(wrap_pyfunction!(cusum, module)?)?;
     module.add_function(wrap_pyfunction!(page_hinkley, module)?)?;
+    module.add_function(wrap_pyfunction!(rolling_z, module)?)?;
+    module.add_function(wrap_pyfunction!(adwin, module)?)?;
+    module.add_function(wrap_pyfunction!(peaks_over_threshold, module)?)?;
+    module.add_function(wrap_pyfunction!(quantile_band, module)?)?;
+    module.add_function(wrap_pyfunction!(event_rate, module)?)?;
+    module.add_function(wrap_pyfunction!(holt_winters, module)?)?;
+    module.add_function(wrap_pyfunction!(ar_rls, module)?)?;
+    module.add_function(wrap_pyfunction!(loda, module)?)?;
+    module.add_function(wrap_pyfunction!(ensemble, module)?)?;
     module.add_function(wrap_pyfunction!(auto, module)?)
 }
 
@@ -227,6 +237,209 @@ pub fn half_space_trees(number_of_trees: u32, height: u32, window_size: u32, see
 #[pyo3(signature = (alpha=0.01, shrinkage=0.1, warmup=50))]
 pub fn mahalanobis(alpha: f64, shrinkage: f64, warmup: u64) -> PyDetector {
     PyDetector::new(Mahalanobis { alpha, shrinkage, warmup })
+}
+
+/// Scores by the rolling z-score: |x − mean| / standard deviation, both of a key's latest rows before the row, each of which counts the same.
+///
+/// Args:
+///     window: How many rows of a key are looked back on, from 2 to 1048576.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the mean. State: 32 bytes for each row of the window. Threshold: 4.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.rolling_z(window=60), on="latency", by="route")
+#[pyfunction]
+#[pyo3(signature = (window=128, warmup=20))]
+pub fn rolling_z(window: u32, warmup: u32) -> PyDetector {
+    PyDetector::new(RollingZ { window, warmup })
+}
+
+/// Scores lasting shifts by ADWIN: a key's window grows as long as no older and newer part of it differ in their means; the score is the
+/// greatest difference, in units of the bound that a chance of `delta` gives it. From 1 on the older part goes.
+/// A change is some anomalies, until all before it has gone: a `refractory` makes one event of them.
+///
+/// Args:
+///     delta: The chance that a window without a change is taken for one with a change.
+///     warmup: How many rows of a key score 0, at least 10.
+///
+/// Tells `expected`, the mean of the window. State: some 3.5 kB for a key of a million rows. Threshold: 1.
+///
+/// Source: Bifet and Gavaldà, "Learning from time-changing data with adaptive windowing", 2007.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.adwin(), on="error_rate", by="service").filter("is_anomaly")
+#[pyfunction]
+#[pyo3(signature = (delta=0.002, warmup=30))]
+pub fn adwin(delta: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(Adwin { delta, warmup })
+}
+
+/// Scores by extreme value theory (SPOT): how rare a value is by the tail of the key's most extreme values, as a power of ten: 4 is one in
+/// ten thousand. No distribution is assumed.
+///
+/// Args:
+///     risk: How rare an anomaly is; rarer values are not learnt from. It sets the threshold, -log10(risk).
+///     level: The share of the first rows that a tail begins beyond.
+///     calibration: How many rows of a key tell where tails begin; they score 0.
+///     depth: From the mean of how many rows before it a value is measured, for series that drift (DSPOT); 0 for values as they are.
+///
+/// Tells `expected` with a depth, that mean. State: some 250 bytes a key and 32 for each row of the depth.
+///
+/// Source: Siffer, Fouque, Termier and Largouët, "Anomaly detection in streams with extreme value theory", 2017; tails by moments (Hosking
+/// and Wallis, 1987).
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.peaks_over_threshold(risk=1e-5), on="bytes", by="host")
+#[pyfunction]
+#[pyo3(signature = (risk=1e-4, *, level=0.98, calibration=300, depth=0))]
+pub fn peaks_over_threshold(risk: f64, level: f64, calibration: u32, depth: u32) -> PyDetector {
+    PyDetector::new(PeaksOverThreshold { risk, level, calibration, depth })
+}
+
+/// Scores by how far a value lies outside the band between two quantiles of the key's latest rows, in units of the band's width; 0 within it.
+///
+/// Args:
+///     lower: The quantile that the band begins with.
+///     upper: The quantile that it ends with.
+///     window: How many rows of a key are looked back on, at least half of them, from 64 on.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// Tells `expected`, the median. State: 16 kB a key, whatever the window. Threshold: 1.
+///
+/// Source: Masson, Rim and Lee, "DDSketch", 2019; the older of two sketches is forgotten every half window.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.quantile_band(lower=0.0, upper=0.999), on="duration", by="endpoint")
+#[pyfunction]
+#[pyo3(signature = (lower=0.01, upper=0.99, window=4096, warmup=64))]
+pub fn quantile_band(lower: f64, upper: f64, window: u32, warmup: u32) -> PyDetector {
+    PyDetector::new(QuantileBand { lower, upper, window, warmup })
+}
+
+/// Scores by how often rows come: the number of a key's rows in each span of event time, beside mean and deviation of the spans before. Too many
+/// rows are told while they come, too few by the first row after the span; a key that falls silent for good is told by `Stream.heartbeat`.
+///
+/// Args:
+///     every: The span in which rows are counted. The stream needs an event time.
+///     alpha: The weight of the newest span; the memory is about 2 / alpha spans.
+///     warmup: The rows of how many whole spans of a key score 0.
+///
+/// Rows that have a value in the watched column count, whatever it is. State: 40 bytes a key. Threshold: 4 deviations.
+///
+/// Example:
+///     >>> s.event_time("ts").detect(tw.anomaly.event_rate("1min"), on="amount", by="card")
+#[pyfunction]
+#[pyo3(signature = (every, alpha=0.05, warmup=10))]
+pub fn event_rate(every: Interval, alpha: f64, warmup: u64) -> PyDetector {
+    PyDetector::new(EventRate { every: every.0, alpha, warmup })
+}
+
+/// Scores by the residuals of Holt-Winters: level, damped trend and up to two seasons, each smoothed exponentially. The score is the residual in
+/// half widths of a conformal interval, that of which a share of `coverage` of the latest residuals lie inside.
+///
+/// Args:
+///     season: How many rows a season has, such as 24 of a day of hours; 0 for none.
+///     second_season: How many rows a second season has, such as 168 of a week of hours; 0 for none.
+///     alpha: The weight of a value in the level.
+///     beta: The weight of a change of the level in the trend.
+///     gamma: The weight of a value in its place of the season.
+///     damping: What is left of the trend from one value to the next.
+///     coverage: The share of residuals inside the interval.
+///     residuals: How many latest residuals tell how wide the interval is.
+///
+/// Tells `expected`, the forecast. Scores are 0 until there is a whole season and 32 residuals. State: 8 bytes for each row of a season and 16
+/// for each residual. Threshold: 2; 1 is the edge of the interval.
+///
+/// Sources: Holt, 1957; Winters, 1960; Taylor, 2003; Lei et al., "Distribution-free predictive inference for regression", 2018.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.holt_winters(season=24, second_season=168), on="passengers", by="station", expected=True)
+#[pyfunction]
+#[pyo3(signature = (season=0, second_season=0, *, alpha=0.1, beta=0.01, gamma=0.1, damping=0.98, coverage=0.99, residuals=256))]
+#[expect(clippy::too_many_arguments, reason = "keywords in Python")]
+pub fn holt_winters(
+    season: u32,
+    second_season: u32,
+    alpha: f64,
+    beta: f64,
+    gamma: f64,
+    damping: f64,
+    coverage: f64,
+    residuals: u32,
+) -> PyDetector {
+    let interval = detect::Interval { coverage, residuals };
+    PyDetector::new(HoltWinters { season, second_season, alpha, beta, gamma, damping, interval })
+}
+
+/// Scores by the residuals of an autoregressive model: the next value as a weighted sum of the latest, the weights by recursive least squares
+/// that forget. The score is the residual in half widths of a conformal interval, as of `holt_winters`.
+///
+/// Args:
+///     order: How many latest values tell the next one, from 1 to 64.
+///     forgetting: How much an error counts beside the one after it; the memory is about 1 / (1 - forgetting) rows.
+///     coverage: The share of residuals inside the interval.
+///     residuals: How many latest residuals tell how wide the interval is.
+///
+/// Tells `expected`, the forecast. State: 8 bytes for each pair of the order and 16 for each residual. Threshold: 2.
+///
+/// Source: Ljung and Söderström, "Theory and Practice of Recursive Identification", 1983.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.ar_rls(order=16), on="current", by="motor", expected=True)
+#[pyfunction]
+#[pyo3(signature = (order=8, forgetting=0.999, *, coverage=0.99, residuals=256))]
+pub fn ar_rls(order: u32, forgetting: f64, coverage: f64, residuals: u32) -> PyDetector {
+    PyDetector::new(ArRls { order, forgetting, interval: detect::Interval { coverage, residuals } })
+}
+
+/// Scores by LODA: how rare a row is in histograms of random projections of it, over windows of rows. Watches columns together, each in
+/// deviations from its mean; for many columns, of which few are strange at once.
+///
+/// Args:
+///     projections: How many projections, from 1 to 1000.
+///     bins: How many bins a histogram has, from 2 to 1024.
+///     window_size: How many rows of a key are the reference of the next ones, from 10 to 65536.
+///     seed: What random numbers begin with.
+///
+/// Tells `attribution`. Rows of a key's first window score 0. State: 4 kB for each column and 18 kB, a key. Threshold: 5; what is usual depends
+/// on the number of columns, so choose by `false_alarm_rate` where there are several.
+///
+/// Source: Pevný, "Loda: lightweight on-line detector of anomalies", 2016.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.loda(), on=["cpu", "memory", "io"], by="host", false_alarm_rate=0.001, attribution=True)
+#[pyfunction]
+#[pyo3(signature = (projections=100, bins=16, window_size=256, *, seed=42))]
+pub fn loda(projections: u32, bins: u32, window_size: u32, seed: u64) -> PyDetector {
+    PyDetector::new(Loda { projections, bins, window_size, seed })
+}
+
+/// Several detectors as one: each one's scores are brought to how rare they are, -log10(p), and the greatest or the mean counts.
+///
+/// Args:
+///     detectors: The detectors, with their parameters.
+///     how: "max", so that what one of them finds is found, or "mean", so that what most find strange is.
+///     weights: With "mean" what each counts for; all the same if left out.
+///
+/// A score of 3, the threshold, is one in a thousand; a key can reach it only once it has a thousand rows. State: that of the detectors, and
+/// 1.1 kB a key for each.
+///
+/// Example:
+///     >>> both = tw.anomaly.ensemble([tw.anomaly.robust_z(), tw.anomaly.ar_rls()], how="max")
+///     >>> s.detect(both, on="value", by="sensor")
+#[pyfunction]
+#[pyo3(signature = (detectors, how="max", weights=None))]
+pub fn ensemble(detectors: Vec<PyRef<'_, PyDetector>>, how: &str, weights: Option<Vec<f64>>) -> PyResult<PyDetector> {
+    let how = match (how, weights) {
+        ("max", None) => How::Max,
+        ("mean", None) => How::Mean,
+        ("mean", Some(weights)) => How::Weighted(weights),
+        ("max", Some(_)) => return Err(PyValueError::new_err("`weights` are of how=\"mean\"; of how=\"max\" the greatest counts")),
+        (other, _) => return Err(PyValueError::new_err(format!("`how` is \"{other}\"; it must be \"max\" or \"mean\""))),
+    };
+    let members: Vec<Detection> = detectors.iter().map(|detector| detector.detection.clone()).collect();
+    Ok(PyDetector::new(Ensemble::new(members, how)))
 }
 
 /// The combination that is recommended for a numeric series of which nothing is known, `auto-v1`: a value unlike those of late, or a

@@ -7,6 +7,7 @@ use arrow::datatypes::TimeUnit;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
+use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::plan::Windowed;
 use thalweg::{Error, Stream};
 
@@ -223,6 +224,8 @@ impl PyStream {
     ///     threshold: The score from which a row is an anomaly; without it the detector's own.
     ///     false_alarm_rate: In place of a threshold: anomalies are the rows whose `p` is at most this, about that share of a key's rows where
     ///         nothing unusual happens. Adds `p`.
+    ///     top_k: In place of a threshold: `(k, rows)` makes anomalies of the rows whose score is among the k highest of their key's latest `rows`,
+    ///         about k of them, unless scores rise and fall together. None before a key has `rows` scores.
     ///     p: Adds `p`: the share of the key's earlier scores that were at least as high, from 0 to 1. 1.1 kB of state a key.
     ///     refractory: Adds `event_score`: the score of a row that begins an event or scores higher than the event's rows before it, else 0;
     ///         anomalies are those rows alone. How long an event lasts after such a row: rows of the key, or a span of event time such as
@@ -233,7 +236,7 @@ impl PyStream {
     ///
     /// Example:
     ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
-    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, p=false, refractory=None, region=None, expected=false, attribution=false))]
+    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, top_k=None, p=false, refractory=None, region=None, expected=false, attribution=false))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn detect(
         &self,
@@ -243,6 +246,7 @@ impl PyStream {
         by: Option<Names>,
         threshold: Option<f64>,
         false_alarm_rate: Option<f64>,
+        top_k: Option<(u32, u32)>,
         p: bool,
         refractory: Option<Span>,
         region: Option<u32>,
@@ -255,6 +259,9 @@ impl PyStream {
         }
         if let Some(rate) = false_alarm_rate {
             detection = detection.false_alarm_rate(rate);
+        }
+        if let Some((k, rows)) = top_k {
+            detection = detection.top_k(k, rows);
         }
         if p {
             detection = detection.with_p();
@@ -288,6 +295,26 @@ impl PyStream {
     ///     >>> s.event_time("ts", max_delay="30s").dedup("order_id", within="10min")
     fn dedup(&self, py: Python<'_>, by: Names, within: Interval) -> PyResult<PyStream> {
         PyStream::checked(py, self.stream.dedup(by.0, within.0))
+    }
+
+    /// Tells which keys have fallen silent: a row for each silence when it begins, told by event time, with the key, `last_seen`, `usual_interval`
+    /// (the median of the key's latest 15 intervals) and `silent_since`. The end of the input is no silence.
+    ///
+    /// If no key has a row any more, event time stands still and nothing is told: give `event_time` an `advance_after` for that. Late rows go to
+    /// the late output.
+    ///
+    /// Args:
+    ///     by: The column or columns that make a key.
+    ///     factor: How many usual intervals without a row make a silence.
+    ///     at_least: How long a silence is at least, whatever is usual.
+    ///     warmup: How many intervals a key must have had, from 1 to 15.
+    ///
+    /// Example:
+    ///     >>> s.event_time("ts", advance_after="10s").heartbeat(by="sensor", at_least="1min")
+    #[pyo3(signature = (by, factor=3.0, at_least=None, warmup=5))]
+    fn heartbeat(&self, py: Python<'_>, by: Names, factor: f64, at_least: Option<Interval>, warmup: u32) -> PyResult<PyStream> {
+        let least = at_least.map(|least| least.0).unwrap_or_default();
+        PyStream::checked(py, self.stream.heartbeat(by.0, Heartbeat { factor, least, warmup }))
     }
 
     /// Gives the rows of each key to a function of yours, with a state per key and timers in event time: for what windows cannot

@@ -349,6 +349,7 @@ class Stream:
         threshold: float | None = None,
         *,
         false_alarm_rate: float | None = None,
+        top_k: tuple[int, int] | None = None,
         p: bool = False,
         refractory: int | _Duration | None = None,
         region: int | None = None,
@@ -358,6 +359,10 @@ class Stream:
         """Adds `score`, `is_anomaly` and what else is asked for to every row."""
     def dedup(self, by: _Columns, within: _Duration) -> Stream:
         """Drops rows that repeat one of the same key whose event time is at most `within` away."""
+    def heartbeat(
+        self, by: _Columns, factor: float = 3.0, at_least: _Duration | None = None, warmup: int = 5
+    ) -> Stream:
+        """Tells which keys have fallen silent: a row for each silence when it begins."""
     def process(
         self,
         function: _RowsFunction | _ProcessObject | type[_ProcessObject],
@@ -668,6 +673,47 @@ def half_space_trees(
 
 def mahalanobis(alpha: float = 0.01, shrinkage: float = 0.1, warmup: int = 50) -> Detector:
     """Scores by how far a row lies from the means, along the way in which columns vary together."""
+
+def rolling_z(window: int = 128, warmup: int = 20) -> Detector:
+    """Scores by the distance from the mean of the latest rows, in their standard deviations."""
+
+def adwin(delta: float = 0.002, warmup: int = 30) -> Detector:
+    """Scores lasting shifts by how far older and newer rows of a window differ in their means."""
+
+def peaks_over_threshold(
+    risk: float = 1e-4, *, level: float = 0.98, calibration: int = 300, depth: int = 0
+) -> Detector:
+    """Scores by how rare a value is by the tail of the most extreme ones, as a power of ten."""
+
+def quantile_band(lower: float = 0.01, upper: float = 0.99, window: int = 4096, warmup: int = 64) -> Detector:
+    """Scores by how far a value lies outside the band between two quantiles of late."""
+
+def event_rate(every: _Duration, alpha: float = 0.05, warmup: int = 10) -> Detector:
+    """Scores by how often rows come, beside how often they came before."""
+
+def holt_winters(
+    season: int = 0,
+    second_season: int = 0,
+    *,
+    alpha: float = 0.1,
+    beta: float = 0.01,
+    gamma: float = 0.1,
+    damping: float = 0.98,
+    coverage: float = 0.99,
+    residuals: int = 256,
+) -> Detector:
+    """Scores by the residuals of Holt-Winters, in half widths of a conformal interval."""
+
+def ar_rls(order: int = 8, forgetting: float = 0.999, *, coverage: float = 0.99, residuals: int = 256) -> Detector:
+    """Scores by the residuals of an autoregressive model, in half widths of a conformal interval."""
+
+def loda(projections: int = 100, bins: int = 16, window_size: int = 256, *, seed: int = 42) -> Detector:
+    """Scores by how rare a row is in histograms of random projections of it."""
+
+def ensemble(
+    detectors: Sequence[Detector], how: Literal["max", "mean"] = "max", weights: Sequence[float] | None = None
+) -> Detector:
+    """Several detectors as one: how rare the score of each is, the greatest or the mean."""
 
 def auto() -> Detector:
     """The combination that is recommended for a series of which nothing is known, `auto-v1`."""

@@ -3,18 +3,27 @@
 | detector | a row is strange if | score | threshold | state a key |
 |---|---|---|---|---|
 | `ewma` | it lies many deviations from the mean of late | 0 to infinity | 4 | 24 B |
+| `rolling_z` | it lies many deviations from the mean of the latest rows | 0 to infinity | 4 | 4 kB |
 | `robust_z` | it lies many median distances from the median of late | 0 to infinity | 3.5 | 2 kB |
+| `quantile_band` | it lies outside the band between two quantiles of late | 0 to infinity | 1 | 16 kB |
+| `peaks_over_threshold` | it is rare by the tail of the most extreme values | 0 to 300 | 4 | 0.3 kB |
+| `holt_winters` | level, trend and seasons do not expect it | 0 to infinity | 2 | 4 kB |
+| `ar_rls` | the values before it do not expect it | 0 to infinity | 2 | 5 kB |
 | `cusum` | values have shifted for good from the first ones, however little | 0 to infinity | 8 | 40 B |
 | `page_hinkley` | values have shifted for good from all since the latest shift | 0 to infinity | 15 | 40 B |
+| `adwin` | older and newer values differ in their means | 0 to infinity | 1 | 3.5 kB |
+| `event_rate` | rows come more often, or came less often, than before | 0 to infinity | 4 | 40 B |
 | `novelty` | no value of late is near, for the range of late | 0 to 1 | 1/64 | 1.2 kB |
 | `left_discord` | the stretch that it ends has a shape that none had before | 0 to 1.41 | 0.8 | 0.2 MB |
 | `random_cut_forest` | random cuts part it early from the rows of late; columns together | 1 is usual | 1.5 | 0.6 MB |
 | `half_space_trees` | few rows of the latest window lie near; columns together | 0 to 1 | 0.75 | 40 kB |
 | `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
+| `loda` | it is rare in histograms of random projections; columns together | 2 to 3 is usual | 5 | 22 kB |
+| `ensemble` | several detectors find it so, or one of them | 0 to 5, powers of ten | 3 | theirs |
 | `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
 
 A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
-without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time.
+without a value (null, NaN, infinite) has no score and teaches nothing. Detectors but `event_rate` count rows, not time.
 
 Example:
     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
@@ -23,28 +32,46 @@ Example:
 
 from thalweg._native import (
     Detector,
+    adwin,
+    ar_rls,
     auto,
     cusum,
+    ensemble,
+    event_rate,
     ewma,
     half_space_trees,
+    holt_winters,
     left_discord,
+    loda,
     mahalanobis,
     novelty,
     page_hinkley,
+    peaks_over_threshold,
+    quantile_band,
     random_cut_forest,
     robust_z,
+    rolling_z,
 )
 
 __all__ = [
     "Detector",
+    "adwin",
+    "ar_rls",
     "auto",
     "cusum",
+    "ensemble",
+    "event_rate",
     "ewma",
     "half_space_trees",
+    "holt_winters",
     "left_discord",
+    "loda",
     "mahalanobis",
     "novelty",
     "page_hinkley",
+    "peaks_over_threshold",
+    "quantile_band",
     "random_cut_forest",
     "robust_z",
+    "rolling_z",
 ]

@@ -23,6 +23,15 @@ DETECTORS: list[Callable[[], tw.anomaly.Detector]] = [
     lambda: tw.anomaly.random_cut_forest(number_of_trees=5, sample_size=32, shingle_size=3),
     lambda: tw.anomaly.random_cut_forest(number_of_trees=5, sample_size=32, thresholded=True),
     lambda: tw.anomaly.half_space_trees(number_of_trees=5, window_size=50),
+    tw.anomaly.rolling_z,
+    lambda: tw.anomaly.adwin(delta=0.1),
+    lambda: tw.anomaly.peaks_over_threshold(risk=0.01, calibration=100, depth=5),
+    lambda: tw.anomaly.quantile_band(lower=0.1, upper=0.9, window=200),
+    lambda: tw.anomaly.event_rate("10ms", warmup=3),
+    lambda: tw.anomaly.holt_winters(season=7, second_season=28, residuals=64),
+    lambda: tw.anomaly.ar_rls(order=4, residuals=64),
+    lambda: tw.anomaly.loda(projections=10, bins=4, window_size=50),
+    lambda: tw.anomaly.ensemble([tw.anomaly.ewma(), tw.anomaly.robust_z()], how="mean", weights=[2.0, 1.0]),
 ]
 
 
@@ -98,6 +107,20 @@ def test_a_rate_says_which_rows_are_anomalies() -> None:
     assert 0 < sum(row["is_anomaly"] for row in rows) < 300
 
 
+def test_the_strangest_of_the_latest_rows_are_anomalies() -> None:
+    rows = detect(series(4_000), tw.anomaly.ewma(), top_k=(2, 50))
+    earlier: dict[int, list[float]] = {0: [], 1: []}
+    for row in rows:
+        before = earlier[row["key"]][-49:]
+        higher = sum(score >= row["score"] for score in before if row["score"] is not None)
+        assert row["is_anomaly"] == (row["score"] is not None and len(before) == 49 and higher < 2)
+        if row["score"] is not None:
+            earlier[row["key"]].append(row["score"])
+    assert 80 < sum(row["is_anomaly"] for row in rows) < 400
+    with pytest.raises(tw.ConfigError, match="give one of them"):
+        detect(series(5), tw.anomaly.ewma(), top_k=(2, 50), threshold=3.0)
+
+
 @pytest.mark.parametrize(("refractory", "span"), [(15, 15), ("30ms", 30)])
 def test_later_rows_of_an_event_are_held_back(refractory: int | str, span: int) -> None:
     rows = detect(series(3_000), tw.anomaly.ewma(), threshold=2.0, refractory=refractory)
@@ -138,6 +161,32 @@ def test_a_new_value_is_novel_and_one_that_was_is_not() -> None:
 def test_what_cannot_be_is_told(options: dict[str, Any], said: str) -> None:
     with pytest.raises(tw.ConfigError, match=said):
         detect(series(5), tw.anomaly.ewma(), **options)
+
+
+def test_what_is_expected_is_the_mean_of_the_latest_rows() -> None:
+    rows = detect(series(600), tw.anomaly.rolling_z(window=9, warmup=2), expected=True)
+    latest: dict[int, list[float]] = {0: [], 1: []}
+    for row in (row for row in rows if row["value"] is not None):
+        known = latest[row["key"]][-9:]
+        if len(known) >= 2:
+            assert row["expected"] == pytest.approx(statistics.fmean(known))
+            assert row["score"] == pytest.approx(abs(row["value"] - statistics.fmean(known)) / statistics.pstdev(known))
+        latest[row["key"]].append(row["value"])
+
+
+def test_an_ensemble_is_as_strange_as_the_strangest_of_its_detectors() -> None:
+    table, members = series(2_000), [tw.anomaly.ewma(), tw.anomaly.robust_z()]
+    p = [[row["p"] for row in detect(table, member, p=True)] for member in members]
+    rows = detect(table, tw.anomaly.ensemble(members))
+    for row, *both in zip(rows, *p, strict=True):
+        assert row["score"] == (None if both[0] is None else pytest.approx(-math.log10(min(both)), abs=1e-12))
+    assert repr(tw.anomaly.ensemble(members)).startswith("ensemble([ewma(alpha=0.05), robust_z(")
+    with pytest.raises(ValueError, match="`how` is"):
+        tw.anomaly.ensemble(members, how="median")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match='how="mean"'):
+        tw.anomaly.ensemble(members, weights=[1.0, 2.0])
+    with pytest.raises(tw.ConfigError, match="has 1 weights"):
+        detect(series(5), tw.anomaly.ensemble(members, how="mean", weights=[1.0]))
 
 
 def test_parameters_are_checked_and_shown() -> None:

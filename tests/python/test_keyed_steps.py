@@ -36,6 +36,23 @@ def test_rows_too_late_to_tell_are_late() -> None:
         tw.from_arrow(orders()).dedup("order_id", within="1s")
 
 
+@pytest.mark.parametrize("batch_rows", [1, 7, 100])
+def test_a_key_that_falls_silent_is_told(batch_rows: int) -> None:
+    beats = [(n * 10, "a") for n in [*range(11), *range(20, 25)]] + [(n * 50, "b") for n in range(5)]
+    ts, sensor = zip(*sorted(beats), strict=True)
+    table = pa.table({"ts": pa.array(ts, pa.timestamp("ms")), "sensor": sensor})
+    silent = tw.from_arrow(table).event_time("ts").heartbeat(by="sensor", factor=3.0)
+    result = silent.collect(config=tw.Config(batch_rows=batch_rows)).to_arrow()
+    assert result.schema.names == ["sensor", "last_seen", "usual_interval", "silent_since"]
+    assert result.schema.field("usual_interval").type == pa.duration("ms")
+    columns = [result["sensor"], *(result[name].cast(pa.int64()) for name in result.schema.names[1:])]
+    assert [column.to_pylist() for column in columns] == [["a"], [100], [10], [130]]
+    patient = tw.from_arrow(table).event_time("ts").heartbeat(by="sensor", at_least="150ms").collect()
+    assert len(patient) == 0
+    with pytest.raises(tw.ConfigError, match="needs event times"):
+        tw.from_arrow(table).heartbeat(by="sensor")
+
+
 def payments() -> pa.Table:
     ts, amount = [0, 5, 30, 40, 200, 210, 1_000], [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
     return pa.table({"ts": ts, "card": ["a", "b", "a", "b", "a", "a", "b"], "amount": amount})

@@ -5,6 +5,7 @@ use std::fmt;
 use arrow::array::Array;
 use thalweg::operator::detect::{Detector, DetectorSpec, Observations, Told};
 use thalweg::state::{Reader, Writer};
+use thalweg::time::Unit;
 
 /// How far a value lies outside the range of the key's values before it, as a share of that range; at most 1, and that where there is no
 /// range yet.
@@ -18,7 +19,7 @@ impl fmt::Display for OutsideRange {
 }
 
 impl DetectorSpec for OutsideRange {
-    fn build(&self, _columns: usize) -> thalweg::Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> thalweg::Result<Box<dyn Detector>> {
         Ok(Box::new(Ranges(Vec::new())))
     }
 

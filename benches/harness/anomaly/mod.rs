@@ -1,9 +1,11 @@
 //! Detectors over labelled series, through the engine: what they find, how fast, and with how much state.
 
 mod baseline;
+mod injected;
 mod nab;
 mod score;
 mod speed;
+mod vus;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,8 +16,11 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int32Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::Float64Type;
 use clap::Args;
-use thalweg::operator::detect::RandomCutForest;
-use thalweg::{Detection, Stream, auto, cusum, ewma, half_space_trees, left_discord, novelty, page_hinkley, robust_z};
+use thalweg::operator::detect::{How, PeaksOverThreshold, RandomCutForest};
+use thalweg::{
+    Detection, Stream, adwin, ar_rls, auto, cusum, ensemble, ewma, half_space_trees, holt_winters, left_discord, loda, novelty,
+    page_hinkley, peaks_over_threshold, quantile_band, robust_z, rolling_z,
+};
 
 use crate::Result;
 use crate::machine::{self, Machine};
@@ -37,7 +42,8 @@ One set of parameters for all files, those printed; no file's length, minimum, m
 best: the one threshold for all files that serves best, chosen on these labels, as NAB's optimiser does, for each profile.
 fixed: the detector's default threshold, chosen beforehand, the same for all profiles. A difference of 2 points is noise.
 Profiles: standard / reward low rate of false positives / reward low rate of false negatives.
-refractory 128: the column event_score: rows of an event that score no higher than those before them count as 0 for 128 rows.";
+refractory 128: the column event_score: rows of an event that score no higher than those before them count as 0 for 128 rows.
+F1: composite, of the rows that are detections and of windows found, with the threshold that serves it best. VUS-PR: of the column score, mean of files.";
 
 /// Options of the evaluation.
 #[derive(Args)]
@@ -69,6 +75,8 @@ struct Entry {
 
 /// What a detector made of all series.
 struct Outcome {
+    /// The column that tells anomalies, and the plain scores.
+    decided: Vec<Vec<f64>>,
     scores: Vec<Vec<f64>>,
     rows_per_second: f64,
     bytes_per_key: f64,
@@ -78,6 +86,7 @@ fn entries() -> Vec<Entry> {
     let plain = |name, detection: Detection| Entry { name, detection, column: "score" };
     let events = |name, detection: Detection| Entry { name, detection: detection.refractory(REFRACTORY), column: "event_score" };
     let outside = || Detection::new(OutsideRange);
+    let peaks = |depth| Detection::new(PeaksOverThreshold { depth, ..PeaksOverThreshold::default() });
     let forest = |shingle_size, thresholded| Detection::new(RandomCutForest { shingle_size, thresholded, ..RandomCutForest::default() });
     vec![
         plain("outside range (baseline)", outside()),
@@ -87,13 +96,24 @@ fn entries() -> Vec<Entry> {
         plain("novelty", novelty()),
         events("novelty, refractory 128", novelty()),
         events("left discord, refractory 128", left_discord()),
+        events("rolling z, refractory 128", rolling_z()),
         events("robust z, refractory 128", robust_z()),
+        events("quantile band, refractory 128", quantile_band()),
+        events("peaks over threshold, refractory 128", peaks_over_threshold()),
+        events("peaks over threshold, depth 20, refractory 128", peaks(20)),
+        events("holt-winters without season, refractory 128", holt_winters(0)),
+        events("holt-winters of 288 rows, refractory 128", holt_winters(288)),
+        events("ar by rls, refractory 128", ar_rls()),
         plain("cusum", cusum()),
         plain("page-hinkley", page_hinkley()),
+        events("adwin, refractory 128", adwin()),
         events("random cut forest, refractory 128", forest(1, false)),
         events("random cut forest, shingle 8, refractory 128", forest(8, false)),
         events("random cut forest, thresholded, refractory 128", forest(8, true)),
         events("half-space trees, refractory 128", half_space_trees()),
+        events("loda, refractory 128", loda()),
+        events("ensemble of novelty, robust z and ar, max, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Max)),
+        events("ensemble of novelty, robust z and ar, mean, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Mean)),
         Entry { name: "auto-v1", detection: auto(), column: "event_score" },
     ]
 }
@@ -106,28 +126,57 @@ pub fn run(options: &Options) -> Result<()> {
     println!("{}\n", Machine::look());
     let (rows, windows) = series.iter().fold((0, 0), |(rows, windows), s| (rows + s.values.len(), windows + s.windows.len()));
     println!("NAB, {}: {} files, {rows} rows, {windows} windows\n{RULES}\n", folder.display(), series.len());
-    println!("{:46} {:>20} {:>20}  {:>9} {:>9}  {:>10} {:>9}", "", "best", "fixed", "threshold", "fixed", "points/s", "bytes/key");
-    for entry in entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))) {
-        let (threshold, outcome) = (entry.detection.score_threshold(), measure(&entry, &series, options.runs)?);
-        let scored = Scored::new(&series, &outcome.scores);
+    println!(
+        "{:62} {:>20} {:>20}  {:>9} {:>9}  {:>5} {:>6}  {:>10} {:>9}",
+        "", "best", "fixed", "threshold", "fixed", "F1", "VUS-PR", "points/s", "bytes/key"
+    );
+    let entries: Vec<Entry> =
+        entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))).collect();
+    for entry in &entries {
+        let (threshold, outcome) = (entry.detection.score_threshold(), measure(entry, &series, options.runs)?);
+        let scored = Scored::new(&series, &outcome.decided);
         let best = PROFILES.map(|profile| scored.best(profile));
         let three = |scores: [f64; 3]| scores.map(|score| format!("{score:.2}")).join(" ");
         println!(
-            "{:46} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>8} M {:>9.0}",
+            "{:62} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>5.3} {:>6.3}  {:>8} M {:>9.0}",
             entry.name,
             three(best.map(|best| best.score)),
             three(PROFILES.map(|profile| scored.at(threshold, profile))),
             best[0].threshold,
             threshold,
+            scored.event_f1().score,
+            vus::mean(&series, &outcome.scores),
             rate(outcome.rows_per_second / 1e6),
             outcome.bytes_per_key
         );
         println!("    {}", entry.detection.clone().on(["value"]).by(["file"]));
         if let Some(folder) = &options.scores {
-            write(&folder.join(entry.name), &series, &outcome.scores)?;
+            write(&folder.join(entry.name), &series, &outcome.decided)?;
         }
     }
+    print_recalls(&entries)?;
     speed::measure(options.runs, options.only.as_deref(), &options.python)
+}
+
+/// Prints what share of anomalies of known kinds each detector finds.
+fn print_recalls(entries: &[Entry]) -> Result<()> {
+    println!(
+        "\nRecall of anomalies put into {} series for each kind, the plain score, at one false alarm in 1,000 rows:",
+        injected::SERIES
+    );
+    println!("{:62} {}", "", injected::kinds().map(|kind| format!("{kind:>12}")).collect::<String>());
+    let mut told: Vec<String> = Vec::new();
+    for entry in entries {
+        // Events are told from the same scores.
+        let name = entry.name.split(", refractory").next().unwrap_or(entry.name);
+        if told.iter().any(|known| known == name) {
+            continue;
+        }
+        let recalls: String = injected::recalls(entry)?.iter().map(|recall| format!("{:>11.0}%", 100.0 * recall)).collect();
+        println!("{name:62} {recalls}");
+        told.push(name.to_owned());
+    }
+    Ok(())
 }
 
 /// Runs a detector over all series, each a key, one after the other.
@@ -150,10 +199,14 @@ fn measure(entry: &Entry, series: &[Series], runs: usize) -> Result<Outcome> {
     seconds.sort_by(f64::total_cmp);
     let table = table.ok_or("nothing was run")?;
     let rows = concat_batches(&table.schema(), table.batches())?;
-    let column = rows.column_by_name(entry.column).ok_or("the detector gave no scores")?.as_primitive::<Float64Type>();
-    let mut scores = column.iter().map(|score| score.unwrap_or(f64::NAN));
+    let column = |name: &str| -> Result<Vec<Vec<f64>>> {
+        let column = rows.column_by_name(name).ok_or("the detector gave no scores")?.as_primitive::<Float64Type>();
+        let mut scores = column.iter().map(|score| score.unwrap_or(f64::NAN));
+        Ok(series.iter().map(|series| scores.by_ref().take(series.values.len()).collect()).collect())
+    };
     Ok(Outcome {
-        scores: series.iter().map(|series| scores.by_ref().take(series.values.len()).collect()).collect(),
+        decided: column(entry.column)?,
+        scores: column("score")?,
         rows_per_second: rows.num_rows() as f64 / seconds[seconds.len() / 2],
         bytes_per_key: table.metrics().state_bytes as f64 / series.len() as f64,
     })

@@ -101,3 +101,38 @@ fn unpacked(path: &PathBuf) -> Result<String> {
     }
     Ok(String::from_utf8(unpacked.stdout)?)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+
+    use super::read;
+
+    #[test]
+    fn a_folder_in_the_layout_of_nab_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["data/real", "data/artificial", "labels"] {
+            fs::create_dir_all(path(name)).unwrap();
+        }
+        let rows: String = (0..60).map(|minute| format!("2014-04-01 00:{minute:02}:00,{}.5\n", minute * 2)).collect();
+        fs::write(path("data/real/a.csv"), format!("timestamp,value\n{rows}")).unwrap();
+        fs::write(path("data/artificial/none.csv"), "timestamp,value\n2014-04-01 00:00:00,1\n\n").unwrap();
+        let labels = r#"{
+            "real/a.csv": [["2014-04-01 00:10:00.000000", "2014-04-01 00:19:00.000000"], ["2014-04-01 00:40:30.000000", "2014-04-01 00:45:30.000000"]],
+            "artificial/none.csv": []
+        }"#;
+        fs::write(path("labels/combined_windows.json"), labels).unwrap();
+        let series = read(folder.path()).unwrap();
+        assert_eq!(series.iter().map(|series| series.name.as_str()).collect::<Vec<_>>(), ["artificial/none.csv", "real/a.csv"]);
+        assert_eq!((&series[0].values[..], series[0].windows.len()), (&[1.0][..], 0));
+        assert_eq!((series[1].values.len(), series[1].values[7]), (60, 14.5));
+        assert_eq!(series[1].windows, [(10, 19), (41, 45)]);
+        // What is not there is named.
+        fs::remove_file(path("data/real/a.csv")).unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("real/a.csv"));
+        fs::remove_dir_all(path("labels")).unwrap();
+        assert!(read(folder.path()).unwrap_err().to_string().contains("name the folder of NAB by --nab"));
+    }
+}

@@ -105,6 +105,26 @@ impl Scored {
         self.curve(profile).reduce(|a, b| if b.score > a.score { b } else { a }).unwrap_or(Best { score: 0.0, threshold: f64::INFINITY })
     }
 
+    /// The composite F1 with the one threshold for all files that serves best: the harmonic mean of the share of detections that lie within a window
+    /// and of the share of windows that have one (A. Garg, W. Zhang, J. Samaran, R. Savitha and C.-S. Foo, "An evaluation of anomaly detection and
+    /// diagnosis in multivariate time series", TNNLS 33(6), 2022).
+    pub fn event_f1(&self) -> Best {
+        let (mut found, mut windows, mut inside, mut all) = (vec![false; self.windows], 0.0, 0.0, 0.0);
+        let f1 = self.rows.chunk_by(|a, b| a.score == b.score).map(|group| {
+            for row in group {
+                all += 1.0;
+                inside += f64::from(u8::from(row.window.is_some()));
+                if row.window.is_some_and(|window| !std::mem::replace(&mut found[window], true)) {
+                    windows += 1.0;
+                }
+            }
+            let (precision, recall) = (inside / all, windows / self.windows.max(1) as f64);
+            let score = if inside > 0.0 { 2.0 * precision * recall / (precision + recall) } else { 0.0 };
+            Best { score, threshold: group[0].score }
+        });
+        f1.reduce(|a, b| if b.score > a.score { b } else { a }).unwrap_or(Best { score: 0.0, threshold: f64::INFINITY })
+    }
+
     /// With a threshold that was set beforehand.
     pub fn at(&self, threshold: f64, profile: Profile) -> f64 {
         self.curve(profile).take_while(|point| point.threshold >= threshold).last().map_or(0.0, |point| point.score)
@@ -165,5 +185,8 @@ mod tests {
         assert!((at(3.0) - normal(found - 1.0 + 0.11 * (sigmoid(3.0 / 9.0) - 1.0))).abs() < 1e-9);
         let best = scored.best(PROFILES[0]);
         assert_eq!((best.threshold, best.score), (5.0, at(5.0)));
+        // Rows 47 and 45 lie in one of two windows, row 52 in none: the first alone is as good as both.
+        let f1 = scored.event_f1();
+        assert_eq!((f1.threshold, f1.score), (6.0, 2.0 / 3.0));
     }
 }

@@ -19,6 +19,7 @@ use crate::error::Result;
 use crate::expr::Expression;
 use crate::operator::aggregate::Aggregate;
 use crate::operator::detect::Detection;
+use crate::operator::process::heartbeat::Heartbeat;
 use crate::operator::process::{Process, ProcessSpec};
 use crate::source::{Memory, OpenSource, Reader, Readers};
 use crate::time::SharedClock;
@@ -275,6 +276,20 @@ impl Stream {
     /// for what windows cannot say. See [`process`](crate::operator::process).
     pub fn process<S: Into<String>>(&self, by: impl IntoIterator<Item = S>, process: impl Process) -> Stream {
         self.then(Step::Process { by: by.into_iter().map(Into::into).collect(), process: Arc::new(process) })
+    }
+
+    /// Tells which keys, made of the columns `by`, have fallen silent: a row for each silence when it begins, told by event time. See
+    /// [`heartbeat`](crate::operator::process::heartbeat).
+    ///
+    /// ```
+    /// # use thalweg::{Stream, event_time, mins, secs};
+    /// use thalweg::operator::process::heartbeat::Heartbeat;
+    /// # fn silent(readings: Stream) -> Stream {
+    /// readings.event_time(event_time("ts").advance_after(secs(10))).heartbeat(["sensor"], Heartbeat { least: mins(1), ..Heartbeat::default() })
+    /// # }
+    /// ```
+    pub fn heartbeat<S: Into<String>>(&self, by: impl IntoIterator<Item = S>, heartbeat: Heartbeat) -> Stream {
+        self.then(Step::Process { by: by.into_iter().map(Into::into).collect(), process: Arc::new(heartbeat) })
     }
 
     /// The address that clients connect to, if the source listens.

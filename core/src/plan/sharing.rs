@@ -42,6 +42,14 @@ fn key_of(step: &Step) -> Option<&[String]> {
     }
 }
 
+/// Why workers cannot share a step by its key; `None` if they can.
+fn alone(step: &Step) -> Option<&'static str> {
+    match step {
+        Step::Process { process, .. } => process.alone(),
+        _ => None,
+    }
+}
+
 /// Whether a step puts the column `name` out as it came in.
 fn keeps(step: &Step, name: &str) -> bool {
     match step {
@@ -71,9 +79,10 @@ pub(super) fn judge(compiler: &Compiler<'_>) -> Vec<(usize, Verdict)> {
             continue;
         };
         let two_phases = has_panes(built.step());
-        let verdict = match (by.is_empty(), two_phases) {
-            (true, false) => Verdict::Alone("it has no key by which rows could be shared out, and what it keeps cannot be combined"),
-            (no_key, _) => Verdict::Shared(Shared {
+        let verdict = match (alone(built.step()), by.is_empty(), two_phases) {
+            (Some(why), ..) => Verdict::Alone(why),
+            (None, true, false) => Verdict::Alone("it has no key by which rows could be shared out, and what it keeps cannot be combined"),
+            (None, no_key, _) => Verdict::Shared(Shared {
                 node,
                 chain: if no_key { Vec::new() } else { chain(compiler, node, by) },
                 prefix: if two_phases { prefix(compiler, node, by) } else { Vec::new() },
@@ -95,6 +104,7 @@ fn chain(compiler: &Compiler<'_>, node: usize, by: &[String]) -> Vec<usize> {
         let Some(before) = built.from.and_then(|from| chain.iter().position(|&node| node == from)) else { continue };
         let stays = match key_of(built.step()) {
             None => true,
+            Some(_) if alone(built.step()).is_some() => false,
             Some(key) => keyed[before] && by.iter().all(|name| key.contains(name)),
         };
         if stays {

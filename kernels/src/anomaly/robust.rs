@@ -48,11 +48,11 @@ impl LatestValues {
         self.ring[self.oldest..].iter().chain(&self.ring[..self.oldest]).copied()
     }
 
-    /// The latest values that these are, if they are not too many and finite.
-    pub fn restored(values: Vec<f64>, params: &RobustZ) -> Option<LatestValues> {
+    /// The latest values that these are, if they are not too many for the window and finite.
+    pub fn restored(values: Vec<f64>, window: usize) -> Option<LatestValues> {
         let mut sorted = values.clone();
         sorted.sort_by(f64::total_cmp);
-        let sound = values.len() <= params.window as usize && values.iter().all(|value| value.is_finite());
+        let sound = values.len() <= window && values.iter().all(|value| value.is_finite());
         sound.then_some(LatestValues { ring: values, oldest: 0, sorted })
     }
 
@@ -61,7 +61,13 @@ impl LatestValues {
         (self.ring.capacity() + self.sorted.capacity()) * size_of::<f64>()
     }
 
-    fn take(&mut self, value: f64, window: usize) {
+    /// The values from the least to the greatest.
+    pub(crate) fn sorted(&self) -> &[f64] {
+        &self.sorted
+    }
+
+    /// Takes a value in; if there are `window` the oldest goes.
+    pub(crate) fn take(&mut self, value: f64, window: usize) {
         let place = |sorted: &[f64], value: f64| sorted.partition_point(|other| other.total_cmp(&value).is_lt());
         if self.ring.len() < window {
             self.ring.push(value);
@@ -164,7 +170,7 @@ mod tests {
             let slots = vec![0; values.len()];
             judge(&params, &mut cells, &slots[..cut], &values[..cut], None, &mut scores[..cut], Some(&mut expected[..cut]));
             // What is kept makes the same window again.
-            cells = [LatestValues::restored(cells[0].in_order_of_arrival().collect(), &params).unwrap()];
+            cells = [LatestValues::restored(cells[0].in_order_of_arrival().collect(), window as usize).unwrap()];
             judge(&params, &mut cells, &slots[cut..], &values[cut..], None, &mut scores[cut..], Some(&mut expected[cut..]));
             for row in 1..values.len() {
                 let (median, deviation) = slow(&values[row.saturating_sub(window as usize)..row]);
@@ -188,6 +194,6 @@ mod tests {
         judge(&RobustZ { window: 100, warmup: 20 }, &mut cells, &[0; 300], &values, None, &mut scores, None);
         assert!(scores[200..245].iter().all(|score| *score > 30.0));
         assert!(scores[20..200].iter().chain(&scores[245..]).all(|score| *score < 3.5));
-        assert_eq!(LatestValues::restored(vec![1.0; 101], &RobustZ { window: 100, warmup: 0 }), None);
+        assert_eq!(LatestValues::restored(vec![1.0; 101], 100), None);
     }
 }

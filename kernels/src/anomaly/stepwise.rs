@@ -91,9 +91,26 @@ impl Running {
         self.squares = (self.squares + diff * (value - self.mean)).min(f64::MAX);
     }
 
+    /// The moments of these values and of others, after T. F. Chan, G. H. Golub and R. J. LeVeque, "Updating formulae and a pairwise algorithm
+    /// for computing sample variances", 1979.
+    pub(crate) fn combine(&self, others: &Running) -> Running {
+        if self.count == 0 || others.count == 0 {
+            return if self.count == 0 { *others } else { *self };
+        }
+        let count = self.count + others.count;
+        let (diff, part) = (others.mean - self.mean, others.count as f64 / count as f64);
+        let squares = self.squares + others.squares + diff * diff * self.count as f64 * part;
+        Running { count, mean: self.mean + diff * part, squares: squares.min(f64::MAX) }
+    }
+
+    /// The standard deviation; 0 if there is no value.
+    pub(crate) fn deviation(&self) -> f64 {
+        (self.squares / self.count.max(1) as f64).sqrt()
+    }
+
     /// How many standard deviations a value lies above the mean.
     pub(crate) fn z(&self, value: f64) -> f64 {
-        in_deviations(value - self.mean, (self.squares / self.count.max(1) as f64).sqrt(), self.mean)
+        in_deviations(value - self.mean, self.deviation(), self.mean)
     }
 
     /// The mean, NaN if there is none.

@@ -9,6 +9,7 @@ use crate::operator::detect::discord::{self, LeftDiscord};
 use crate::operator::detect::novelty::{self, Novelty};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Refractory, Told};
 use crate::state::{Reader, Writer};
+use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given.
 pub const THRESHOLD: f64 = 1.0 / 64.0;
@@ -44,7 +45,7 @@ impl fmt::Display for Auto {
 }
 
 impl DetectorSpec for Auto {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         Ok(Box::new(State {
             values: novelty::State::new(&Novelty::default()),
             shapes: discord::State::new(&LeftDiscord::default()),

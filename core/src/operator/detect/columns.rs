@@ -1,21 +1,20 @@
 //! What is made of scores: how rare they are, the event that they belong to, and the region around it.
 
-use thalweg_kernels::anomaly::calibration::BUCKETS;
-use thalweg_kernels::{CalibrationCell, p_values, smooth};
+use thalweg_kernels::smooth;
 
 use crate::error::{Error, Result};
 use crate::operator::detect::Told;
+use crate::operator::detect::calibrations::Calibrations;
 use crate::operator::detect::detection::{Detection, Refractory};
 use crate::operator::detect::events::Events;
-use crate::state::{Reader, Writer, damaged};
+use crate::operator::detect::top::Top;
+use crate::state::{Reader, Writer};
 use crate::time::Unit;
-
-/// Bytes of a key's calibration in a snapshot.
-const CALIBRATION_BYTES: usize = BUCKETS * size_of::<u32>();
 
 /// The columns on request: `p`, `event_score` and `region`, with their state by key, and what detectors tell.
 pub(super) struct Requested {
-    calibration: Option<Vec<CalibrationCell>>,
+    calibration: Option<Calibrations>,
+    top: Option<Top>,
     events: Option<Events>,
     /// Whether events are told by event time.
     timed: bool,
@@ -30,6 +29,8 @@ pub(super) struct Requested {
 /// The values of the columns on request, in their order; NaN where there is no score.
 #[derive(Default)]
 pub(super) struct Made {
+    /// No column, but what decides on anomalies: ranks among the latest scores.
+    pub ranks: Option<Vec<u32>>,
     pub p: Option<Vec<f64>>,
     pub event_score: Option<Vec<f64>>,
     pub region: Option<Vec<f64>>,
@@ -57,7 +58,9 @@ impl Requested {
             expected: detection.expected,
             attribution: detection.attribution,
             signed: detection.attribution && !detection.detector.tells_attribution(),
-            calibration: detection.wants_p().then(Vec::new),
+            calibration: detection.wants_p().then(Calibrations::default),
+            // A rule out of range is refused beside this.
+            top: detection.latest().map(|rows| Top::new(rows.max(2))),
             events: span.transpose()?.map(Events::new),
             timed: matches!(held_back, Some(Refractory::Time(_))),
             region: detection.region.map(|rows| (2.0 / (f64::from(rows) + 1.0), Vec::new())),
@@ -95,11 +98,9 @@ impl Requested {
 
     /// The columns of rows with these scores, NaN where there is none.
     pub fn make(&mut self, slots: &[u32], groups: usize, times: Option<&[i64]>, scores: &[f64]) -> Made {
-        let mut made = Made::default();
-        if let Some(cells) = &mut self.calibration {
-            cells.resize(groups.max(cells.len()), CalibrationCell::default());
-            p_values(cells, slots, scores, made.p.insert(vec![f64::NAN; scores.len()]));
-        }
+        let p = self.calibration.as_mut().map(|calibrations| calibrations.p_values(slots, groups, scores));
+        let ranks = self.top.as_mut().map(|top| top.ranks(slots, groups, scores));
+        let mut made = Made { ranks, p, ..Made::default() };
         if let Some(events) = &mut self.events {
             made.event_score = Some(events.hold_back(slots, groups, times.filter(|_| self.timed), scores));
         }
@@ -113,17 +114,19 @@ impl Requested {
 
     /// Bytes of state held.
     pub fn bytes(&self) -> usize {
-        self.calibration.as_ref().map_or(0, |cells| cells.capacity() * size_of::<CalibrationCell>())
+        self.calibration.as_ref().map_or(0, Calibrations::bytes)
+            + self.top.as_ref().map_or(0, Top::bytes)
             + self.events.as_ref().map_or(0, Events::bytes)
             + self.region.as_ref().map_or(0, |(_, levels)| levels.capacity() * size_of::<f64>())
     }
 
     /// Writes what is known of the key in `slot`.
     pub fn save(&self, slot: u32, out: &mut Writer) {
-        if let Some(cells) = &self.calibration {
-            let cell = cells.get(slot as usize).cloned().unwrap_or_default();
-            let bytes: Vec<u8> = cell.counts().iter().flat_map(|count| count.to_le_bytes()).collect();
-            out.bytes(&bytes);
+        if let Some(calibrations) = &self.calibration {
+            calibrations.save(slot, out);
+        }
+        if let Some(top) = &self.top {
+            top.save(slot, out);
         }
         if let Some(events) = &self.events {
             events.save(slot, out);
@@ -138,23 +141,18 @@ impl Requested {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if it is not what these columns write.
     pub fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        let (slot, slots) = (slot as usize, slot as usize + 1);
-        if let Some(cells) = &mut self.calibration {
-            cells.resize(slots.max(cells.len()), CalibrationCell::default());
-            let bytes: &[u8; CALIBRATION_BYTES] =
-                from.bytes()?.try_into().map_err(|_| damaged("the counts of a key's scores are of another number of buckets"))?;
-            let counts = std::array::from_fn(|bucket| {
-                let at = bucket * size_of::<u32>();
-                u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-            });
-            cells[slot] = CalibrationCell::from_counts(counts).ok_or_else(|| damaged("a key has counts of more scores than are kept"))?;
+        if let Some(calibrations) = &mut self.calibration {
+            calibrations.load(slot, from)?;
+        }
+        if let Some(top) = &mut self.top {
+            top.load(slot, from)?;
         }
         if let Some(events) = &mut self.events {
-            events.load(slot as u32, from)?;
+            events.load(slot, from)?;
         }
         if let Some((_, levels)) = &mut self.region {
-            levels.resize(slots.max(levels.len()), f64::NAN);
-            levels[slot] = from.float()?;
+            levels.resize(levels.len().max(slot as usize + 1), f64::NAN);
+            levels[slot as usize] = from.float()?;
         }
         Ok(())
     }

@@ -13,6 +13,9 @@ pub const DEFAULT_THRESHOLD: f64 = 4.0;
 /// Least rate of false alarms that can be asked for: rarer scores are not told apart by what is known of a key.
 pub const LEAST_RATE: f64 = 1.0 / 32_768.0;
 
+/// Most rows among which the strangest are looked for.
+const MOST_LATEST: u32 = 1 << 16;
+
 /// How long the rows of a key that score no higher than the first row of an event belong to that event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refractory {
@@ -50,6 +53,8 @@ pub(super) enum Rule {
     Threshold(f64),
     /// Those whose p is at most this.
     FalseAlarmRate(f64),
+    /// Those among the so many strangest of the latest rows.
+    Top(u32),
 }
 
 /// What to detect: a detector, the columns that it watches, the keys that have a history of their own, and which rows are
@@ -61,6 +66,8 @@ pub struct Detection {
     pub(super) by: Vec<String>,
     threshold: Option<f64>,
     false_alarm_rate: Option<f64>,
+    /// How many of the latest rows are anomalies, and of how many.
+    top: Option<(u32, u32)>,
     with_p: bool,
     refractory: Option<Refractory>,
     pub(super) region: Option<u32>,
@@ -77,6 +84,7 @@ impl Detection {
             by: Vec::new(),
             threshold: None,
             false_alarm_rate: None,
+            top: None,
             with_p: false,
             refractory: None,
             region: None,
@@ -107,6 +115,16 @@ impl Detection {
     /// unusual happens, a share of about `rate` of a key's rows is. A key has no anomaly before it has 1/`rate` rows.
     pub fn false_alarm_rate(mut self, rate: f64) -> Detection {
         self.false_alarm_rate = Some(rate);
+        self
+    }
+
+    /// Makes anomalies of the rows whose score is among the `k` highest of their key's latest `rows`, their own with them, in place of a threshold:
+    /// about `k` of `rows`, unless scores rise and fall together. Of equal scores the earlier ones count as higher. A key has no anomaly before
+    /// it has `rows` scores. 16 bytes of state for each of the `rows`, a key.
+    ///
+    /// A row is judged when it comes, by the rows before it: which rows of a window will have been its strangest is known only at its end.
+    pub fn top_k(mut self, k: u32, rows: u32) -> Detection {
+        self.top = Some((k, rows));
         self
     }
 
@@ -176,6 +194,17 @@ impl Detection {
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if two ways are given, or one out of range.
     pub(super) fn rule(&self) -> Result<Rule> {
+        if let Some((k, rows)) = self.top {
+            return match (k >= 1 && k < rows && rows <= MOST_LATEST, self.threshold.is_none() && self.false_alarm_rate.is_none()) {
+                (_, false) => {
+                    Err(Error::config("`top_k` says which rows are anomalies, as `threshold` and `false_alarm_rate` do; give one of them"))
+                }
+                (false, true) => Err(Error::config(format!(
+                    "`top_k` is {k} of {rows} rows; at least 1, of more than that and at most {MOST_LATEST} are wanted"
+                ))),
+                (true, true) => Ok(Rule::Top(k)),
+            };
+        }
         match (self.threshold, self.false_alarm_rate) {
             (Some(_), Some(_)) => {
                 Err(Error::config("`threshold` and `false_alarm_rate` both say which rows are anomalies; give one of them"))
@@ -187,6 +216,11 @@ impl Detection {
             (None, Some(rate)) => Ok(Rule::FalseAlarmRate(rate)),
             (_, None) => Ok(Rule::Threshold(self.score_threshold())),
         }
+    }
+
+    /// Among how many of the latest rows the strangest are looked for, if they are.
+    pub(super) fn latest(&self) -> Option<u32> {
+        self.top.map(|(_, rows)| rows)
     }
 
     /// Whether `p` is wanted.
@@ -203,9 +237,10 @@ impl Detection {
 impl fmt::Display for Detection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} on [{}] by [{}]", self.detector, self.on.join(", "), self.by.join(", "))?;
-        match self.false_alarm_rate {
-            Some(rate) => write!(f, ", false alarm rate {rate}")?,
-            None => write!(f, ", threshold {}", self.score_threshold())?,
+        match (self.false_alarm_rate, self.top) {
+            (Some(rate), _) => write!(f, ", false alarm rate {rate}")?,
+            (None, Some((k, rows))) => write!(f, ", top {k} of {rows} rows")?,
+            (None, None) => write!(f, ", threshold {}", self.score_threshold())?,
         }
         if self.with_p && self.false_alarm_rate.is_none() {
             f.write_str(", with p")?;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
+use crate::time::Unit;
 
 /// Values of a stretch unless another number is given.
 pub const DEFAULT_LENGTH: u32 = 64;
@@ -52,7 +53,7 @@ impl fmt::Display for LeftDiscord {
 }
 
 impl DetectorSpec for LeftDiscord {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let LeftDiscord { length, history } = *self;
         if length < 2 || history / 2 < length || history > MOST_ROWS {
             return Err(Error::config(format!(

@@ -7,6 +7,7 @@ use thalweg_kernels as kernels;
 use crate::error::{Error, Result};
 use crate::operator::detect::stepwise::{State, check_rows};
 use crate::operator::detect::{Detection, Detector, DetectorSpec};
+use crate::time::Unit;
 
 /// Most rows that a key may be learnt from before it is scored.
 const MOST_WARMUP: u64 = 1 << 32;
@@ -82,7 +83,7 @@ impl fmt::Display for PageHinkley {
 }
 
 impl DetectorSpec for Cusum {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let Cusum { allowance, limit, warmup } = *self;
         check(allowance, limit, warmup)?;
         Ok(Box::new(State::new(kernels::Cusum { allowance, limit, warmup })))
@@ -98,7 +99,7 @@ impl DetectorSpec for Cusum {
 }
 
 impl DetectorSpec for PageHinkley {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let PageHinkley { allowance, limit, warmup } = *self;
         check(allowance, limit, warmup)?;
         Ok(Box::new(State::new(kernels::PageHinkley { allowance, limit, warmup })))

@@ -8,6 +8,7 @@ use thalweg_kernels::{self as kernels, EwmaCell};
 use crate::error::{Error, Result};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer};
+use crate::time::Unit;
 
 /// Rows of a key that are learnt from but not scored unless another number is given.
 pub const DEFAULT_WARMUP: u64 = 10;
@@ -39,7 +40,7 @@ impl fmt::Display for Ewma {
 }
 
 impl DetectorSpec for Ewma {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return Err(Error::config(format!("`alpha` is {}; it must lie between 0 and 1, both excluded", self.alpha)));
         }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Refractory, Told};
 use crate::state::{Reader, Writer, damaged};
+use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given.
 pub const THRESHOLD: f64 = 1.5;
@@ -101,7 +102,7 @@ impl fmt::Display for RandomCutForest {
 }
 
 impl DetectorSpec for RandomCutForest {
-    fn build(&self, columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         self.check(columns)?;
         let params = kernels::RandomCutForest {
             number_of_trees: self.number_of_trees,

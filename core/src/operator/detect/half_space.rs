@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
+use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given.
 pub const THRESHOLD: f64 = 0.75;
@@ -52,7 +53,7 @@ impl fmt::Display for HalfSpaceTrees {
 }
 
 impl DetectorSpec for HalfSpaceTrees {
-    fn build(&self, columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let HalfSpaceTrees { number_of_trees, height, window_size, seed } = *self;
         let limits =
             [("number_of_trees", number_of_trees, 1, 1_000), ("height", height, 1, MOST_HEIGHT), ("window_size", window_size, 10, 1 << 16)];

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
+use crate::time::Unit;
 
 /// Most columns: a row costs their number cubed.
 const MOST_COLUMNS: usize = 64;
@@ -48,7 +49,7 @@ impl fmt::Display for Mahalanobis {
 }
 
 impl DetectorSpec for Mahalanobis {
-    fn build(&self, columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let Mahalanobis { alpha, shrinkage, warmup } = *self;
         if !(alpha > 0.0 && alpha < 1.0 && shrinkage > 0.0 && shrinkage <= 1.0) {
             return Err(Error::config(format!("`alpha` is {alpha} and `shrinkage` {shrinkage}; both must lie between 0 and 1")));

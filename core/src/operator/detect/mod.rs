@@ -10,7 +10,7 @@
 //! | `region` | the score smoothed over the key's latest rows | [`Detection::region`] |
 //! | `expected` | the value that was expected; see below | [`Detection::with_expected`] |
 //! | `attribution` | the part of each watched column in the score, with its direction; see below | [`Detection::with_attribution`] |
-//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, and not held back | always |
+//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, or among the k highest scores of late, and not held back | always |
 //!
 //! * **Several columns**: most detectors watch a column each, and a row's score is the greatest of its columns' scores. Those that watch
 //!   columns together say so. `expected` and `attribution` are numbers where one column is watched, else structs with a field for each.
@@ -22,27 +22,38 @@
 //! * **Missing values**: a row without a value (null, NaN, infinite) has no score: `score` and the columns on request are null, except that
 //!   `region` keeps its level; it is no anomaly, and teaches the key nothing.
 //! * **Warm-up**: rows that are scored 0 because too little is known of their key count as scores like any other.
-//! * **Gaps in time**: the detectors here count rows. A gap changes nothing but the end of an event told by time.
+//! * **Gaps in time**: the detectors here count rows, but [`event_rate`], which counts time. To all others a gap changes nothing but the end of an
+//!   event told by time. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
 //! * **Resets and drift**: a key is never forgotten. Detectors forget old rows, each as it says, and so follow a level that has shifted.
 //! * **State** is bounded by key; all keys together by [`Config::max_state_bytes`], and their number by [`Config::max_keys`].
 //!
 //! A detector sees dense slots and plain columns of `f64`, so that it knows nothing of keys or Arrow; the
 //! operator around it keeps the keys and turns scores into columns.
 
+mod adwin;
 mod auto;
+mod band;
+mod calibrations;
 mod columns;
 mod detection;
 mod discord;
 mod drift;
+mod ensemble;
+mod event_rate;
 mod events;
 mod ewma;
+mod forecast;
 mod forest;
 mod half_space;
+mod loda;
 mod mahalanobis;
 mod novelty;
+mod peaks;
 mod robust;
+mod rolling;
 mod stepwise;
 mod tally;
+mod top;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -62,18 +73,26 @@ use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
 use crate::state::{Reader, Saved, Writer, bytes};
 use crate::time::Unit;
+pub use adwin::{Adwin, adwin};
 pub use auto::{Auto, auto};
+pub use band::{QuantileBand, quantile_band};
 use columns::Requested;
 use detection::Rule;
 pub use detection::{DEFAULT_THRESHOLD, Detection, LEAST_RATE, Refractory};
 pub use discord::{LeftDiscord, left_discord};
 pub use drift::{Cusum, PageHinkley, cusum, page_hinkley};
+pub use ensemble::{Ensemble, How, ensemble};
+pub use event_rate::{EventRate, event_rate};
 pub use ewma::{Ewma, ewma};
+pub use forecast::{ArRls, HoltWinters, Interval, ar_rls, holt_winters};
 pub use forest::{RandomCutForest, random_cut_forest};
 pub use half_space::{HalfSpaceTrees, half_space_trees};
+pub use loda::{Loda, loda};
 pub use mahalanobis::{Mahalanobis, mahalanobis};
 pub use novelty::{Novelty, novelty};
+pub use peaks::{PeaksOverThreshold, peaks_over_threshold};
 pub use robust::{RobustZ, robust_z};
+pub use rolling::{RollingZ, rolling_z};
 
 /// The rows of a batch as a detector sees them.
 pub struct Observations<'a> {
@@ -154,11 +173,11 @@ pub trait Detector: Send {
 
 /// A detector's parameters: makes one detector per watched column, or one for all. Displayed as one would call for it: `ewma(alpha=0.05)`.
 pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
-    /// A detector without history, for one column, or for so many if it watches them together.
+    /// A detector without history, for one column, or for so many if it watches them together. Event times count `unit`s, if there are any.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range.
-    fn build(&self, columns: usize) -> Result<Box<dyn Detector>>;
+    /// [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range, or the detector needs event times and there are none.
+    fn build(&self, columns: usize, unit: Option<Unit>) -> Result<Box<dyn Detector>>;
 
     /// Whether one detector watches all columns together; else each column has its own.
     fn is_joint(&self) -> bool {
@@ -220,7 +239,7 @@ impl Detect {
         if detection.on.is_empty() {
             return Err(Error::config("a detector needs at least one column to watch: name it in `on`"));
         }
-        let watched = watched(detection, schema)?;
+        let watched = watched(detection, schema, unit)?;
         let columns = KeyColumns::new(&detection.by, schema, config.max_keys)?;
         let requested = Requested::new(detection, unit)?;
         Ok(Detect {
@@ -282,13 +301,12 @@ impl Operator for Detect {
         let made = self.requested.make(&self.slots, self.keys.slots(), times, &scores);
         self.check_state()?;
         let held_back = |row: usize| made.event_score.as_ref().is_some_and(|events| events[row] < scores[row]);
-        let anomalies = match (self.rule, &made.p) {
-            (Rule::FalseAlarmRate(rate), Some(p)) => BooleanBuffer::collect_bool(scores.len(), |row| p[row] <= rate && !held_back(row)),
-            (Rule::FalseAlarmRate(threshold) | Rule::Threshold(threshold), _) => {
-                let decided = made.event_score.as_ref().unwrap_or(&scores);
-                BooleanBuffer::collect_bool(scores.len(), |row| decided[row] >= threshold)
-            }
+        let is_anomaly = |row: usize| match self.rule {
+            Rule::Threshold(threshold) => made.event_score.as_ref().unwrap_or(&scores)[row] >= threshold,
+            Rule::FalseAlarmRate(rate) => made.p.as_ref().is_some_and(|p| p[row] <= rate) && !held_back(row),
+            Rule::Top(k) => made.ranks.as_ref().is_some_and(|ranks| ranks[row] <= k) && !held_back(row),
         };
+        let anomalies = BooleanBuffer::collect_bool(scores.len(), is_anomaly);
         let mut columns = batch.records.columns().to_vec();
         columns.push(null_where_nan(scores));
         columns.extend([made.p, made.event_score, made.region].into_iter().flatten().map(null_where_nan));
@@ -341,7 +359,7 @@ fn null_where_nan(values: Vec<f64>) -> ArrayRef {
 }
 
 /// The detectors of a detection, with the columns that each watches.
-fn watched(detection: &Detection, schema: &Schema) -> Result<Vec<Watched>> {
+fn watched(detection: &Detection, schema: &Schema, unit: Option<Unit>) -> Result<Vec<Watched>> {
     let column = |name: &String| {
         let index = column_index(schema, name)?;
         match schema.field(index).data_type() {
@@ -351,7 +369,7 @@ fn watched(detection: &Detection, schema: &Schema) -> Result<Vec<Watched>> {
     };
     let columns = detection.on.iter().map(column).collect::<Result<Vec<usize>>>()?;
     let each = if detection.detector.is_joint() { columns.len() } else { 1 };
-    let watch = |columns: &[usize]| Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(each)? });
+    let watch = |columns: &[usize]| Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(each, unit)? });
     columns.chunks(each).map(watch).collect()
 }
 

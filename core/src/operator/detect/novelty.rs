@@ -7,6 +7,7 @@ use thalweg_kernels::{self as kernels, NoveltyCell, NoveltyScale};
 use crate::error::{Error, Result};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
+use crate::time::Unit;
 
 /// Rows of a key after which a value is forgotten unless another number is given.
 pub const DEFAULT_HISTORY: u32 = 4096;
@@ -56,7 +57,7 @@ impl fmt::Display for Novelty {
 }
 
 impl DetectorSpec for Novelty {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         for (name, rows, least) in [("history", self.history, 64), ("warmup", self.warmup, 1)] {
             if !(least..=MOST_ROWS).contains(&rows) {
                 return Err(Error::config(format!("`{name}` is {rows} rows; it must lie between {least} and {MOST_ROWS}")));

@@ -7,6 +7,7 @@ use thalweg_kernels as kernels;
 use crate::error::Result;
 use crate::operator::detect::stepwise::{State, check_rows};
 use crate::operator::detect::{Detection, Detector, DetectorSpec};
+use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given, that of Iglewicz and Hoaglin.
 pub const THRESHOLD: f64 = 3.5;
@@ -45,7 +46,7 @@ impl fmt::Display for RobustZ {
 }
 
 impl DetectorSpec for RobustZ {
-    fn build(&self, _columns: usize) -> Result<Box<dyn Detector>> {
+    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         check_rows("window", self.window.into(), 3, MOST_ROWS)?;
         check_rows("warmup", self.warmup.into(), 1, self.window.into())?;
         Ok(Box::new(State::new(kernels::RobustZ { window: self.window, warmup: self.warmup })))

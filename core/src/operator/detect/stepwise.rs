@@ -89,7 +89,7 @@ impl Cell<RobustZ> for LatestValues {
     }
 
     fn load(params: &RobustZ, from: &mut Reader<'_>) -> Result<LatestValues> {
-        LatestValues::restored(from.floats()?, params).ok_or_else(|| damaged("a key has more values than its window"))
+        LatestValues::restored(from.floats()?, params.window as usize).ok_or_else(|| damaged("a key has more values than its window"))
     }
 }
 

@@ -59,6 +59,7 @@
 
 mod context;
 mod emitted;
+pub mod heartbeat;
 mod keyed;
 mod states;
 
@@ -168,6 +169,10 @@ pub trait Process: Send + Sync + 'static {
 pub(crate) trait ProcessSpec: Send + Sync {
     fn name(&self) -> String;
     fn in_order(&self) -> bool;
+    /// Why workers cannot share it by its key; `None` if they can.
+    fn alone(&self) -> Option<&'static str> {
+        None
+    }
     /// The operator, with the columns that it puts out.
     fn build(
         self: Arc<Self>,
