@@ -2,10 +2,13 @@
 
 use pyo3::prelude::*;
 
+use thalweg::source::{FileFormat, Watch};
 use thalweg::{Error, Format, Listen, Stream};
 
 use crate::arrow::{schema_from, stream_of};
+use crate::config::Interval;
 use crate::error::{detached, raise};
+use crate::storage::StorageOptions;
 use crate::stream::PyStream;
 
 /// The rows of an Arrow object: a pyarrow, polars, pandas or DuckDB table, a record batch, a reader.
@@ -21,46 +24,151 @@ pub fn from_arrow(data: &Bound<'_, PyAny>) -> PyResult<PyStream> {
 
 /// The rows of the Parquet files that a path or glob names, in turns, each file a partition of its own.
 ///
+/// Args:
+///     path: A path or glob of this machine, or of an object store: `s3://bucket/prefix/*.parquet`.
+///     storage_options: Settings of the object store: "endpoint_url", "region", "access_key", "secret_key", "session_token", "allow_http",
+///         "virtual_hosted_style", "max_retries", "retry_timeout"; "env:NAME" and "file:PATH" stand for what they hold. Never shown or
+///         logged. Without keys the default chain of credentials is asked.
+///
 /// Example:
 ///     >>> s = tw.read_parquet("payments/2026-*/*.parquet")
 #[pyfunction]
-#[pyo3(signature = (path))]
-pub fn read_parquet(py: Python<'_>, path: FilePath) -> PyResult<PyStream> {
-    PyStream::checked(py, detached(py, || Stream::read_parquet(&path.0))?)
+#[pyo3(signature = (path, *, storage_options=None))]
+pub fn read_parquet(py: Python<'_>, path: FilePath, storage_options: Option<StorageOptions>) -> PyResult<PyStream> {
+    let store = StorageOptions::store(&path.0, storage_options)?;
+    let read = || match store {
+        Some(store) => Stream::read_parquet_at(store),
+        None => Stream::read_parquet(&path.0),
+    };
+    PyStream::checked(py, detached(py, read)?)
 }
 
-/// The rows of the Arrow IPC files that a path or glob names.
+/// The rows of the Arrow IPC files that a path or glob names. Arguments as for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_arrow("payments.arrow")
 #[pyfunction]
-#[pyo3(signature = (path))]
-pub fn read_arrow(py: Python<'_>, path: FilePath) -> PyResult<PyStream> {
-    PyStream::checked(py, detached(py, || Stream::read_arrow(&path.0))?)
+#[pyo3(signature = (path, *, storage_options=None))]
+pub fn read_arrow(py: Python<'_>, path: FilePath, storage_options: Option<StorageOptions>) -> PyResult<PyStream> {
+    let store = StorageOptions::store(&path.0, storage_options)?;
+    let read = || match store {
+        Some(store) => Stream::read_arrow_at(store),
+        None => Stream::read_arrow(&path.0),
+    };
+    PyStream::checked(py, detached(py, read)?)
 }
 
 /// The lines of the files that a path or glob names, each a JSON object. Without `schema` the columns are inferred
-/// from the first lines. Lines that do not fit go to quarantine.
+/// from the first lines. Lines that do not fit go to quarantine. Other arguments as for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_ndjson("clicks-*.ndjson", schema={"ts": "timestamp[ms]", "page": "string"})
 #[pyfunction]
-#[pyo3(signature = (path, schema=None))]
-pub fn read_ndjson(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>) -> PyResult<PyStream> {
-    let schema = schema.map(schema_from).transpose()?;
-    PyStream::checked(py, detached(py, || Stream::read_ndjson(&path.0, schema))?)
+#[pyo3(signature = (path, schema=None, *, storage_options=None))]
+pub fn read_ndjson(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    read_text(py, path, schema, Format::Ndjson, storage_options)
 }
 
-/// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows.
+/// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows. Other arguments as
+/// for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_csv("sensors/*.csv", delimiter=";")
 #[pyfunction]
-#[pyo3(signature = (path, schema=None, delimiter=",", header=true))]
-pub fn read_csv(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>, delimiter: &str, header: bool) -> PyResult<PyStream> {
+#[pyo3(signature = (path, schema=None, delimiter=",", header=true, *, storage_options=None))]
+pub fn read_csv(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    delimiter: &str,
+    header: bool,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    read_text(py, path, schema, Format::Csv { delimiter: byte(delimiter)?, header }, storage_options)
+}
+
+fn read_text(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    format: Format,
+    options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
     let schema = schema.map(schema_from).transpose()?;
-    let csv = Format::Csv { delimiter: byte(delimiter)?, header };
-    PyStream::checked(py, detached(py, || Stream::read(&path.0, schema, csv))?)
+    let store = StorageOptions::store(&path.0, options)?;
+    let read = || match store {
+        Some(store) => Stream::read_at(store, schema, format),
+        None => Stream::read(&path.0, schema, format),
+    };
+    PyStream::checked(py, detached(py, read)?)
+}
+
+/// The rows of files as they appear in a folder or below a prefix of an object store, each file once, in the order in which they were
+/// written. The stream does not end until it is stopped.
+///
+/// A file is read once it is whole: when it has stayed as it is for `settle`, or at once if it was renamed from an unfinished name. Names
+/// that begin with "_" or "." or end in ".tmp" or ".part" are unfinished. What is remembered is the names of the files that are there.
+///
+/// Args:
+///     path: A glob of this machine, or of an object store: `s3://bucket/prefix/*.ndjson`.
+///     format: "ndjson", "csv", "tsv", "arrow" or "parquet".
+///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema; without it those of the first file that is there.
+///     poll: How often the folder is listed.
+///     settle: How long a file has to stay as it is: "5s" on this machine, no time in an object store. 0 if files appear by being renamed.
+///     existing: Whether files that are there at first are read too.
+///     end: "latest" to end behind the files that are there at first.
+///     delimiter: What separates the fields of CSV, if not a comma.
+///     header: Whether each file of CSV begins with a line of names.
+///     storage_options: Settings of the object store, as for `read_parquet`.
+///
+/// Example:
+///     >>> s = tw.watch("in/*.ndjson", schema={"ts": "timestamp[ms]", "card": "string"}, poll="500ms")
+#[pyfunction]
+#[pyo3(signature = (
+    path, format="ndjson", schema=None, *, poll=None, settle=None, existing=true, end=None, delimiter=None, header=true, storage_options=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub fn watch(
+    py: Python<'_>,
+    path: FilePath,
+    format: &str,
+    schema: Option<&Bound<'_, PyAny>>,
+    poll: Option<Interval>,
+    settle: Option<Interval>,
+    existing: bool,
+    end: Option<&str>,
+    delimiter: Option<&str>,
+    header: bool,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    let format = match FileFormat::parse(format).map_err(raise)? {
+        FileFormat::Text(_) => FileFormat::Text(format_of(format, delimiter, header)?),
+        other => other,
+    };
+    let mut watch = match StorageOptions::store(&path.0, storage_options)? {
+        Some(store) => Watch::at(store, format),
+        None => Watch::new(&path.0, format).map_err(raise)?,
+    };
+    if let Some(schema) = schema {
+        watch = watch.schema(schema_from(schema)?);
+    }
+    if let Some(Interval(every)) = poll {
+        watch = watch.poll(every);
+    }
+    if let Some(Interval(after)) = settle {
+        watch = watch.settle(after);
+    }
+    watch = match end {
+        None => watch,
+        Some("latest") => watch.bounded(true),
+        Some(other) => return Err(raise(Error::config(format!("`end` is {other:?}; it may be latest, or None for no end")))),
+    };
+    PyStream::checked(py, detached(py, || Stream::watch(watch.existing(existing)))?)
 }
 
 /// What clients send to a TCP address. Each connection is a partition of its own.
@@ -130,7 +238,8 @@ pub fn format_of(name: &str, delimiter: Option<&str>, header: bool) -> PyResult<
     })
 }
 
-fn byte(delimiter: &str) -> PyResult<u8> {
+/// A delimiter.
+pub fn byte(delimiter: &str) -> PyResult<u8> {
     match delimiter.as_bytes() {
         &[byte] => Ok(byte),
         _ => Err(raise(Error::config(format!("`delimiter` is {delimiter:?}; it must be one ASCII character")))),

@@ -12,7 +12,7 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_kafka`, `listen_tcp`,
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `watch`, `read_kafka`, `listen_tcp`,
 `listen_udp`, `listen_unix`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
@@ -87,6 +87,9 @@ from thalweg._native import (
     top_k,
     tumbling,
     var,
+    watch,
+    write_arrow,
+    write_csv,
     write_kafka,
     write_ndjson,
     write_parquet,
@@ -162,6 +165,9 @@ __all__ = [
     "top_k",
     "tumbling",
     "var",
+    "watch",
+    "write_arrow",
+    "write_csv",
     "write_kafka",
     "write_ndjson",
     "write_parquet",

@@ -1,5 +1,5 @@
 import builtins as _builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
@@ -31,6 +31,7 @@ _RowsFunction: TypeAlias = Callable[[Table, dict[Any, Any], Context], _Rows]
 _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow"]
+_Settings: TypeAlias = Mapping[str, str | int | bool]
 
 class _AggregateObject(Protocol):
     def accumulate(self, state: Any, rows: Table, /) -> Any: ...
@@ -357,17 +358,39 @@ class Stream:
 def from_arrow(data: _ArrowStream | _ArrowArray) -> Stream:
     """The rows of an Arrow object."""
 
-def read_parquet(path: _Path) -> Stream:
+def read_parquet(path: _Path, *, storage_options: _Settings | None = None) -> Stream:
     """The rows of the Parquet files that a path or glob names."""
 
-def read_arrow(path: _Path) -> Stream:
+def read_arrow(path: _Path, *, storage_options: _Settings | None = None) -> Stream:
     """The rows of the Arrow IPC files that a path or glob names."""
 
-def read_ndjson(path: _Path, schema: _SchemaLike | None = None) -> Stream:
+def read_ndjson(path: _Path, schema: _SchemaLike | None = None, *, storage_options: _Settings | None = None) -> Stream:
     """The lines of the files that a path or glob names, each a JSON object."""
 
-def read_csv(path: _Path, schema: _SchemaLike | None = None, delimiter: str = ",", header: bool = True) -> Stream:
+def read_csv(
+    path: _Path,
+    schema: _SchemaLike | None = None,
+    delimiter: str = ",",
+    header: bool = True,
+    *,
+    storage_options: _Settings | None = None,
+) -> Stream:
     """The rows of the CSV files that a path or glob names."""
+
+def watch(
+    path: _Path,
+    format: _Format | Literal["parquet"] = "ndjson",
+    schema: _SchemaLike | None = None,
+    *,
+    poll: _Duration | None = None,
+    settle: _Duration | None = None,
+    existing: bool = True,
+    end: Literal["latest"] | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    storage_options: _Settings | None = None,
+) -> Stream:
+    """The rows of files as they appear in a folder or below a prefix of an object store."""
 
 def read_kafka(
     bootstrap: str,
@@ -382,7 +405,7 @@ def read_kafka(
     delimiter: str | None = None,
     metadata: _Columns | None = None,
     on_out_of_range: Literal["error", "earliest", "latest"] = "error",
-    config: dict[str, str | int | bool] | None = None,
+    config: _Settings | None = None,
 ) -> Stream:
     """The records of topics of Apache Kafka."""
 
@@ -428,11 +451,51 @@ def write_parquet(
     bloom_filters: _Columns | None = None,
     row_group_rows: int | None = None,
     zstd_level: int | None = None,
+    storage_options: _Settings | None = None,
 ) -> Sink:
-    """Writes Parquet files into a directory."""
+    """Writes Parquet files into a directory or an object store."""
 
-def write_ndjson(path: _Path, append: bool = False) -> Sink:
-    """Writes one JSON object per line to a file, or to standard output for "-"."""
+def write_csv(
+    directory: _Path,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+    *,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    delimiter: str = ",",
+    header: bool = True,
+    compression: Literal["none", "zstd"] | None = None,
+    storage_options: _Settings | None = None,
+) -> Sink:
+    """Writes CSV files into a directory or an object store."""
+
+def write_arrow(
+    directory: _Path,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+    *,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    compression: Literal["none", "zstd"] | None = None,
+    storage_options: _Settings | None = None,
+) -> Sink:
+    """Writes Arrow IPC files into a directory or an object store."""
+
+def write_ndjson(
+    path: _Path,
+    append: bool = False,
+    *,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    compression: Literal["none", "zstd"] | None = None,
+    storage_options: _Settings | None = None,
+) -> Sink:
+    """Writes one JSON object per line: to a file, to standard output for "-", or in files of a directory."""
 
 def write_kafka(
     bootstrap: str,
@@ -443,7 +506,7 @@ def write_kafka(
     headers: _Columns | None = None,
     timestamp: str | None = None,
     transactional_id: str | None = None,
-    config: dict[str, str | int | bool] | None = None,
+    config: _Settings | None = None,
 ) -> Sink:
     """Writes rows to a topic of Apache Kafka, a record each."""
 

@@ -1,4 +1,6 @@
-//! Brokers: the only files that know their clients' libraries.
+//! Brokers and object stores: the only files that know their clients' libraries.
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "s3")]
+pub mod s3;

@@ -23,7 +23,7 @@ use crate::source::{OpenSource, Source};
 use crate::time::SharedClock;
 
 /// Bytes at the beginning of a file that columns are inferred from.
-const SAMPLE_BYTES: u64 = 1 << 20;
+pub(super) const SAMPLE_BYTES: u64 = 1 << 20;
 
 /// A socket to listen on, with the format and columns of what its clients send.
 #[derive(Debug, Clone)]
