@@ -32,6 +32,8 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("loom::", &["core/src/ring/sync.rs", "core/src/ring/loom_tests.rs", "core/src/ring/mod.rs", "tests/loom/"], "import from ring::sync"),
     ("rdkafka::", &["core/src/connector/kafka/", "benches/", "tests/"], "read and write Kafka through connector::kafka"),
     ("reqwest::", &["core/src/connector/registry/"], "ask schema registries through connector::registry"),
+    ("object_store::", &["core/src/connector/s3/"], "write through the trait Place, read through the trait FileSet"),
+    ("tokio::", &["core/src/connector/registry/", "core/src/connector/s3/"], "wait on the source or a ring; the engine has no runtime"),
     ("wgpu::", &["kernels/src/gpu/"], "use the engine in kernels/src/gpu"),
     ("std::env::", &["core/src/config.rs", "examples/", "benches/", "tests/"], "read the environment in Config::from_env"),
     ("SystemTime", &["core/src/time.rs", "examples/", "benches/", "tests/"], "take a Clock"),

@@ -19,6 +19,7 @@ mod lightsaber;
 mod machine;
 mod memory;
 mod ndjson;
+mod parquet;
 mod peer;
 mod record;
 mod reference;

@@ -12,7 +12,7 @@ use crate::contest::{Contender, Contest, Run, Work};
 use crate::events::{Events, KEYS, MAX_DELAY, wide};
 use crate::peer::{Peer, Question};
 use crate::report::Report;
-use crate::{Common, Result, distribution, reference, rolling, sessions, shared, workers};
+use crate::{Common, Result, distribution, parquet, reference, rolling, sessions, shared, workers};
 
 /// What a value must exceed in the filter query: one in seven does.
 const LIMIT: f64 = 57.0;
@@ -96,6 +96,9 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     }
     if let Some(contest) = rolling::contest(&bench)? {
         report.add(contest.goal("Thalweg", "Polars", 4.0).goal("Thalweg", "DuckDB", 10.0));
+    }
+    if let Some(contest) = parquet::contest(&bench)? {
+        report.add(contest.goal("Thalweg", "the crate", 0.9));
     }
     shared::contests(&bench)?.into_iter().for_each(|contest| report.add(contest));
     workers::contests(&bench)?.into_iter().for_each(|contest| report.add(contest));

@@ -71,23 +71,26 @@ pub const MAX_STATE_BYTES: usize = 4 << 30;
 /// Panes that one window operator may hold open at once; reached only when event times lie far apart.
 pub const MAX_OPEN_PANES: usize = 1 << 14;
 
-/// Rows in one Parquet part, by default.
-pub const PARQUET_PART_ROWS: usize = 1 << 24;
+/// Rows in one part of a folder of files, by default.
+pub const PART_ROWS: usize = 1 << 24;
 
-/// Compressed bytes in one Parquet part, by default: readers and object stores are at their best with some hundred MiB.
-pub const PARQUET_PART_BYTES: usize = 256 << 20;
+/// Bytes in one part, as compressed, by default: readers and object stores are at their best with some hundred MiB.
+pub const PART_BYTES: usize = 256 << 20;
+
+/// Parts that a partitioned output writes at once: each holds a file and what is not written of its columns.
+pub const OPEN_PARTS: usize = 128;
+
+/// Bytes that these hold in memory: two parts of the default size, sorted. Parts that wait for the commit may hold as much.
+pub const OPEN_PART_BYTES: usize = 512 << 20;
 
 /// Rows in one Parquet row group, by default: what a writer holds in memory, and what a reader skips or decodes at once.
 pub const PARQUET_ROW_GROUP_ROWS: usize = 1 << 20;
 
-/// Parquet parts that a partitioned output writes at once: each holds a file and the open pages of its columns.
-pub const PARQUET_OPEN_PARTS: usize = 128;
+/// Rows in one record batch of an Arrow IPC file: some MiB, which readers take at once.
+pub const ARROW_BATCH_ROWS: usize = 1 << 16;
 
-/// Bytes that these hold in memory: two parts of the default size, sorted.
-pub const PARQUET_OPEN_BYTES: usize = 512 << 20;
-
-const _: () = assert!(PARQUET_OPEN_BYTES >= PARQUET_PART_BYTES);
-const _: () = assert!(PARQUET_ROW_GROUP_ROWS <= PARQUET_PART_ROWS);
+const _: () = assert!(OPEN_PART_BYTES >= PART_BYTES);
+const _: () = assert!(PARQUET_ROW_GROUP_ROWS <= PART_ROWS);
 const _: () = assert!(RECV_BUFFERS.is_power_of_two(), "a provided-buffer ring has a power of two entries");
 const _: () = assert!(MAX_LINE_BYTES >= RECV_BUFFER_BYTES, "a line may be longer than a receive buffer");
 const _: () = assert!(MAX_QUARANTINED_BYTES <= MAX_LINE_BYTES);
@@ -187,7 +190,7 @@ impl FromStr for OverBudget {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), naming the variable or file, never what it holds.
-#[cfg(any(feature = "kafka", feature = "registry"))]
+#[cfg(any(feature = "kafka", feature = "registry", feature = "s3"))]
 pub(crate) fn given(value: &str) -> Result<String> {
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name)
@@ -341,7 +344,7 @@ mod tests {
         assert!(Config::default().validate().is_ok());
     }
 
-    #[cfg(any(feature = "kafka", feature = "registry"))]
+    #[cfg(any(feature = "kafka", feature = "registry", feature = "s3"))]
     #[test]
     fn secrets_come_from_where_they_are_said_to_be() {
         let folder = tempfile::tempdir().unwrap();

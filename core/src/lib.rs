@@ -41,8 +41,10 @@
 //! * **Expressions** in [`Stream::filter`], [`Stream::with_columns`] and [`Stream::select`] are SQL text or typed.
 //! * **Bytes** of sockets come in through io_uring, or epoll where that is forbidden; see [`io`]. What does not decode
 //!   goes to quarantine with its bytes, error, partition and offset; see [`quality`].
-//! * **Kafka** is read and written with the feature `kafka`: groups, bounded reads, transactions; see [`connector`]. Avro records are read
-//!   by the schemas of a schema registry with the feature `registry`.
+//! * **Files** are read and written as NDJSON, CSV, Arrow IPC and Parquet, appear whole and in folders by column or day ([`sink`]), and are
+//!   watched for ([`Stream::watch`]).
+//! * **Kafka** is read and written with the feature `kafka`: groups, bounded reads, transactions; Avro records are read by the schemas of a
+//!   schema registry with the feature `registry`; object stores that speak S3 with the feature `s3`; see [`connector`].
 //! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
 //!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
 //! * **Tests** of pipelines script their input and compare with literal tables: [`testing`].

@@ -97,6 +97,8 @@ counters! {
     skipped_records,
     /// Records without a value (tombstones) that were left out.
     null_values,
+    /// Files that were to be read and had been deleted.
+    missing_files,
     /// Bytes of state that the operators hold.
     state_bytes,
     /// Values that window kernels took on the CPU: rows times value columns.

@@ -125,6 +125,8 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> u64;
     /// Nanoseconds since the Unix epoch; may jump.
     fn wall(&self) -> i64;
+    /// Returns when so much time has passed: for what can only be asked about now and then.
+    fn sleep(&self, duration: Duration);
 }
 
 /// A clock that parts of the engine share.
@@ -149,9 +151,13 @@ impl Clock for SystemClock {
     fn wall(&self) -> i64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
     }
+
+    fn sleep(&self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
 }
 
-/// A clock that moves only when told to, for tests and simulations.
+/// A clock that moves only when told to or slept by, for tests and simulations.
 #[derive(Debug, Default)]
 pub struct SimulatedClock(AtomicU64);
 
@@ -174,6 +180,10 @@ impl Clock for SimulatedClock {
 
     fn wall(&self) -> i64 {
         self.monotonic() as i64
+    }
+
+    fn sleep(&self, duration: Duration) {
+        self.advance(duration);
     }
 }
 

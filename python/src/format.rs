@@ -8,6 +8,7 @@ use pyo3::types::PyString;
 use thalweg::connector::registry::Version;
 use thalweg::format::avro::Avro;
 use thalweg::format::protobuf::Protobuf;
+use thalweg::source::FileFormat;
 use thalweg::{Error, Format};
 
 use crate::error::{detached, raise};
@@ -172,6 +173,18 @@ impl FromPyObject<'_, '_> for FormatLike {
 }
 
 impl FormatLike {
+    /// The format of whole files, Parquet among them.
+    pub fn of_files(&self, delimiter: Option<&str>, header: bool) -> PyResult<FileFormat> {
+        let named = match self {
+            FormatLike::Named(name) => FileFormat::parse(name).map_err(raise)?,
+            FormatLike::Made(format) => FileFormat::Bytes(format.clone()),
+        };
+        Ok(match named {
+            FileFormat::Bytes(_) => FileFormat::Bytes(self.format(delimiter, header)?),
+            columns => columns,
+        })
+    }
+
     /// The format, with another delimiter where one is given.
     pub fn format(&self, delimiter: Option<&str>, header: bool) -> PyResult<Format> {
         let format = match self {

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyString};
+use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
 use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, OutOfRange, Start, Value};
 use thalweg::{Error, Stream};
 
 use crate::arrow::schema_from;
 use crate::error::{detached, raise};
 use crate::format::FormatLike;
-use crate::sink::{Destination, PySink};
+use crate::sink::PySink;
 use crate::stream::PyStream;
 
 /// The records of topics of Apache Kafka. The cluster is asked when the stream runs.
@@ -151,7 +151,7 @@ pub fn write_kafka(
         }
         config.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
     };
-    PySink(Destination::Kafka { description, make: Box::new(make) })
+    PySink::made(description, make)
 }
 
 /// One name or several.
@@ -169,19 +169,20 @@ impl FromPyObject<'_, '_> for Names {
 }
 
 /// Settings by name: text, numbers and truth values.
-pub struct Settings(BTreeMap<String, String>);
+pub struct Settings(pub BTreeMap<String, String>);
 
 impl FromPyObject<'_, '_> for Settings {
     type Error = PyErr;
 
     fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Settings> {
         let mut settings = BTreeMap::new();
-        for (name, value) in value.cast::<PyDict>()?.iter() {
+        for item in value.cast::<PyMapping>()?.items()?.iter() {
+            let (name, value): (String, Bound<'_, PyAny>) = item.extract()?;
             let text = match value.cast::<PyBool>() {
                 Ok(truth) => truth.is_true().to_string(),
                 Err(_) => value.str()?.extract()?,
             };
-            settings.insert(name.extract()?, text);
+            settings.insert(name, text);
         }
         Ok(Settings(settings))
     }

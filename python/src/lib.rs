@@ -19,6 +19,7 @@ mod query;
 mod registry;
 mod sink;
 mod source;
+mod storage;
 mod stream;
 mod table;
 mod testing;
@@ -59,6 +60,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(format::avro, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_confluent, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_single_object, module)?)?;
+    module.add_function(wrap_pyfunction!(source::watch, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_tcp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_udp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
@@ -73,7 +75,9 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(window::rolling, module)?)?;
     module.add_function(wrap_pyfunction!(custom::custom, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_parquet, module)?)?;
+    module.add_function(wrap_pyfunction!(sink::write_csv, module)?)?;
     module.add_function(wrap_pyfunction!(sink::write_ndjson, module)?)?;
+    module.add_function(wrap_pyfunction!(sink::write_arrow, module)?)?;
     module.add_function(wrap_pyfunction!(sink::callback, module)?)?;
     module.add_function(wrap_pyfunction!(testing::source, module)?)?;
     module.add_function(wrap_pyfunction!(testing::rows, module)?)?;

@@ -3,11 +3,14 @@
 use pyo3::prelude::*;
 
 use thalweg::format::avro::Avro;
-use thalweg::{Compression, Files, Format, Listen, Stream};
+use thalweg::source::Watch;
+use thalweg::{Compression, Error, Files, Format, Listen, Stream};
 
 use crate::arrow::{schema_from, stream_of};
+use crate::config::Interval;
 use crate::error::{detached, raise};
 use crate::format::{AvroSchema, DescriptorSet, FormatLike, byte};
+use crate::storage::StorageOptions;
 use crate::stream::PyStream;
 
 /// The rows of an Arrow object: a pyarrow, polars, pandas or DuckDB table, a record batch, a reader.
@@ -23,26 +26,47 @@ pub fn from_arrow(data: &Bound<'_, PyAny>) -> PyResult<PyStream> {
 
 /// The rows of the Parquet files that a path or glob names, in turns, each file a partition of its own.
 ///
+/// Args:
+///     path: A path or glob of this machine, or of an object store: `s3://bucket/prefix/*.parquet`.
+///     storage_options: Settings of the object store: "endpoint_url", "region", "access_key", "secret_key", "session_token", "allow_http",
+///         "virtual_hosted_style", "max_retries", "retry_timeout"; "env:NAME" and "file:PATH" stand for what they hold. Never shown or
+///         logged. Without keys the default chain of credentials is asked.
+///
 /// Example:
 ///     >>> s = tw.read_parquet("payments/2026-*/*.parquet")
 #[pyfunction]
-#[pyo3(signature = (path))]
-pub fn read_parquet(py: Python<'_>, path: FilePath) -> PyResult<PyStream> {
-    PyStream::checked(py, detached(py, || Stream::read_parquet(&path.0))?)
+#[pyo3(signature = (path, *, storage_options=None))]
+pub fn read_parquet(py: Python<'_>, path: FilePath, storage_options: Option<StorageOptions>) -> PyResult<PyStream> {
+    let store = StorageOptions::store(&path.0, storage_options)?;
+    let read = || match store {
+        Some(store) => Stream::read_parquet_at(store),
+        None => Stream::read_parquet(&path.0),
+    };
+    PyStream::checked(py, detached(py, read)?)
 }
 
 /// The rows of the Arrow IPC files that a path or glob names. Files of Arrow's stream format may be packed; `compression` as for
-/// `read_ndjson`.
+/// `read_ndjson`, `storage_options` as for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_arrow("payments.arrow")
 #[pyfunction]
-#[pyo3(signature = (path, compression=None))]
-pub fn read_arrow(py: Python<'_>, path: FilePath, compression: Option<&str>) -> PyResult<PyStream> {
-    match compression {
-        None => PyStream::checked(py, detached(py, || Stream::read_arrow(&path.0))?),
-        packed => files(py, path, None, Format::ArrowIpc, packed),
+#[pyo3(signature = (path, compression=None, *, storage_options=None))]
+pub fn read_arrow(
+    py: Python<'_>,
+    path: FilePath,
+    compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    if compression.is_some() {
+        return files(py, path, None, Format::ArrowIpc, compression, storage_options);
     }
+    let store = StorageOptions::store(&path.0, storage_options)?;
+    let read = || match store {
+        Some(store) => Stream::read_arrow_at(store),
+        None => Stream::read_arrow(&path.0),
+    };
+    PyStream::checked(py, detached(py, read)?)
 }
 
 /// The lines of the files that a path or glob names, each a JSON object. Without `schema` the columns are inferred
@@ -53,22 +77,29 @@ pub fn read_arrow(py: Python<'_>, path: FilePath, compression: Option<&str>) -> 
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
 ///     compression: "gzip", "zstd", "lz4" or "none" for all of the files; without it the suffix of each says so (.gz, .zst, .lz4). A file
 ///         that is damaged or cut off ends there: what is missing is reported in quarantine.
+///     storage_options: Settings of the object store, as for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_ndjson("clicks-*.ndjson.gz", schema={"ts": "timestamp[ms]", "page": "string"})
 #[pyfunction]
-#[pyo3(signature = (path, schema=None, compression=None))]
-pub fn read_ndjson(py: Python<'_>, path: FilePath, schema: Option<&Bound<'_, PyAny>>, compression: Option<&str>) -> PyResult<PyStream> {
-    files(py, path, schema, Format::Ndjson, compression)
+#[pyo3(signature = (path, schema=None, compression=None, *, storage_options=None))]
+pub fn read_ndjson(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    files(py, path, schema, Format::Ndjson, compression, storage_options)
 }
 
-/// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows; `compression` as
-/// for `read_ndjson`.
+/// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows. Other arguments
+/// as for `read_ndjson`.
 ///
 /// Example:
 ///     >>> s = tw.read_csv("sensors/*.csv", delimiter=";")
 #[pyfunction]
-#[pyo3(signature = (path, schema=None, delimiter=",", header=true, compression=None))]
+#[pyo3(signature = (path, schema=None, delimiter=",", header=true, compression=None, *, storage_options=None))]
 pub fn read_csv(
     py: Python<'_>,
     path: FilePath,
@@ -76,8 +107,9 @@ pub fn read_csv(
     delimiter: &str,
     header: bool,
     compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
 ) -> PyResult<PyStream> {
-    files(py, path, schema, Format::Csv { delimiter: byte(delimiter)?, header }, compression)
+    files(py, path, schema, Format::Csv { delimiter: byte(delimiter)?, header }, compression, storage_options)
 }
 
 /// The records of the Avro object container files that a path or glob names. Files may have different schemas: of each, the fields are
@@ -90,20 +122,22 @@ pub fn read_csv(
 ///     reader_schema: In Avro's JSON, a str or what `json.loads` makes of one: records are resolved against it, with its defaults and
 ///         aliases.
 ///     compression: As for `read_ndjson`, of the files as a whole; their blocks may be packed with deflate, snappy or zstandard.
+///     storage_options: Settings of the object store, as for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_avro("events/*.avro", schema={"ts": "timestamp[ms]", "card": "string"})
 #[pyfunction]
-#[pyo3(signature = (path, schema=None, reader_schema=None, compression=None))]
+#[pyo3(signature = (path, schema=None, reader_schema=None, compression=None, *, storage_options=None))]
 pub fn read_avro(
     py: Python<'_>,
     path: FilePath,
     schema: Option<&Bound<'_, PyAny>>,
     reader_schema: Option<AvroSchema>,
     compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
 ) -> PyResult<PyStream> {
     let format = crate::format::resolved(Avro::container(), reader_schema).0;
-    files(py, path, schema, format, compression)
+    files(py, path, schema, format, compression, storage_options)
 }
 
 /// The messages of the files that a path or glob names, protocol buffers each behind its length (a varint), as `writeDelimitedTo` of Java
@@ -115,11 +149,12 @@ pub fn read_avro(
 ///     message: The full name of the message, as "shop.v1.Payment".
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema, found by name; without it all fields of the message.
 ///     compression: As for `read_ndjson`.
+///     storage_options: Settings of the object store, as for `read_parquet`.
 ///
 /// Example:
 ///     >>> s = tw.read_protobuf("payments-*.bin.zst", "shop.bin", "shop.v1.Payment")
 #[pyfunction]
-#[pyo3(signature = (path, descriptor_set, message, schema=None, compression=None))]
+#[pyo3(signature = (path, descriptor_set, message, schema=None, compression=None, *, storage_options=None))]
 pub fn read_protobuf(
     py: Python<'_>,
     path: FilePath,
@@ -127,9 +162,10 @@ pub fn read_protobuf(
     message: &str,
     schema: Option<&Bound<'_, PyAny>>,
     compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
 ) -> PyResult<PyStream> {
     let format = detached(py, || descriptor_set.protobuf(message))?;
-    files(py, path, schema, Format::Protobuf(format), compression)
+    files(py, path, schema, Format::Protobuf(format), compression, storage_options)
 }
 
 /// Files that come in as bytes.
@@ -139,8 +175,13 @@ fn files(
     schema: Option<&Bound<'_, PyAny>>,
     format: Format,
     compression: Option<&str>,
+    options: Option<StorageOptions>,
 ) -> PyResult<PyStream> {
-    let mut files = Files::new(path.0).format(format);
+    let files = match StorageOptions::store(&path.0, options)? {
+        Some(store) => Files::at(store),
+        None => Files::new(path.0),
+    };
+    let mut files = files.format(format);
     if let Some(schema) = schema {
         files = files.schema(schema_from(schema)?);
     }
@@ -148,6 +189,72 @@ fn files(
         files = files.compression(Compression::parse(name).map_err(raise)?);
     }
     PyStream::checked(py, detached(py, || Stream::read_files(files))?)
+}
+
+/// The rows of files as they appear in a folder or below a prefix of an object store, each file once, in the order in which they were
+/// written. The stream does not end until it is stopped.
+///
+/// A file is read once it is whole: when it has stayed as it is for `settle`, or at once if it was renamed from an unfinished name. Names
+/// that begin with "_" or "." or end in ".tmp" or ".part" are unfinished. What is remembered is the names of the files that are there.
+///
+/// Args:
+///     path: A glob of this machine, or of an object store: `s3://bucket/prefix/*.ndjson`.
+///     format: "ndjson", "csv", "tsv", "avro", "arrow", "parquet" or `formats.protobuf(…)`.
+///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema; without it those of the first file that is there.
+///     poll: How often the folder is listed.
+///     settle: How long a file has to stay as it is: "5s" on this machine, no time in an object store. 0 if files appear by being renamed.
+///     existing: Whether files that are there at first are read too.
+///     end: "latest" to end behind the files that are there at first.
+///     delimiter: What separates the fields of CSV, if not a comma.
+///     header: Whether each file of CSV begins with a line of names.
+///     compression: As for `read_ndjson`, in formats that are not Arrow's or Parquet.
+///     storage_options: Settings of the object store, as for `read_parquet`.
+///
+/// Example:
+///     >>> s = tw.watch("in/*.ndjson", schema={"ts": "timestamp[ms]", "card": "string"}, poll="500ms")
+#[pyfunction]
+#[pyo3(signature = (
+    path, format=ndjson(), schema=None, *, poll=None, settle=None, existing=true, end=None, delimiter=None, header=true, compression=None,
+    storage_options=None
+))]
+#[allow(clippy::too_many_arguments)]
+pub fn watch(
+    py: Python<'_>,
+    path: FilePath,
+    format: FormatLike,
+    schema: Option<&Bound<'_, PyAny>>,
+    poll: Option<Interval>,
+    settle: Option<Interval>,
+    existing: bool,
+    end: Option<&str>,
+    delimiter: Option<&str>,
+    header: bool,
+    compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    let format = format.of_files(delimiter, header)?;
+    let mut watch = match StorageOptions::store(&path.0, storage_options)? {
+        Some(store) => Watch::at(store, format),
+        None => Watch::new(&path.0, format).map_err(raise)?,
+    };
+    if let Some(schema) = schema {
+        watch = watch.schema(schema_from(schema)?);
+    }
+    if let Some(name) = compression {
+        watch = watch.compression(Compression::parse(name).map_err(raise)?);
+    }
+    if let Some(Interval(every)) = poll {
+        watch = watch.poll(every);
+    }
+    if let Some(Interval(after)) = settle {
+        watch = watch.settle(after);
+    }
+    watch = match end {
+        None => watch,
+        Some("latest") => watch.bounded(true),
+        Some(other) => return Err(raise(Error::config(format!("`end` is {other:?}; it may be latest, or None for no end")))),
+    };
+    PyStream::checked(py, detached(py, || Stream::watch(watch.existing(existing)))?)
 }
 
 /// What clients send to a TCP address. Each connection is a partition of its own.

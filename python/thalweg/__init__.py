@@ -12,7 +12,7 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_protobuf`,
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_protobuf`, `watch`,
 `read_kafka`, `listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
@@ -90,6 +90,9 @@ from thalweg._native import (
     top_k,
     tumbling,
     var,
+    watch,
+    write_arrow,
+    write_csv,
     write_kafka,
     write_ndjson,
     write_parquet,
@@ -169,6 +172,9 @@ __all__ = [
     "top_k",
     "tumbling",
     "var",
+    "watch",
+    "write_arrow",
+    "write_csv",
     "write_kafka",
     "write_ndjson",
     "write_parquet",

@@ -1,5 +1,5 @@
 import builtins as _builtins
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from os import PathLike
 from types import TracebackType
@@ -33,6 +33,7 @@ _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Compression: TypeAlias = Literal["none", "gzip", "zstd", "lz4"]
 _AvroSchema: TypeAlias = str | dict[str, Any]
 _Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow", "avro"] | Format
+_Settings: TypeAlias = Mapping[str, str | int | bool]
 
 class _AggregateObject(Protocol):
     def accumulate(self, state: Any, rows: Table, /) -> Any: ...
@@ -398,13 +399,21 @@ class Stream:
 def from_arrow(data: _ArrowStream | _ArrowArray) -> Stream:
     """The rows of an Arrow object."""
 
-def read_parquet(path: _Path) -> Stream:
+def read_parquet(path: _Path, *, storage_options: _Settings | None = None) -> Stream:
     """The rows of the Parquet files that a path or glob names."""
 
-def read_arrow(path: _Path, compression: _Compression | None = None) -> Stream:
+def read_arrow(
+    path: _Path, compression: _Compression | None = None, *, storage_options: _Settings | None = None
+) -> Stream:
     """The rows of the Arrow IPC files that a path or glob names."""
 
-def read_ndjson(path: _Path, schema: _SchemaLike | None = None, compression: _Compression | None = None) -> Stream:
+def read_ndjson(
+    path: _Path,
+    schema: _SchemaLike | None = None,
+    compression: _Compression | None = None,
+    *,
+    storage_options: _Settings | None = None,
+) -> Stream:
     """The lines of the files that a path or glob names, each a JSON object."""
 
 def read_csv(
@@ -413,6 +422,8 @@ def read_csv(
     delimiter: str = ",",
     header: bool = True,
     compression: _Compression | None = None,
+    *,
+    storage_options: _Settings | None = None,
 ) -> Stream:
     """The rows of the CSV files that a path or glob names."""
 
@@ -421,6 +432,8 @@ def read_avro(
     schema: _SchemaLike | None = None,
     reader_schema: _AvroSchema | None = None,
     compression: _Compression | None = None,
+    *,
+    storage_options: _Settings | None = None,
 ) -> Stream:
     """The records of the Avro object container files that a path or glob names."""
 
@@ -430,8 +443,26 @@ def read_protobuf(
     message: str,
     schema: _SchemaLike | None = None,
     compression: _Compression | None = None,
+    *,
+    storage_options: _Settings | None = None,
 ) -> Stream:
     """The messages of the files that a path or glob names, protocol buffers each behind its length."""
+
+def watch(
+    path: _Path,
+    format: _Format | Literal["parquet"] = "ndjson",
+    schema: _SchemaLike | None = None,
+    *,
+    poll: _Duration | None = None,
+    settle: _Duration | None = None,
+    existing: bool = True,
+    end: Literal["latest"] | None = None,
+    delimiter: str | None = None,
+    header: bool = True,
+    compression: _Compression | None = None,
+    storage_options: _Settings | None = None,
+) -> Stream:
+    """The rows of files as they appear in a folder or below a prefix of an object store."""
 
 def protobuf(descriptor_set: bytes | _Path, message: str, *, confluent: bool = False) -> Format:
     """Messages of protocol buffers: in Kafka a record each, in sockets each behind its length."""
@@ -463,7 +494,7 @@ def read_kafka(
     delimiter: str | None = None,
     metadata: _Columns | None = None,
     on_out_of_range: Literal["error", "earliest", "latest"] = "error",
-    config: dict[str, str | int | bool] | None = None,
+    config: _Settings | None = None,
 ) -> Stream:
     """The records of topics of Apache Kafka."""
 
@@ -509,11 +540,51 @@ def write_parquet(
     bloom_filters: _Columns | None = None,
     row_group_rows: int | None = None,
     zstd_level: int | None = None,
+    storage_options: _Settings | None = None,
 ) -> Sink:
-    """Writes Parquet files into a directory."""
+    """Writes Parquet files into a directory or an object store."""
 
-def write_ndjson(path: _Path, append: bool = False) -> Sink:
-    """Writes one JSON object per line to a file, or to standard output for "-"."""
+def write_csv(
+    directory: _Path,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+    *,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    delimiter: str = ",",
+    header: bool = True,
+    compression: Literal["none", "zstd"] | None = None,
+    storage_options: _Settings | None = None,
+) -> Sink:
+    """Writes CSV files into a directory or an object store."""
+
+def write_arrow(
+    directory: _Path,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+    *,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    compression: Literal["none", "zstd"] | None = None,
+    storage_options: _Settings | None = None,
+) -> Sink:
+    """Writes Arrow IPC files into a directory or an object store."""
+
+def write_ndjson(
+    path: _Path,
+    append: bool = False,
+    *,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    max_age: _Duration | None = None,
+    partition_by: _Columns | None = None,
+    sort_by: _Columns | None = None,
+    compression: Literal["none", "zstd"] | None = None,
+    storage_options: _Settings | None = None,
+) -> Sink:
+    """Writes one JSON object per line: to a file, to standard output for "-", or in files of a directory."""
 
 def write_kafka(
     bootstrap: str,
@@ -524,7 +595,7 @@ def write_kafka(
     headers: _Columns | None = None,
     timestamp: str | None = None,
     transactional_id: str | None = None,
-    config: dict[str, str | int | bool] | None = None,
+    config: _Settings | None = None,
 ) -> Sink:
     """Writes rows to a topic of Apache Kafka, a record each."""
 

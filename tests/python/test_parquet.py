@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,48 @@ def test_what_cannot_be_a_folder_is_refused(sales: pa.Table, tmp_path: Path) -> 
         tw.from_arrow(sales).run(sink=tw.write_parquet(tmp_path, partition_by="town")).wait()
     with pytest.raises(tw.SchemaError, match="partitioned by `day\\(n\\)`"):
         tw.from_arrow(sales).run(sink=tw.write_parquet(tmp_path, partition_by="day(n)")).wait()
+
+
+def scanned(sql: str) -> tuple[int, int, int]:
+    """How many files and row groups DuckDB reads for a query, and of how many groups in them."""
+    [(_, plan)] = duckdb.connect().execute(f"EXPLAIN ANALYZE {sql}").fetchall()
+    files = re.search(r"Total Files Read: (\d+)", plan)
+    groups = re.search(r"Row Groups Scanned: (\d+) / (\d+)", plan)
+    assert files, plan
+    assert groups, plan
+    return int(files[1]), int(groups[1]), int(groups[2])
+
+
+def test_a_look_up_of_one_key_and_hour_reads_little(tmp_path: Path) -> None:
+    start = int(datetime(2026, 11, 27, tzinfo=timezone.utc).timestamp()) * 1_000
+    cards = [f"card-{n * 7919 % 50_000:05}" for n in range(100_000)]
+    payments = pa.table(
+        {
+            "ts": pa.array([start + n * 72 for n in range(100_000)], pa.timestamp("ms")),
+            "card": cards,
+            "amount": pa.array([n % 100 for n in range(100_000)], pa.int64()),
+        }
+    )
+    options: dict[str, Any] = {"partition_by": "hour(ts)", "row_group_rows": 2_000}
+    kinds: dict[str, dict[str, Any]] = {
+        "plain": {},
+        "sorted": {"sort_by": "card"},
+        "filtered": {"sort_by": "ts", "bloom_filters": "card"},
+    }
+    for name, more in kinds.items():
+        sink = tw.write_parquet(tmp_path / name, **options, **more)
+        tw.from_arrow(payments).run(sink=sink).wait()
+
+    def look_up(name: str) -> str:
+        read = f"read_parquet('{tmp_path}/{name}/*/*.parquet', hive_partitioning=true)"
+        return f"SELECT sum(amount) FROM {read} WHERE ts_hour = '2026-11-27-01' AND card = '{cards[60_000]}'"
+
+    hour = range(50_000, 100_000)
+    expected = sum(n % 100 for n in hour if cards[n] == cards[60_000])
+    assert all(query(look_up(name)) == [(expected,)] for name in ("plain", "sorted", "filtered"))
+    files, groups, of = scanned(look_up("plain"))
+    assert (files, groups, of) == (1, 25, 25), "one hour's folder, but all of it"
+    assert scanned(look_up("sorted"))[:2] == (1, 1), "statistics tell where a sorted key is"
+    files, groups, _ = scanned(look_up("filtered"))
+    assert files == 1
+    assert groups <= 3, "bloom filters tell where a key is not; some say wrongly that it may be there"

@@ -6,16 +6,16 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use arrow::array::RecordBatch;
+use arrow::array::{RecordBatch, RecordBatchReader};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::MessageBuffer;
-use arrow::ipc::reader::{FileReader, StreamDecoder};
+use arrow::ipc::reader::{FileReader, StreamDecoder, StreamReader};
 
 use super::conform::conform;
 use super::{Decoded, Decoder, bulk, extend_segments};
@@ -30,7 +30,7 @@ const MAX_MESSAGE_BYTES: usize = 1 << 30;
 const MAX_MESSAGE_ROWS: usize = 1 << 26;
 
 /// What a file of Arrow's file format begins with.
-const FILE_MAGIC: &[u8] = b"ARROW1";
+pub(crate) const FILE_MAGIC: &[u8] = b"ARROW1";
 
 const CONTINUATION: [u8; 4] = [0xFF; 4];
 
@@ -255,7 +255,7 @@ pub fn is_arrow_file(path: &Path) -> Result<bool> {
 
 /// The batches of an Arrow file, in order.
 pub struct ArrowFile {
-    reader: Option<FileReader<File>>,
+    reader: Option<Box<dyn RecordBatchReader + Send>>,
     schema: SchemaRef,
     name: String,
 }
@@ -268,7 +268,21 @@ pub struct ArrowFile {
 pub fn read_arrow_file(path: &Path) -> Result<ArrowFile> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| Error::io(format!("cannot open `{name}`"), error))?;
-    let reader = guarded(|| FileReader::try_new(file, None)).map_err(|error| error.context(format!("`{name}`")))?;
+    read_arrow(file, name, true)
+}
+
+/// As [`read_arrow_file`], of what `file` reads, which users call `name`: of Arrow's file format, or else a stream.
+///
+/// # Errors
+/// As [`read_arrow_file`].
+pub(crate) fn read_arrow(file: impl Read + Seek + Send + 'static, name: String, is_file: bool) -> Result<ArrowFile> {
+    let opened = guarded(|| -> Result<Box<dyn RecordBatchReader + Send>, ArrowError> {
+        match is_file {
+            true => Ok(Box::new(FileReader::try_new(file, None)?)),
+            false => Ok(Box::new(StreamReader::try_new(file, None)?)),
+        }
+    });
+    let reader = opened.map_err(|error| error.context(format!("`{name}`")))?;
     let schema = reader.schema();
     Ok(ArrowFile { reader: Some(reader), schema, name })
 }

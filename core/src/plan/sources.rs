@@ -8,12 +8,12 @@ use crate::format::pod::Event;
 use crate::plan::Stream;
 use crate::ring::Full;
 use crate::source::events::{EventSender, ring};
-use crate::source::{Files, Listen, arrow_files, parquet_files};
+use crate::source::{FileSet, Files, Listen, Watch, arrow_blobs, arrow_files, parquet_blobs, parquet_files};
 
 impl Stream {
     /// The records of newline-delimited JSON files: a path, or a pattern with `*`, `?` and `[…]`; `-` is standard
-    /// input. Without `schema`, columns are inferred from the beginning of the first file. Files whose names end in `.gz`, `.zst` or
-    /// `.lz4` are unpacked.
+    /// input, and `s3://bucket/…` an object store with the default settings of its [connector](crate::connector). Without `schema`,
+    /// columns are inferred from the beginning of the first file. Files whose names end in `.gz`, `.zst` or `.lz4` are unpacked.
     ///
     /// # Errors
     /// If no file matches or the columns cannot be inferred.
@@ -33,25 +33,60 @@ impl Stream {
     /// The rows of files, with all that can be said about them.
     ///
     /// # Errors
-    /// As [`Stream::read_ndjson`].
+    /// As [`Stream::read_ndjson`], and if their place cannot be asked.
     pub fn read_files(files: Files) -> Result<Stream> {
-        Ok(Stream::from_source(files.find()?))
+        let files = match files.path().map(remote).transpose()?.flatten() {
+            Some(set) => files.of(set),
+            None => files,
+        };
+        Ok(Stream::from_boxed(files.find()?))
     }
 
-    /// The rows of Arrow IPC files, stream or file format. Streams may be packed, as the files of [`Stream::read_ndjson`].
+    /// The rows of Arrow IPC files, stream or file format: a path, a pattern or `s3://bucket/…`. Streams may be packed, as the files of
+    /// [`Stream::read_ndjson`].
     ///
     /// # Errors
     /// If no file matches or the first cannot be read.
     pub fn read_arrow(pattern: &str) -> Result<Stream> {
-        Ok(Stream::from_boxed(arrow_files(pattern)?))
+        match remote(pattern)? {
+            Some(set) => Stream::read_arrow_at(set),
+            None => Ok(Stream::from_boxed(arrow_files(pattern)?)),
+        }
     }
 
-    /// The rows of Parquet files.
+    /// The rows of Arrow IPC files in any place.
+    ///
+    /// # Errors
+    /// As [`Stream::read_arrow`], and if the place cannot be asked.
+    pub fn read_arrow_at(files: impl FileSet + 'static) -> Result<Stream> {
+        Ok(Stream::from_boxed(arrow_blobs(files)?))
+    }
+
+    /// The rows of Parquet files: a path, a pattern or `s3://bucket/…`.
     ///
     /// # Errors
     /// If no file matches or the first cannot be read.
     pub fn read_parquet(pattern: &str) -> Result<Stream> {
-        Ok(Stream::from_source(parquet_files(pattern)?))
+        match remote(pattern)? {
+            Some(set) => Stream::read_parquet_at(set),
+            None => Ok(Stream::from_source(parquet_files(pattern)?)),
+        }
+    }
+
+    /// The rows of Parquet files in any place. They are read by ranges.
+    ///
+    /// # Errors
+    /// As [`Stream::read_parquet`], and if the place cannot be asked.
+    pub fn read_parquet_at(files: impl FileSet + 'static) -> Result<Stream> {
+        Ok(Stream::from_source(parquet_blobs(files)?))
+    }
+
+    /// The rows of files as they appear in a folder or below a prefix; see [`Watch`].
+    ///
+    /// # Errors
+    /// If options contradict each other, or the columns are not given and cannot be inferred.
+    pub fn watch(watch: Watch) -> Result<Stream> {
+        Ok(Stream::from_source(watch.checked()?))
     }
 
     /// What the clients of a socket send. The socket is bound at once.
@@ -79,5 +114,23 @@ impl Stream {
     pub fn events<E: Event>(capacity: usize, full: Full) -> Result<(EventSender<E>, Stream)> {
         let (sender, ring) = ring(capacity, full)?;
         Ok((sender, Stream::from_source(ring)))
+    }
+}
+
+/// The objects that a URL names.
+#[cfg(feature = "s3")]
+fn remote(pattern: &str) -> Result<Option<Box<dyn FileSet>>> {
+    use crate::connector::s3::S3;
+    Ok(S3::is_url(pattern).then(|| Box::new(S3::new(pattern)) as Box<dyn FileSet>))
+}
+
+/// Refuses URLs.
+#[cfg(not(feature = "s3"))]
+fn remote(pattern: &str) -> Result<Option<Box<dyn FileSet>>> {
+    match pattern.starts_with("s3://") {
+        true => {
+            Err(crate::error::Error::config(format!("`{pattern}` is in an object store: build the crate `thalweg` with the feature `s3`")))
+        }
+        false => Ok(None),
     }
 }

@@ -293,6 +293,7 @@ impl Pipeline {
         self.counters.bytes_in.fetch_add(delivery.bytes, Relaxed);
         self.counters.skipped_records.fetch_add(delivery.skipped_records, Relaxed);
         self.counters.null_values.fetch_add(delivery.null_values, Relaxed);
+        self.counters.missing_files.fetch_add(delivery.missing_files, Relaxed);
         if !delivery.lag.is_empty() {
             self.counters.note_lag(&delivery.lag);
         }

@@ -1,21 +1,29 @@
 //! Sinks: where results go.
 
+mod arrow_ipc;
 mod callback;
+mod csv;
 mod memory;
 mod ndjson;
 mod parquet;
+mod parts;
 mod publish;
+mod text;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
 pub use callback::Callback;
+pub use csv::{Csv, CsvOptions};
 pub use memory::{Collected, Memory};
-pub use ndjson::Ndjson;
 #[cfg(feature = "kafka")]
 pub(crate) use ndjson::TIMESTAMP;
-pub use parquet::{Parquet, ParquetOptions, PartitionBy};
+pub use ndjson::{Ndjson, NdjsonOptions};
+pub use parquet::{Parquet, ParquetOptions};
+pub use parts::{PartOptions, PartitionBy, PendingPart, Place};
+pub use text::Compression;
 
 /// An output. Calls come in the order `open`, then any number of `write` and `commit`, at last `commit` or `abort`.
 ///
@@ -43,4 +51,9 @@ pub trait Sink: Send {
 
     /// Takes back what was written since the last commit.
     fn abort(&mut self);
+}
+
+/// What a call out of order fails with.
+fn not_open() -> Error {
+    Error::config("the sink is not open: call `open` first, and again after `abort`")
 }

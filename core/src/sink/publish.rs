@@ -54,14 +54,6 @@ impl Pending {
         &self.target
     }
 
-    /// A second handle of the file, for a writer that wants to own one.
-    ///
-    /// # Errors
-    /// If the process has no file descriptor left.
-    pub(super) fn handle(&self) -> Result<File> {
-        self.file.try_clone().map_err(|error| failed("open", &self.hidden, error))
-    }
-
     /// Brings the contents to the disk; the file stays hidden.
     ///
     /// # Errors

@@ -24,8 +24,7 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
         let name = component.as_os_str();
         match (component, name.to_str()) {
             (Component::Normal(_), Some(name)) if name.contains(['*', '?', '[']) => {
-                let name: Vec<char> = name.chars().collect();
-                found = found.iter().flat_map(|folder| children(folder, &name)).collect();
+                found = found.iter().flat_map(|folder| children(folder, name)).collect();
             }
             _ => {
                 found.iter_mut().for_each(|path| path.push(name));
@@ -40,14 +39,19 @@ pub fn expand(pattern: &str) -> Result<Vec<PathBuf>> {
     }
 }
 
+/// Whether a name matches the pattern of a name, as [`expand`] has it.
+pub(crate) fn is_match(pattern: &str, name: &str) -> bool {
+    let chars = |text: &str| text.chars().collect::<Vec<_>>();
+    (!name.starts_with('.') || pattern.starts_with('.')) && matches(&chars(pattern), &chars(name))
+}
+
 /// The entries of a folder whose names match. A folder that cannot be read has none.
-fn children(folder: &Path, pattern: &[char]) -> Vec<PathBuf> {
+fn children(folder: &Path, pattern: &str) -> Vec<PathBuf> {
     let listed = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let Ok(entries) = fs::read_dir(listed) else { return Vec::new() };
     entries
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| !name.starts_with('.') || pattern.first() == Some(&'.'))
-        .filter(|name| matches(pattern, &name.chars().collect::<Vec<_>>()))
+        .filter(|name| is_match(pattern, name))
         .map(|name| folder.join(name))
         .collect()
 }

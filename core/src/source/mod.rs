@@ -1,15 +1,18 @@
 //! Sources: where batches come from.
 
+mod blob;
+mod blobs;
 mod endpoint;
 pub mod events;
 pub mod file;
 mod gather;
-mod glob;
+pub(crate) mod glob;
 pub(crate) mod linger;
 mod memory;
 mod open;
 mod reader;
 pub mod socket;
+pub mod watch;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -22,11 +25,14 @@ use crate::error::Result;
 use crate::quality::Rejected;
 use crate::time::SharedClock;
 
+pub use blob::{Blob, FileEntry, FileSet};
+pub(crate) use blobs::{Blobs, arrow_blobs, parquet_blobs};
 pub use endpoint::{Endpoint, Listener};
 pub use memory::Memory;
 pub use open::{Files, Listen};
 pub(crate) use open::{arrow_files, parquet_files};
 pub use reader::{Reader, Readers};
+pub use watch::{FileFormat, Watch};
 
 /// What a source hands over at once. All of it may be empty: the wait was over before anything came.
 #[derive(Debug, Default)]
@@ -54,6 +60,8 @@ pub struct Delivery {
     pub skipped_records: u64,
     /// Records without a value that are left out.
     pub null_values: u64,
+    /// Files that were to be read and had gone.
+    pub missing_files: u64,
 }
 
 /// How far the rows of a [`Source`] have come.

@@ -1,8 +1,11 @@
 //! What a stream holds until it runs: listeners and files with their format and columns.
 
+use std::borrow::Cow;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::RecordBatchIterator;
 use arrow::datatypes::SchemaRef;
@@ -20,11 +23,11 @@ use crate::source::file::FileSource;
 use crate::source::glob::expand;
 use crate::source::reader::{Reader, Readers};
 use crate::source::socket::SocketSource;
-use crate::source::{OpenSource, Source};
+use crate::source::{Blobs, FileSet, OpenSource, Source};
 use crate::time::SharedClock;
 
 /// Bytes at the beginning of a file that columns are inferred from.
-const SAMPLE_BYTES: u64 = 1 << 20;
+pub(super) const SAMPLE_BYTES: u64 = 1 << 20;
 
 /// A socket to listen on, with the format and columns of what its clients send.
 #[derive(Debug, Clone)]
@@ -122,16 +125,53 @@ impl OpenSource for Bound {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Files {
-    pattern: String,
+    place: Place,
     schema: Option<SchemaRef>,
     format: Format,
     compression: Option<Compression>,
 }
 
+/// Where files are.
+#[derive(Clone)]
+enum Place {
+    /// On this machine, named by a pattern.
+    Here(String),
+    /// Wherever a set of files is.
+    Set(Arc<dyn FileSet>),
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Here(pattern) => f.write_str(pattern),
+            Place::Set(set) => f.write_str(&set.describe()),
+        }
+    }
+}
+
 impl Files {
-    /// The files that match `pattern`: a path, or a pattern with `*`, `?` and `[…]`; `-` is standard input. NDJSON unless told otherwise.
+    /// The files that match `pattern`: a path, or a pattern with `*`, `?` and `[…]`; `-` is standard input, and `s3://bucket/…` an object
+    /// store with the default settings of its [connector](crate::connector). NDJSON unless told otherwise.
     pub fn new(pattern: impl Into<String>) -> Files {
-        Files { pattern: pattern.into(), schema: None, format: Format::Ndjson, compression: None }
+        Files { place: Place::Here(pattern.into()), schema: None, format: Format::Ndjson, compression: None }
+    }
+
+    /// Files of any place. NDJSON unless told otherwise.
+    pub fn at(set: impl FileSet + 'static) -> Files {
+        Files::new("").of(set)
+    }
+
+    /// What these are, but of this place.
+    pub(crate) fn of(self, set: impl FileSet + 'static) -> Files {
+        Files { place: Place::Set(Arc::new(set)), ..self }
+    }
+
+    /// The path or pattern, unless they are given as a set.
+    pub(crate) fn path(&self) -> Option<&str> {
+        match &self.place {
+            Place::Here(pattern) => Some(pattern),
+            Place::Set(_) => None,
+        }
     }
 
     /// The format of what they hold.
@@ -156,21 +196,28 @@ impl Files {
     ///
     /// # Errors
     /// If no file matches, or the columns cannot be inferred.
-    pub(crate) fn find(self) -> Result<impl OpenSource> {
-        let paths = expand(&self.pattern)?;
-        let schema = match (&self.schema, paths.first()) {
-            (Some(schema), _) => SchemaRef::clone(schema),
-            (None, Some(first)) => infer_file(&self.format, first, packed(first, self.compression))?,
-            (None, None) => return Err(Error::config(format!("no file matches `{}`", self.pattern))),
+    pub(crate) fn find(self) -> Result<Box<dyn OpenSource>> {
+        let Files { place, schema, format, compression } = self;
+        let pattern = match place {
+            Place::Here(pattern) => pattern,
+            Place::Set(set) => return Ok(Box::new(Blobs::new(set, schema, format, compression)?)),
         };
-        Ok(Found { paths, schema, files: self })
+        let paths = expand(&pattern)?;
+        let schema = match (schema, paths.first()) {
+            (Some(schema), _) => schema,
+            (None, Some(first)) => infer_file(&format, first, compression)?,
+            (None, None) => return Err(Error::config(format!("no file matches `{pattern}`"))),
+        };
+        Ok(Box::new(Found { pattern, paths, schema, format, compression }))
     }
 }
 
 struct Found {
+    pattern: String,
     paths: Vec<PathBuf>,
     schema: SchemaRef,
-    files: Files,
+    format: Format,
+    compression: Option<Compression>,
 }
 
 impl OpenSource for Found {
@@ -179,37 +226,37 @@ impl OpenSource for Found {
     }
 
     fn describe(&self) -> String {
-        let Files { pattern, format, compression, .. } = &self.files;
+        let Found { pattern, format, compression, .. } = self;
         let packed = compression.map(|compression| format!(", compression {compression}")).unwrap_or_default();
         format!("read_{format}({pattern}{packed}), {} files", self.paths.len())
     }
 
     fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
-        let decoder = self.files.format.decoder(self.schema(), config)?;
-        Ok(Box::new(FileSource::new(self.paths.clone(), self.files.compression, decoder, config, SharedClock::clone(clock))?))
+        let decoder = self.format.decoder(self.schema(), config)?;
+        Ok(Box::new(FileSource::new(self.paths.clone(), self.compression, decoder, config, SharedClock::clone(clock))?))
     }
 }
 
-/// How the file at `path` is packed, unless it is said.
-fn packed(path: &Path, compression: Option<Compression>) -> Compression {
-    compression.unwrap_or_else(|| Compression::of_path(path))
-}
-
 /// The columns of the file at `path`, from its beginning.
-fn infer_file(format: &Format, path: &Path, compression: Compression) -> Result<SchemaRef> {
+fn infer_file(format: &Format, path: &Path, compression: Option<Compression>) -> Result<SchemaRef> {
     if path == Path::new("-") {
         return Err(Error::config("the columns of standard input cannot be inferred, because it can be read only once; give a schema"));
     }
     let mut sample = Vec::new();
     let file = File::open(path).map_err(|error| Error::io(format!("cannot open {}", path.display()), error))?;
     file.take(SAMPLE_BYTES).read_to_end(&mut sample).map_err(|error| Error::io(format!("cannot read {}", path.display()), error))?;
-    let sample = unpacked(sample, compression).map_err(|error| error.context(path.display()))?;
-    infer(format, &sample).map(SchemaRef::new).map_err(|error| error.context(path.display()))
+    let compression = compression.unwrap_or_else(|| Compression::of_path(path));
+    infer_packed(format, &sample, compression).map_err(|error| error.context(path.display()))
+}
+
+/// The columns of a file that begins so.
+pub(super) fn infer_packed(format: &Format, beginning: &[u8], compression: Compression) -> Result<SchemaRef> {
+    infer(format, &unpacked(beginning, compression)?).map(SchemaRef::new)
 }
 
 /// What the beginning of a file unpacks to, no more than a sample.
-fn unpacked(packed: Vec<u8>, compression: Compression) -> Result<Vec<u8>> {
-    let Some(mut unpacker) = Unpacker::new(compression)? else { return Ok(packed) };
+fn unpacked(packed: &[u8], compression: Compression) -> Result<Cow<'_, [u8]>> {
+    let Some(mut unpacker) = Unpacker::new(compression)? else { return Ok(Cow::Borrowed(packed)) };
     let (mut sample, mut used) = (Vec::new(), 0);
     while sample.len() < SAMPLE_BYTES as usize {
         let (step, bytes) = unpacker.step(&packed[used..])?;
@@ -219,7 +266,7 @@ fn unpacked(packed: Vec<u8>, compression: Compression) -> Result<Vec<u8>> {
         sample.extend_from_slice(bytes);
         used += step;
     }
-    Ok(sample)
+    Ok(Cow::Owned(sample))
 }
 
 /// The Arrow IPC files that match `pattern`: all of the file format, or all of the stream format, which may be packed.
@@ -230,7 +277,7 @@ pub(crate) fn arrow_files(pattern: &str) -> Result<Box<dyn OpenSource>> {
     let paths = expand(pattern)?;
     let Some(first) = paths.first() else { return Err(Error::config(format!("no file matches `{pattern}`"))) };
     if Compression::of_path(first) != Compression::None || !is_arrow_file(first)? {
-        return Ok(Box::new(Files::new(pattern).format(Format::ArrowIpc).find()?));
+        return Files::new(pattern).format(Format::ArrowIpc).find();
     }
     let schema = read_arrow_file(first)?.schema();
     let description = format!("read_arrow({pattern}), {} files", paths.len());

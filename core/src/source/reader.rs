@@ -10,6 +10,7 @@ use arrow::datatypes::SchemaRef;
 use crate::batch::{Batch, PartitionId, Segment};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::source::blob::of_batch;
 use crate::source::{Delivery, OpenSource, Source};
 use crate::time::SharedClock;
 
@@ -102,7 +103,7 @@ impl Turn {
             Some(batch) => batch,
             None => match self.reader.next() {
                 None => return Ok(None),
-                Some(batch) => batch.map_err(|error| Error::decode(format!("cannot read {}", self.name)).with_source(error))?,
+                Some(batch) => batch.map_err(|error| of_batch(error, &self.name))?,
             },
         };
         if batch.schema_ref().fields() != schema.fields() {

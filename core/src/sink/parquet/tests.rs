@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use arrow::array::{ArrayRef, AsArray, Date32Array, Int64Array, StringArray, TimestampMillisecondArray};
@@ -12,11 +12,16 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
-use crate::time::{SimulatedClock, secs};
+use crate::time::{SharedClock, SimulatedClock, secs};
 
 fn batch(values: std::ops::Range<i64>) -> RecordBatch {
     let names: ArrayRef = Arc::new(StringArray::from_iter_values(values.clone().map(|n| format!("row {n}"))));
     RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(values)) as ArrayRef), ("name", names)]).unwrap()
+}
+
+/// Options with these of parts.
+fn rolled(parts: PartOptions) -> ParquetOptions {
+    ParquetOptions { parts, ..Default::default() }
 }
 
 fn open(mut sink: Parquet) -> Parquet {
@@ -44,7 +49,7 @@ fn read_parts(folder: &Path) -> Vec<Vec<i64>> {
 fn parts_appear_whole_at_the_commit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("new/out");
-    let mut sink = open(Parquet::directory(&path).options(ParquetOptions { max_rows: 4, ..Default::default() }));
+    let mut sink = open(Parquet::directory(&path).options(rolled(PartOptions { max_rows: 4, ..Default::default() })));
     sink.write(&batch(0..10)).unwrap();
     assert_eq!(listing(&path), (vec![], 3), "two complete parts and an open one, all hidden");
     sink.commit().unwrap();
@@ -73,7 +78,7 @@ fn a_run_without_rows_leaves_no_part() {
 #[test]
 fn parts_are_rolled_by_bytes_and_age() {
     let folder = tempfile::tempdir().unwrap();
-    let mut by_bytes = open(Parquet::directory(folder.path()).options(ParquetOptions { max_bytes: 1, ..Default::default() }));
+    let mut by_bytes = open(Parquet::directory(folder.path()).options(rolled(PartOptions { max_bytes: 1, ..Default::default() })));
     for n in 0..3 {
         by_bytes.write(&batch(n..n + 1)).unwrap();
     }
@@ -83,7 +88,7 @@ fn parts_are_rolled_by_bytes_and_age() {
     let folder = tempfile::tempdir().unwrap();
     let clock = SimulatedClock::shared();
     let max_age = Some((secs(10), clock.clone() as SharedClock));
-    let mut by_age = open(Parquet::directory(folder.path()).options(ParquetOptions { max_age, ..Default::default() }));
+    let mut by_age = open(Parquet::directory(folder.path()).options(rolled(PartOptions { max_age, ..Default::default() })));
     for n in 0..4 {
         by_age.write(&batch(n..n + 1)).unwrap();
         clock.advance(secs(5));
@@ -116,7 +121,7 @@ fn a_single_file_holds_all_commits() {
 fn options_out_of_range_and_calls_out_of_order_are_errors() {
     let folder = tempfile::tempdir().unwrap();
     let with = |options| Parquet::directory(folder.path()).options(options).open(&batch(0..0).schema()).unwrap_err().to_string();
-    assert_eq!(with(ParquetOptions { max_rows: 0, ..Default::default() }), "`max_rows` is 0; it may be 1 or more");
+    assert_eq!(with(rolled(PartOptions { max_rows: 0, ..Default::default() })), "`max_rows` is 0; it may be 1 or more");
     assert_eq!(with(ParquetOptions { zstd_level: 40, ..Default::default() }), "`zstd_level` is 40; it may be 1 to 22");
     assert!(Parquet::directory(folder.path()).write(&batch(0..1)).unwrap_err().to_string().contains("not open"));
     assert!(Parquet::directory(folder.path()).commit().is_err());
@@ -166,7 +171,7 @@ fn a_full_disk_keeps_what_was_committed() {
 #[test]
 fn a_crash_leaves_commits_and_the_next_run_cleans_up() {
     if Path::new("a_crash_leaves_commits_and_the_next_run_cleans_up").exists() {
-        let mut sink = open(Parquet::directory("out").options(ParquetOptions { max_rows: 2, ..Default::default() }));
+        let mut sink = open(Parquet::directory("out").options(rolled(PartOptions { max_rows: 2, ..Default::default() })));
         sink.write(&batch(0..2)).unwrap();
         sink.commit().unwrap();
         sink.write(&batch(2..7)).unwrap();
@@ -213,7 +218,7 @@ fn tree(root: &Path) -> Vec<(String, Vec<i64>)> {
 }
 
 fn parted<const N: usize>(by: [&str; N]) -> ParquetOptions {
-    ParquetOptions { partition_by: by.iter().map(|by| by.parse().unwrap()).collect(), ..Default::default() }
+    rolled(PartOptions { partition_by: by.iter().map(|by| by.parse().unwrap()).collect(), ..Default::default() })
 }
 
 #[test]
@@ -285,7 +290,7 @@ fn partitions_that_cannot_be_are_refused_before_anything_is_written() {
     assert!(refused(out(), parted(["day(n)"])).contains("partitioned by `day(n)`, whose column is of type Int64"));
     assert!(refused(out(), parted(["ts"])).contains("cast it first"));
     assert!(refused(Parquet::file(folder.path().join("a.parquet")), parted(["city"])).contains("a single file cannot be partitioned"));
-    assert!("week(ts)".parse::<PartitionBy>().unwrap_err().to_string().contains("none of year, month, day and hour"));
+    assert!("week(ts)".parse::<crate::sink::PartitionBy>().unwrap_err().to_string().contains("none of year, month, day and hour"));
     let only = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
     assert!(out().options(parted(["n"])).open(&only.schema()).unwrap_err().to_string().contains("none is left for the files"));
     let options = ParquetOptions { bloom_filters: vec!["x".to_owned()], ..Default::default() };
@@ -297,9 +302,8 @@ fn partitions_that_cannot_be_are_refused_before_anything_is_written() {
 fn parts_are_sorted_and_tell_what_they_do_not_hold() {
     let folder = tempfile::tempdir().unwrap();
     let options = ParquetOptions {
-        max_rows: 1_000,
+        parts: PartOptions { max_rows: 1_000, sort_by: vec!["city".to_owned(), "n".to_owned()], ..Default::default() },
         row_group_rows: 250,
-        sort_by: vec!["city".to_owned(), "n".to_owned()],
         bloom_filters: vec!["n".to_owned()],
         ..Default::default()
     };
@@ -338,11 +342,12 @@ fn more_folders_than_may_be_open_lose_no_row() {
     let folder = tempfile::tempdir().unwrap();
     let mut sink = Parquet::directory(folder.path()).options(parted(["city"]));
     sink.open(&sales(&[]).schema()).unwrap();
-    let names: Vec<String> = (0..2 * config::PARQUET_OPEN_PARTS).map(|n| format!("city {n}")).collect();
+    let names: Vec<String> = (0..2 * config::OPEN_PARTS).map(|n| format!("city {n}")).collect();
     let rows: Vec<(Option<&str>, i64, i64)> = names.iter().enumerate().map(|(n, name)| (Some(name.as_str()), 0, n as i64)).collect();
     for _ in 0..2 {
         sink.write(&sales(&rows)).unwrap();
-        assert!(sink.open.len() <= config::PARQUET_OPEN_PARTS);
+        let Destination::Parts(parts) = &sink.0 else { panic!("a folder was given") };
+        assert!(parts.open.len() <= config::OPEN_PARTS);
     }
     sink.commit().unwrap();
     let mut numbers: Vec<i64> = tree(folder.path()).into_iter().flat_map(|(_, numbers)| numbers).collect();
