@@ -48,9 +48,9 @@ fn first(set: &dyn FileSet, entries: &[FileEntry]) -> Result<Arc<dyn Blob>> {
 }
 
 /// The columns of a file of text, from its beginning.
-pub(super) fn inferred(format: Format, blob: &dyn Blob) -> Result<SchemaRef> {
+pub(super) fn inferred(format: &Format, blob: &dyn Blob) -> Result<SchemaRef> {
     let sample = blob.read_at(0, SAMPLE_BYTES.min(blob.size()))?;
-    infer(&format, &sample).map(SchemaRef::new).map_err(|error| error.context(blob.name()))
+    infer(format, &sample).map(SchemaRef::new).map_err(|error| error.context(blob.name()))
 }
 
 /// The Parquet files of a set.
@@ -97,7 +97,7 @@ impl Blobs {
         let entries = entries(&set)?;
         let schema = match schema {
             Some(schema) => schema,
-            None => inferred(format, &*first(&set, &entries)?)?,
+            None => inferred(&format, &*first(&set, &entries)?)?,
         };
         Ok(Blobs { set: Arc::new(set), entries, schema, format })
     }

@@ -43,7 +43,7 @@ const POLL: Duration = secs(1);
 const SETTLE: Duration = secs(5);
 
 /// What files are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum FileFormat {
     /// A format that is decoded as its bytes come: NDJSON, CSV.
     Text(Format),
@@ -67,7 +67,7 @@ impl FileFormat {
         }
     }
 
-    fn name(self) -> String {
+    fn name(&self) -> String {
         match self {
             FileFormat::Text(format) => format.to_string(),
             FileFormat::Arrow => "arrow".to_owned(),
@@ -76,7 +76,7 @@ impl FileFormat {
     }
 
     /// The rows of a file that is not text.
-    fn reader(self, blob: Arc<dyn Blob>) -> Result<Reader> {
+    fn reader(&self, blob: Arc<dyn Blob>) -> Result<Reader> {
         match self {
             FileFormat::Parquet => parquet_reader(blob),
             FileFormat::Arrow | FileFormat::Text(_) => arrow_reader(blob),
@@ -164,7 +164,7 @@ impl Watch {
         let whole = entries(&*self.set)?.into_iter().find(|entry| !arrivals::is_unfinished(&entry.name) && entry.size > 0);
         let entry = whole.ok_or_else(|| Error::config(format!("no file matches `{}`", self.set.describe())))?;
         let blob = open(&*self.set, &entry)?;
-        match self.format {
+        match &self.format {
             FileFormat::Text(format) => inferred(format, &*blob),
             columns => Ok(columns.reader(blob)?.schema()),
         }
@@ -193,12 +193,12 @@ impl OpenSource for Watching {
     }
 
     fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
-        let format = match self.watch.format {
-            FileFormat::Text(format) => format,
-            // Carries what is not rows: names, ends, quarantine.
-            FileFormat::Arrow | FileFormat::Parquet => Format::ArrowIpc,
+        let decoder = match &self.watch.format {
+            FileFormat::Text(format) => format.decoder(self.schema(), config)?,
+            // Decodes nothing, and carries what is not rows: names, ends, quarantine.
+            FileFormat::Arrow | FileFormat::Parquet => Format::ArrowIpc.decoder(self.schema(), config)?,
         };
-        let gather = Gather::new(format.decoder(self.schema(), config)?, config, SharedClock::clone(clock));
+        let gather = Gather::new(decoder, config, SharedClock::clone(clock));
         Ok(Box::new(WatchSource {
             arrivals: Arrivals::new(nanos(self.watch.settle)),
             watch: self.watch.clone(),
@@ -280,7 +280,7 @@ impl WatchSource {
         let partition = PartitionId(self.partitions);
         self.partitions = self.partitions.wrapping_add(1);
         self.gather.open(partition, Some(entry.name.clone()), now);
-        self.current = match self.watch.format {
+        self.current = match &self.watch.format {
             FileFormat::Text(_) => Some(Current::Text(partition, Turn::new(partition, blob))),
             columns => match columns.reader(blob).and_then(|reader| self.fits(&reader).map(|()| reader)) {
                 Ok(reader) => Some(Current::Rows(Rows { partition, reader, rest: None, offset: 0 })),
