@@ -126,7 +126,7 @@ pub fn write_parquet(
 ///     sort_by: Columns that the rows of each file are sorted by. A file is held in memory until it is complete then.
 ///     delimiter: What separates the fields.
 ///     header: Whether each file begins with the names of the columns.
-///     compression: "zstd", which adds ".zst" to the names.
+///     compression: "gzip" or "zstd", which add ".gz" or ".zst" to the names.
 ///     storage_options: Settings of the object store, as for `write_parquet`.
 ///
 /// Example:
@@ -207,7 +207,7 @@ pub fn write_arrow(
 /// Args:
 ///     partition_by: What folders are made of, as for `write_parquet`.
 ///     sort_by: Columns that the rows of each file are sorted by. A file is held in memory until it is complete then.
-///     compression: "zstd", which adds ".zst" to the names.
+///     compression: "gzip" or "zstd", which add ".gz" or ".zst" to the names.
 ///     storage_options: Settings of the object store, as for `write_parquet`.
 ///
 /// Example:

@@ -14,7 +14,7 @@ use super::Sink;
 use super::parts::{Encoder, Failure, Format, LocalFolder, Output, PartOptions, Parts, Place};
 use super::text::Compression;
 use crate::config::ARROW_BATCH_ROWS;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Adds files of Arrow's file format to a folder.
 ///
@@ -86,13 +86,16 @@ impl Format for File {
     }
 
     fn prepare(&mut self, _schema: &SchemaRef, _sort_by: &[usize]) -> Result<()> {
-        Ok(())
+        match self.0 {
+            Compression::Gzip => Err(Error::config("Arrow's format knows no gzip; take zstd, or none")),
+            Compression::None | Compression::Zstd => Ok(()),
+        }
     }
 
     fn begin(&self, schema: &SchemaRef, output: Output) -> Result<Box<dyn Encoder>, Failure> {
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().iter().map(plain).collect::<Vec<_>>(), schema.metadata().clone()));
         let compression = match self.0 {
-            Compression::None => None,
+            Compression::None | Compression::Gzip => None,
             Compression::Zstd => Some(CompressionType::ZSTD),
         };
         let options = IpcWriteOptions::default().try_with_compression(compression)?;

@@ -87,7 +87,7 @@ struct Rows(CsvOptions);
 
 impl Format for Rows {
     fn extension(&self) -> &'static str {
-        self.0.compression.extension(".csv", ".csv.zst")
+        self.0.compression.extension(".csv", ".csv.gz", ".csv.zst")
     }
 
     fn prepare(&mut self, schema: &SchemaRef, _sort_by: &[usize]) -> Result<()> {

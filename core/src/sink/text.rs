@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::str::FromStr;
 
+use flate2::write::GzEncoder;
 use zstd::stream::write::Encoder;
 
 use super::parts::Output;
@@ -14,15 +15,18 @@ pub enum Compression {
     /// Nothing.
     #[default]
     None,
+    /// gzip: for text, whose files' names end in `.gz` then.
+    Gzip,
     /// Zstandard: in text the whole file, whose name ends in `.zst`; in Arrow's format each buffer.
     Zstd,
 }
 
 impl Compression {
-    /// One of two ends of a file's name.
-    pub(super) fn extension(self, plain: &'static str, zstd: &'static str) -> &'static str {
+    /// One of these ends of a file's name.
+    pub(super) fn extension(self, plain: &'static str, gzip: &'static str, zstd: &'static str) -> &'static str {
         match self {
             Compression::None => plain,
+            Compression::Gzip => gzip,
             Compression::Zstd => zstd,
         }
     }
@@ -34,8 +38,9 @@ impl FromStr for Compression {
     fn from_str(name: &str) -> Result<Compression> {
         match name {
             "none" => Ok(Compression::None),
+            "gzip" => Ok(Compression::Gzip),
             "zstd" => Ok(Compression::Zstd),
-            other => Err(Error::config(format!("`compression` is `{other}`; it may be none or zstd"))),
+            other => Err(Error::config(format!("`compression` is `{other}`; it may be none, gzip or zstd"))),
         }
     }
 }
@@ -43,6 +48,7 @@ impl FromStr for Compression {
 /// A file of text that is being written.
 pub(super) enum Text {
     Plain(Output),
+    Gzip(GzEncoder<Output>),
     Zstd(Encoder<'static, Output>),
 }
 
@@ -50,6 +56,7 @@ impl Text {
     pub fn new(output: Output, compression: Compression) -> io::Result<Text> {
         Ok(match compression {
             Compression::None => Text::Plain(output),
+            Compression::Gzip => Text::Gzip(GzEncoder::new(output, flate2::Compression::default())),
             Compression::Zstd => Text::Zstd(Encoder::new(output, zstd::DEFAULT_COMPRESSION_LEVEL)?),
         })
     }
@@ -57,6 +64,7 @@ impl Text {
     pub fn write(&mut self, text: &[u8]) -> io::Result<()> {
         match self {
             Text::Plain(output) => output.write_all(text),
+            Text::Gzip(encoder) => encoder.write_all(text),
             Text::Zstd(encoder) => encoder.write_all(text),
         }
     }
@@ -64,6 +72,7 @@ impl Text {
     pub fn output(&self) -> &Output {
         match self {
             Text::Plain(output) => output,
+            Text::Gzip(encoder) => encoder.get_ref(),
             Text::Zstd(encoder) => encoder.get_ref(),
         }
     }
@@ -71,6 +80,7 @@ impl Text {
     pub fn finish(self) -> io::Result<Output> {
         match self {
             Text::Plain(output) => Ok(output),
+            Text::Gzip(encoder) => encoder.finish(),
             Text::Zstd(encoder) => encoder.finish(),
         }
     }

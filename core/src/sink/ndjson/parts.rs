@@ -23,7 +23,7 @@ pub(super) struct Objects(pub Compression);
 
 impl Format for Objects {
     fn extension(&self) -> &'static str {
-        self.0.extension(".ndjson", ".ndjson.zst")
+        self.0.extension(".ndjson", ".ndjson.gz", ".ndjson.zst")
     }
 
     /// The sink has checked the columns.
