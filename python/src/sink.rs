@@ -4,11 +4,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use thalweg::sink::{
-    ArrowIpc, ArrowIpcOptions, Callback, Compression, Csv, CsvOptions, Ndjson, NdjsonOptions, Parquet, ParquetOptions, PartOptions,
-};
+use thalweg::sink::{ArrowIpc, ArrowIpcOptions, Callback, Csv, CsvOptions, Ndjson, NdjsonOptions, Parquet, ParquetOptions, PartOptions};
 use thalweg::time::SystemClock;
-use thalweg::{Error, Result, Sink};
+use thalweg::{Compression, Error, Result, Sink};
 
 use crate::config::Interval;
 use crate::error::raise;
@@ -69,7 +67,7 @@ fn names(names: Option<Names>) -> Vec<String> {
 }
 
 fn compression(name: Option<&str>) -> PyResult<Compression> {
-    name.map_or(Ok(Compression::None), |name| name.parse().map_err(raise))
+    name.map_or(Ok(Compression::None), |name| Compression::parse(name).map_err(raise))
 }
 
 /// Writes Parquet files into a directory, or below a prefix of an object store (`s3://bucket/prefix`). A file appears whole, under its final
@@ -127,7 +125,7 @@ pub fn write_parquet(
 ///     sort_by: Columns that the rows of each file are sorted by. A file is held in memory until it is complete then.
 ///     delimiter: What separates the fields.
 ///     header: Whether each file begins with the names of the columns.
-///     compression: "zstd", which adds ".zst" to the names.
+///     compression: "gzip", "zstd" or "lz4", which add ".gz", ".zst" or ".lz4" to the names.
 ///     storage_options: Settings of the object store, as for `write_parquet`.
 ///
 /// Example:
@@ -168,7 +166,7 @@ pub fn write_csv(
 /// Args:
 ///     partition_by: What folders are made of, as for `write_parquet`.
 ///     sort_by: Columns that the rows of each file are sorted by. A file is held in memory until it is complete then.
-///     compression: "zstd". Without it readers map files into memory instead of reading them.
+///     compression: "zstd" or "lz4". Without it readers map files into memory instead of reading them.
 ///     storage_options: Settings of the object store, as for `write_parquet`.
 ///
 /// Example:
@@ -208,7 +206,7 @@ pub fn write_arrow(
 /// Args:
 ///     partition_by: What folders are made of, as for `write_parquet`.
 ///     sort_by: Columns that the rows of each file are sorted by. A file is held in memory until it is complete then.
-///     compression: "zstd", which adds ".zst" to the names.
+///     compression: "gzip", "zstd" or "lz4", which add ".gz", ".zst" or ".lz4" to the names.
 ///     storage_options: Settings of the object store, as for `write_parquet`.
 ///
 /// Example:

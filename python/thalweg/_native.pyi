@@ -554,7 +554,7 @@ def write_csv(
     sort_by: _Columns | None = None,
     delimiter: str = ",",
     header: bool = True,
-    compression: Literal["none", "zstd"] | None = None,
+    compression: _Compression | None = None,
     storage_options: _Settings | None = None,
 ) -> Sink:
     """Writes CSV files into a directory or an object store."""
@@ -567,7 +567,7 @@ def write_arrow(
     *,
     partition_by: _Columns | None = None,
     sort_by: _Columns | None = None,
-    compression: Literal["none", "zstd"] | None = None,
+    compression: Literal["none", "zstd", "lz4"] | None = None,
     storage_options: _Settings | None = None,
 ) -> Sink:
     """Writes Arrow IPC files into a directory or an object store."""
@@ -581,7 +581,7 @@ def write_ndjson(
     max_age: _Duration | None = None,
     partition_by: _Columns | None = None,
     sort_by: _Columns | None = None,
-    compression: Literal["none", "zstd"] | None = None,
+    compression: _Compression | None = None,
     storage_options: _Settings | None = None,
 ) -> Sink:
     """Writes one JSON object per line: to a file, to standard output for "-", or in files of a directory."""

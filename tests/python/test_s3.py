@@ -94,7 +94,10 @@ def test_the_other_formats_go_there_and_back(options: dict[str, str | int | bool
         assert [row["n"] for row in rows_of(stream.collect())] == list(range(500))
 
 
-def test_what_goes_wrong_has_a_code_and_no_secret(options: dict[str, str | int | bool], tmp_path: Path) -> None:
+def test_what_goes_wrong_has_a_code_and_no_secret(
+    options: dict[str, str | int | bool], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
     sink = tw.write_parquet("s3://pond/out", storage_options=options)
     assert repr(sink) == 'write_parquet("s3://pond/out")'
     with pytest.raises(tw.ConnectorError, match="there is no such bucket; check its name") as wrong:
@@ -108,6 +111,7 @@ def test_what_goes_wrong_has_a_code_and_no_secret(options: dict[str, str | int |
         tw.read_parquet("s3://lake/*.parquet", storage_options={**options, "endpoint": "x"})
     for error in (wrong, away, unknown):
         assert SECRET not in str(error.value)
+    assert SECRET not in caplog.text
     path = tmp_path / "secret"
     path.write_text(f"{SECRET}\n")
     by_file = {**options, "secret_key": f"file:{path}"}

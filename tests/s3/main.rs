@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use libtest_mimic::{Arguments, Failed, Trial};
-use thalweg::sink::{ArrowIpc, Compression, Csv, Ndjson, Parquet, ParquetOptions, PartOptions};
+use thalweg::sink::{ArrowIpc, Csv, Ndjson, Parquet, ParquetOptions, PartOptions};
 use thalweg::source::{FileFormat, Watch};
-use thalweg::{Files, Format, Kind, Sink, Stream, Table};
+use thalweg::{Compression, Files, Format, Kind, Sink, Stream, Table};
 
 use rig::{REQUIRED, Rig};
 

@@ -12,9 +12,9 @@ use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 
 use super::Sink;
 use super::parts::{Encoder, Failure, Format, LocalFolder, Output, PartOptions, Parts, Place};
-use super::text::Compression;
 use crate::config::ARROW_BATCH_ROWS;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::compression::Compression;
 
 /// Adds files of Arrow's file format to a folder.
 ///
@@ -86,14 +86,18 @@ impl Format for File {
     }
 
     fn prepare(&mut self, _schema: &SchemaRef, _sort_by: &[usize]) -> Result<()> {
-        Ok(())
+        match self.0 {
+            Compression::Gzip => Err(Error::config("Arrow's format knows no gzip; take zstd or lz4, or none")),
+            Compression::None | Compression::Zstd | Compression::Lz4 => Ok(()),
+        }
     }
 
     fn begin(&self, schema: &SchemaRef, output: Output) -> Result<Box<dyn Encoder>, Failure> {
         let schema = Arc::new(Schema::new_with_metadata(schema.fields().iter().map(plain).collect::<Vec<_>>(), schema.metadata().clone()));
         let compression = match self.0 {
-            Compression::None => None,
+            Compression::None | Compression::Gzip => None,
             Compression::Zstd => Some(CompressionType::ZSTD),
+            Compression::Lz4 => Some(CompressionType::LZ4_FRAME),
         };
         let options = IpcWriteOptions::default().try_with_compression(compression)?;
         let writer = FileWriter::try_new_with_options(BufWriter::new(output), &schema, options)?;

@@ -8,8 +8,9 @@ use arrow::datatypes::SchemaRef;
 
 use super::Sink;
 use super::parts::{Encoder, Failure, Format, LocalFolder, Output, PartOptions, Parts, Place};
-use super::text::{Compression, Text};
+use super::text::Text;
 use crate::error::{Error, Result};
+use crate::format::compression::Compression;
 
 /// Adds files of CSV to a folder.
 ///
@@ -87,7 +88,12 @@ struct Rows(CsvOptions);
 
 impl Format for Rows {
     fn extension(&self) -> &'static str {
-        self.0.compression.extension(".csv", ".csv.zst")
+        match self.0.compression {
+            Compression::None => ".csv",
+            Compression::Gzip => ".csv.gz",
+            Compression::Zstd => ".csv.zst",
+            Compression::Lz4 => ".csv.lz4",
+        }
     }
 
     fn prepare(&mut self, schema: &SchemaRef, _sort_by: &[usize]) -> Result<()> {

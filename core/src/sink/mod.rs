@@ -23,7 +23,6 @@ pub(crate) use ndjson::TIMESTAMP;
 pub use ndjson::{Ndjson, NdjsonOptions};
 pub use parquet::{Parquet, ParquetOptions};
 pub use parts::{PartOptions, PartitionBy, PendingPart, Place};
-pub use text::Compression;
 
 /// An output. Calls come in the order `open`, then any number of `write` and `commit`, at last `commit` or `abort`.
 ///

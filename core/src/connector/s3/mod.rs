@@ -95,13 +95,15 @@ pub struct S3 {
     settings: BTreeMap<String, String>,
     /// The connection, once there is one. Clones share it.
     session: Arc<Mutex<Option<Arc<Session>>>>,
+    /// What is to be shown at the end of a commit.
+    outbox: place::Outbox,
 }
 
 impl S3 {
     /// What `url` names, `s3://bucket/prefix`: for sinks a prefix, for sources a key or a pattern with `*`, `?` and `[…]`. Nothing is asked
     /// of the store yet.
     pub fn new(url: impl Into<String>) -> S3 {
-        S3 { url: url.into(), settings: BTreeMap::new(), session: Arc::default() }
+        S3 { url: url.into(), settings: BTreeMap::new(), session: Arc::default(), outbox: place::Outbox::default() }
     }
 
     /// Whether text is such a URL.

@@ -1,7 +1,7 @@
 //! The store as a place for parts.
 
 use std::io::{self, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use object_store::path::Path;
 use object_store::{MultipartUpload, ObjectStoreExt, PutPayload};
@@ -18,18 +18,50 @@ const PIECE_BYTES: usize = 8 << 20;
 /// Pieces that are sent at once. None is under way while nobody waits: a request that stands still is given up.
 const AT_ONCE: usize = 4;
 
+/// Objects that are shown at once at the end of a commit.
+const SHOWN_AT_ONCE: usize = 16;
+
 /// Objects up to this size are sent at the commit, in one request instead of three.
 const SMALL_BYTES: usize = 1 << 20;
 
 impl Place for S3 {
     /// What dead writers have begun cannot be told from what living ones write: the bucket's lifecycle rule removes it.
     fn prepare(&mut self, _extension: &str, _levels: usize) -> Result<()> {
+        self.outbox = Outbox::default();
         self.probe(&*self.session()?)
     }
 
     fn begin(&mut self, path: &str) -> Result<Box<dyn PendingPart>> {
         let key = self.key_of(path)?;
-        Ok(Box::new(Upload::new(self.session()?, path_of(&key)?)))
+        Ok(Box::new(Upload::new(self.session()?, path_of(&key)?, Arc::downgrade(&self.outbox))))
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        let session = self.session()?;
+        let mut waiting = std::mem::take(&mut *self.outbox.lock().unwrap_or_else(PoisonError::into_inner)).into_iter();
+        let ended = session.wait(async {
+            let (mut under_way, mut ended, mut failed) = (JoinSet::new(), Vec::new(), false);
+            loop {
+                while under_way.len() < SHOWN_AT_ONCE
+                    && !failed
+                    && let Some(upload) = waiting.next()
+                {
+                    under_way.spawn(upload.show());
+                }
+                let Some(shown) = under_way.join_next().await else { break ended };
+                failed |= !matches!(&shown, Ok((_, Ok(()))));
+                ended.push(shown);
+            }
+        })?;
+        for shown in ended {
+            match shown {
+                Ok((_, Ok(()))) => {}
+                // Dropped now, outside of the runtime, the upload is aborted.
+                Ok((upload, Err(error))) => return Err(upload.failed(error)),
+                Err(error) => return Err(session.failed("write to", &path_of(self.place()?.1)?, error.into())),
+            }
+        }
+        Ok(())
     }
 
     fn describe(&self) -> String {
@@ -45,8 +77,11 @@ impl S3 {
     }
 }
 
+/// Uploads that were published and are not seen yet.
+pub(super) type Outbox = Arc<Mutex<Vec<Upload>>>;
+
 /// An object on its way.
-struct Upload {
+pub(super) struct Upload {
     session: Arc<Session>,
     path: Path,
     /// Pieces that are full and not sent yet, and bytes behind them.
@@ -54,11 +89,25 @@ struct Upload {
     held: Vec<u8>,
     /// The multipart upload, if one was begun.
     upload: Option<Box<dyn MultipartUpload>>,
+    /// Where it waits once it is published.
+    outbox: Weak<Mutex<Vec<Upload>>>,
 }
 
 impl Upload {
-    fn new(session: Arc<Session>, path: Path) -> Upload {
-        Upload { session, path, full: Vec::new(), held: Vec::new(), upload: None }
+    fn new(session: Arc<Session>, path: Path, outbox: Weak<Mutex<Vec<Upload>>>) -> Upload {
+        Upload { session, path, full: Vec::new(), held: Vec::new(), upload: None, outbox }
+    }
+
+    /// Shows the object; gives itself back, to be dropped where an abort can be waited for.
+    async fn show(mut self) -> (Upload, object_store::Result<()>) {
+        let shown = match &mut self.upload {
+            Some(upload) => upload.complete().await.map(drop),
+            None => self.session.store.put(&self.path, PutPayload::from(std::mem::take(&mut self.held))).await.map(drop),
+        };
+        if shown.is_ok() {
+            self.upload = None;
+        }
+        (self, shown)
     }
 
     fn failed(&self, error: object_store::Error) -> Error {
@@ -130,18 +179,10 @@ impl PendingPart for Upload {
         if self.full.is_empty() { Ok(()) } else { self.send() }
     }
 
-    fn publish(mut self: Box<Self>) -> Result<()> {
-        let Some(mut upload) = self.upload.take() else {
-            let object = PutPayload::from(std::mem::take(&mut self.held));
-            return self.session.wait(self.session.store.put(&self.path, object))?.map(drop).map_err(|error| self.failed(error));
-        };
-        let completed = self.session.wait(upload.complete())?;
-        completed.map(drop).map_err(|error| {
-            let error = self.failed(error);
-            // Dropped with it, the upload is aborted.
-            self.upload = Some(upload);
-            error
-        })
+    fn publish(self: Box<Self>) -> Result<()> {
+        let outbox = self.outbox.upgrade().ok_or_else(|| Error::state("the sink of this part is gone"))?;
+        outbox.lock().unwrap_or_else(PoisonError::into_inner).push(*self);
+        Ok(())
     }
 }
 

@@ -21,9 +21,10 @@ use crate::error::{Error, Result};
 const WINDOW_BITS: u8 = 15;
 
 /// How a file is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
+    #[default]
     None,
     /// As `gzip` does, suffix `.gz`.
     Gzip,

@@ -5,8 +5,9 @@ use arrow::datatypes::SchemaRef;
 
 use super::encode;
 use crate::error::Result;
+use crate::format::compression::Compression;
 use crate::sink::parts::{Encoder, Failure, Format, Output, PartOptions};
-use crate::sink::text::{Compression, Text};
+use crate::sink::text::Text;
 
 /// When a part is complete, which folder it is in, and how it is written inside.
 #[derive(Clone, Default)]
@@ -23,7 +24,12 @@ pub(super) struct Objects(pub Compression);
 
 impl Format for Objects {
     fn extension(&self) -> &'static str {
-        self.0.extension(".ndjson", ".ndjson.zst")
+        match self.0 {
+            Compression::None => ".ndjson",
+            Compression::Gzip => ".ndjson.gz",
+            Compression::Zstd => ".ndjson.zst",
+            Compression::Lz4 => ".ndjson.lz4",
+        }
     }
 
     /// The sink has checked the columns.

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
+use crate::sink::{ArrowIpc, Csv, Ndjson};
 use crate::time::{SharedClock, SimulatedClock, secs};
 
 fn batch(values: std::ops::Range<i64>) -> RecordBatch {
@@ -160,6 +161,19 @@ fn a_full_disk_keeps_what_was_committed() {
         assert!(error.contains("cannot write `out/part-00001-") && error.contains("no space is left"), "{error}");
         assert!(sink.commit().is_err(), "the run is over");
         assert_eq!(listing(Path::new("out")).1, 0, "the unfinished part was removed at once");
+        let others: [(&str, Box<dyn Sink>); 3] = [
+            ("csv", Box::new(Csv::directory("csv"))),
+            ("json", Box::new(Ndjson::directory("json"))),
+            ("ipc", Box::new(ArrowIpc::directory("ipc"))),
+        ];
+        for (folder, mut sink) in others {
+            sink.open(&random(0).schema()).unwrap();
+            sink.write(&random(0)).unwrap();
+            sink.commit().unwrap();
+            let error = (1..1_000).find_map(|step| sink.write(&random(step)).err()).unwrap().to_string();
+            assert!(error.contains(&format!("cannot write `{folder}/part-00001-")) && error.contains("no space is left"), "{error}");
+            assert_eq!(std::fs::read_dir(folder).unwrap().count(), 1, "what was committed");
+        }
         return;
     }
     let folder = tempfile::tempdir().unwrap();

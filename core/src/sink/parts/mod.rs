@@ -71,6 +71,14 @@ pub trait Place: Send {
     /// If it cannot be begun.
     fn begin(&mut self, path: &str) -> Result<Box<dyn PendingPart>>;
 
+    /// All parts of a commit were [published](PendingPart::publish): returns when they are seen, if they are not yet.
+    ///
+    /// # Errors
+    /// If one of them cannot be shown; others may be seen.
+    fn settle(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// The place in words, without credentials.
     fn describe(&self) -> String;
 }
@@ -96,7 +104,7 @@ pub trait PendingPart: Write + Send {
     /// If it does not get there.
     fn flush_memory(&mut self) -> Result<()>;
 
-    /// Shows the complete part under its name, whole.
+    /// Shows the complete part under its name, whole, now or when the place [settles](Place::settle).
     ///
     /// # Errors
     /// If it cannot be shown; it is not, then.
@@ -368,7 +376,8 @@ impl<F: Format> Sink for Parts<F> {
             self.finish(part)?;
         }
         self.waiting_bytes = 0;
-        self.complete.drain(..).try_for_each(|part| part.publish())
+        self.complete.drain(..).try_for_each(|part| part.publish())?;
+        self.place.settle()
     }
 
     fn abort(&mut self) {

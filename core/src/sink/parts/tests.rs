@@ -11,7 +11,8 @@ use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema};
 use arrow::ipc::reader::FileReader;
 
 use super::*;
-use crate::sink::{ArrowIpc, ArrowIpcOptions, Compression, Csv, CsvOptions, Ndjson, NdjsonOptions};
+use crate::format::compression::Compression;
+use crate::sink::{ArrowIpc, ArrowIpcOptions, Csv, CsvOptions, Ndjson, NdjsonOptions};
 use crate::time::{SimulatedClock, secs};
 
 /// Rows of cities, times and numbers.
@@ -24,16 +25,22 @@ fn sales(numbers: std::ops::Range<i64>) -> RecordBatch {
 }
 
 /// A sink of each format over a folder of its own, with the end of its files' names.
-fn sinks(root: &Path, parts: &PartOptions, compression: Compression) -> [(Box<dyn Sink>, std::path::PathBuf, &'static str); 3] {
+fn sinks(root: &Path, parts: &PartOptions, compression: Compression) -> [(Box<dyn Sink>, std::path::PathBuf, String); 3] {
     let folder = |name: &str| root.join(name);
-    let end = |plain, zstd| compression.extension(plain, zstd);
+    let end = |plain: &str| match compression {
+        Compression::None => plain.to_owned(),
+        Compression::Gzip => format!("{plain}.gz"),
+        Compression::Zstd => format!("{plain}.zst"),
+        Compression::Lz4 => format!("{plain}.lz4"),
+    };
     let csv = CsvOptions { parts: parts.clone(), compression, ..Default::default() };
     let ndjson = NdjsonOptions { parts: parts.clone(), compression };
-    let arrow = ArrowIpcOptions { parts: parts.clone(), compression };
+    let of_buffers = if compression == Compression::Gzip { Compression::None } else { compression };
+    let arrow = ArrowIpcOptions { parts: parts.clone(), compression: of_buffers };
     [
-        (Box::new(Csv::directory(folder("csv")).options(csv)), folder("csv"), end(".csv", ".csv.zst")),
-        (Box::new(Ndjson::directory(folder("ndjson")).options(ndjson)), folder("ndjson"), end(".ndjson", ".ndjson.zst")),
-        (Box::new(ArrowIpc::directory(folder("arrow")).options(arrow)), folder("arrow"), ".arrow"),
+        (Box::new(Csv::directory(folder("csv")).options(csv)), folder("csv"), end(".csv")),
+        (Box::new(Ndjson::directory(folder("ndjson")).options(ndjson)), folder("ndjson"), end(".ndjson")),
+        (Box::new(ArrowIpc::directory(folder("arrow")).options(arrow)), folder("arrow"), ".arrow".to_owned()),
     ]
 }
 
@@ -45,7 +52,20 @@ fn read(path: &Path) -> Vec<i64> {
         let reader = FileReader::try_new(File::open(path).unwrap(), None).unwrap();
         return reader.flat_map(|batch| batch.unwrap()["n"].as_primitive::<Int64Type>().values().to_vec()).collect();
     }
-    let text = if name.ends_with(".zst") { zstd::decode_all(&*bytes).unwrap() } else { bytes };
+    let text = match name.rsplit('.').next().unwrap() {
+        "zst" => zstd::decode_all(&*bytes).unwrap(),
+        "gz" => {
+            let mut text = Vec::new();
+            io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&*bytes), &mut text).unwrap();
+            text
+        }
+        "lz4" => {
+            let mut text = Vec::new();
+            io::Read::read_to_end(&mut lz4_flex::frame::FrameDecoder::new(&*bytes), &mut text).unwrap();
+            text
+        }
+        _ => bytes,
+    };
     let schema = Arc::new(Schema::new(vec![
         Field::new("city", DataType::Utf8, true),
         Field::new("ts", DataType::Utf8, true),
@@ -84,7 +104,7 @@ fn tree(root: &Path) -> (Vec<(String, Vec<i64>)>, usize) {
 
 #[test]
 fn every_format_is_parted_rolled_and_published_whole() {
-    for compression in [Compression::None, Compression::Zstd] {
+    for compression in [Compression::None, Compression::Gzip, Compression::Zstd, Compression::Lz4] {
         let root = tempfile::tempdir().unwrap();
         let options = PartOptions { max_rows: 2, partition_by: vec!["city".parse().unwrap()], ..Default::default() };
         for (mut sink, folder, end) in sinks(root.path(), &options, compression) {
@@ -104,7 +124,7 @@ fn every_format_is_parted_rolled_and_published_whole() {
             ];
             assert_eq!(tree(&folder), (expected.map(|(folder, numbers)| (folder.to_owned(), numbers)).to_vec(), 0), "{end}");
             let name = std::fs::read_dir(folder.join("city=Paris")).unwrap().next().unwrap().unwrap().file_name();
-            assert!(name.to_str().unwrap().ends_with(end), "{name:?}");
+            assert!(name.to_str().unwrap().ends_with(&end), "{name:?}");
         }
     }
 }
@@ -205,7 +225,9 @@ fn what_a_format_cannot_hold_is_refused_before_anything_is_written() {
     assert_eq!(error, "`max_rows` is 0; it may be 1 or more");
     assert!(csv().write(&sales(0..1)).unwrap_err().to_string().contains("not open"));
     assert!(!root.path().join("out").exists());
-    assert!("gzip".parse::<Compression>().unwrap_err().to_string().contains("none or zstd"));
+    let gzip = ArrowIpcOptions { compression: Compression::Gzip, ..Default::default() };
+    let error = ArrowIpc::directory(root.path().join("out")).options(gzip).open(&sales(0..0).schema()).unwrap_err().to_string();
+    assert!(error.contains("Arrow's format knows no gzip"), "{error}");
 }
 
 /// A place that fails when a part is shown for the second time, as a store may.

@@ -203,12 +203,12 @@ impl OpenSource for Watching {
     }
 
     fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
-        let format = match &self.watch.format {
-            FileFormat::Bytes(format) => format,
-            // Carries what is not rows: names, ends, quarantine.
-            FileFormat::Arrow | FileFormat::Parquet => &Format::ArrowIpc,
+        let decoder = match &self.watch.format {
+            FileFormat::Bytes(format) => format.decoder(self.schema(), config)?,
+            // Decodes nothing, and carries what is not rows: names, ends, quarantine.
+            FileFormat::Arrow | FileFormat::Parquet => Format::ArrowIpc.decoder(self.schema(), config)?,
         };
-        let gather = Gather::new(format.decoder(self.schema(), config)?, config, SharedClock::clone(clock));
+        let gather = Gather::new(decoder, config, SharedClock::clone(clock));
         Ok(Box::new(WatchSource {
             arrivals: Arrivals::new(nanos(self.watch.settle)),
             watch: self.watch.clone(),

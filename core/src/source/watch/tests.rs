@@ -192,3 +192,44 @@ fn arrow_files_and_streams_are_watched() {
     numbers.sort_unstable();
     assert_eq!(numbers, [1, 2]);
 }
+
+#[test]
+fn packed_files_are_unpacked_and_a_damaged_one_ends_where_it_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = |numbers: std::ops::Range<i64>| numbers.map(|n| format!("{{\"a\": {n}}}\n")).collect::<String>().into_bytes();
+    let gzip = |text: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    };
+    // More than comes out in one step, in two members, and of more rows than a batch has.
+    let whole = [gzip(&lines(0..30_000)), gzip(&lines(30_000..40_000))].concat();
+    let zstd = zstd::encode_all(&*lines(40_000..50_000), 1).unwrap();
+    let mut damaged = zstd.clone();
+    damaged[0] = 0;
+    for (seconds, (name, bytes)) in
+        (1..).zip([("a.gz", &whole[..]), ("b.zst", &zstd[..]), ("c.zst", &zstd[..zstd.len() / 2]), ("d.zst", &damaged[..]), ("e.gz", &[])])
+    {
+        fs::write(folder.path().join(name), bytes).unwrap();
+        File::options().append(true).open(folder.path().join(name)).unwrap().set_modified(UNIX_EPOCH + secs(seconds)).unwrap();
+    }
+    let watch = |pattern: &str| {
+        let pattern = folder.path().join(pattern);
+        Watch::new(pattern.to_str().unwrap(), FileFormat::Bytes(Format::Ndjson)).unwrap().bounded(true).schema(schema())
+    };
+    let mut run = Run::start(watch("*"));
+    let numbers = run.numbers(secs(60));
+    assert!(run.end && numbers.len() >= 50_000, "{}", numbers.len());
+    let (once, again) = numbers.split_at(50_000);
+    assert!(once.iter().copied().eq(0..50_000));
+    assert!(again.iter().copied().eq((40_000..50_000).take(again.len())), "what was whole of the one that is cut off");
+    let of = |name: &str| run.rejected.iter().filter(|error| error.contains(name)).cloned().collect::<Vec<_>>().join("; ");
+    assert!(of("c.zst").contains("the zstd data is cut off at byte"), "{:?}", run.rejected);
+    assert!(of("d.zst").contains("the zstd data is damaged, or is none, at byte 0 of the file"), "{:?}", run.rejected);
+    assert_eq!(of("a.gz") + &of("b.zst") + &of("e.gz"), "");
+    // Said, it is believed whatever the suffix.
+    fs::rename(folder.path().join("a.gz"), folder.path().join("a.log")).unwrap();
+    assert_eq!(Run::start(watch("*.log").compression(Compression::Gzip)).numbers(secs(60)).len(), 40_000);
+    let inferred = Watch::new(folder.path().join("b.zst").to_str().unwrap(), FileFormat::Bytes(Format::Ndjson)).unwrap();
+    assert_eq!(inferred.checked().unwrap().schema(), schema());
+}

@@ -73,6 +73,29 @@ fn objects_appear_whole_at_the_commit() {
 }
 
 #[test]
+fn a_commit_of_many_parts_shows_all_or_says_which_it_could_not() {
+    let stub = Stub::start();
+    let parts = PartOptions { max_rows: 1, ..Default::default() };
+    let make = || Ndjson::at(stub.at("s3://lake/out")).options(NdjsonOptions { parts: parts.clone(), ..Default::default() });
+    let mut sink = open(make(), &numbers(0..0));
+    sink.write(&numbers(0..100)).unwrap();
+    assert!(stub.keys().is_empty());
+    sink.commit().unwrap();
+    let texts: Vec<Vec<u8>> = stub.store().objects.values().cloned().collect();
+    let expected: Vec<Vec<u8>> = numbers(0..100).column(1).as_string::<i32>().iter().zip(0..).map(|(word, n)| line(n, word)).collect();
+    assert_eq!(texts, expected, "numbered in their order");
+    stub.store().faults.extend([("PUT out/part-00150", 500); 3]);
+    sink.write(&numbers(0..100)).unwrap();
+    let error = error(sink.commit());
+    assert!(error.is_retriable() && error.to_string().starts_with("cannot write `s3://lake/out/part-00150-"), "{error}");
+    assert!(!stub.keys().iter().any(|key| key.starts_with("out/part-00150")));
+}
+
+fn line(n: i64, word: Option<&str>) -> Vec<u8> {
+    format!("{{\"n\":{n},\"word\":\"{}\"}}\n", word.unwrap()).into_bytes()
+}
+
+#[test]
 fn large_objects_are_sent_while_they_grow() {
     let stub = Stub::start();
     let row = long(3 << 20);
