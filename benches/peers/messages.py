@@ -1,4 +1,4 @@
-"""fastavro and Google's protobuf over messages in a file, each behind its length in four bytes; a Python object each."""
+"""fastavro and Google's protobuf over the messages of a file, each behind its length in four bytes."""
 
 import io
 import sys
