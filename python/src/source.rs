@@ -262,7 +262,7 @@ pub fn watch(
 /// Args:
 ///     addr: Host and port; port 0 takes a free one, see `Stream.local_addr`.
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
-///     format: "ndjson", "csv", "tsv", "arrow", "avro" (object containers) or `formats.protobuf(…)`.
+///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv", "arrow", "avro" (object containers) or `formats.protobuf(…)`.
 ///     end_on_disconnect: The input ends when the last of its clients has gone: for tests and notebooks.
 ///     delimiter: What separates the fields of CSV, if not a comma.
 ///     header: Whether each client that sends CSV begins with a line of names.

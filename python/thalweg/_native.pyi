@@ -32,7 +32,7 @@ _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Compression: TypeAlias = Literal["none", "gzip", "zstd", "lz4"]
 _AvroSchema: TypeAlias = str | dict[str, Any]
-_Format: TypeAlias = Literal["ndjson", "csv", "tsv", "arrow", "avro"] | Format
+_Format: TypeAlias = Literal["ndjson", "debezium", "csv", "tsv", "arrow", "avro"] | Format
 _Settings: TypeAlias = Mapping[str, str | int | bool]
 
 class _AggregateObject(Protocol):

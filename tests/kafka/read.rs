@@ -1,10 +1,14 @@
 //! What comes of records.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use arrow::array::AsArray;
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMillisecondType};
 use rdkafka::producer::Producer;
 use thalweg::connector::kafka::{Column, End, Kafka as Topics, Start};
+use thalweg::format::avro::{Avro, WriterSchemas};
 use thalweg::{Format, Stream, Table, count, event_time, millis, tumbling};
 
 use crate::Test;
@@ -17,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("transactions_are_read_when_they_are_committed", transactions_are_read_when_they_are_committed),
     ("poisoned_records_go_to_quarantine", poisoned_records_go_to_quarantine),
     ("values_are_in_any_format", values_are_in_any_format),
+    ("records_name_the_schemas_they_were_written_by", records_name_the_schemas_they_were_written_by),
     ("topics_match_a_pattern_and_new_partitions_are_noticed", topics_match_a_pattern_and_new_partitions_are_noticed),
     ("windows_wait_for_partitions_by_name", windows_wait_for_partitions_by_name),
     ("a_partition_far_ahead_waits_and_loses_nothing", a_partition_far_ahead_waits_and_loses_nothing),
@@ -142,8 +147,7 @@ fn values_are_in_any_format(rig: &Rig) {
     assert_eq!(read(Topics::new(rig.bootstrap(), [&topic])).batches()[0].column(0).as_binary::<i32>().value(1), b"2\n3");
 
     let streams = rig.topic(1);
-    let batch =
-        arrow::array::RecordBatch::try_new(schema(), vec![std::sync::Arc::new(arrow::array::Int64Array::from(vec![7, 8]))]).unwrap();
+    let batch = arrow::array::RecordBatch::try_new(schema(), vec![Arc::new(arrow::array::Int64Array::from(vec![7, 8]))]).unwrap();
     let mut stream = Vec::new();
     let mut writer = arrow::ipc::writer::StreamWriter::try_new(&mut stream, &schema()).unwrap();
     writer.write(&batch).unwrap();
@@ -156,6 +160,39 @@ fn values_are_in_any_format(rig: &Rig) {
     producer.flush(SOON).unwrap();
     let table = read(Topics::new(rig.bootstrap(), [&streams]).format(Format::ArrowIpc, schema()));
     assert_eq!((values(&table), table.metrics().quarantined_rows), (vec![7, 7, 8, 8], 1));
+}
+
+/// A registry that is down.
+struct Down;
+
+impl WriterSchemas for Down {
+    fn schema(&self, _id: u32) -> thalweg::Result<Option<Arc<str>>> {
+        Err(thalweg::Error::connector("the registry is down").retriable_if(true))
+    }
+}
+
+fn records_name_the_schemas_they_were_written_by(rig: &Rig) {
+    let (topic, group) = (rig.topic(1), rig.name("avro"));
+    let producer = rig.producer(&[]);
+    let first = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"int"}]}"#;
+    let second = r#"{"type":"record","name":"R","fields":[{"name":"b","type":"string"},{"name":"a","type":"long"}]}"#;
+    let records: [&[u8]; 4] = [&[0, 0, 0, 0, 1, 2], &[0, 0, 0, 0, 2, 2, b'x', 4], &[0, 0, 0, 0, 3, 6], &[0, 0, 0, 0, 1, 8]];
+    for payload in records {
+        let record = rdkafka::producer::BaseRecord::<(), [u8]>::to(&topic).payload(payload);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(SOON).unwrap();
+    let read = |avro: Avro| {
+        let topics = Topics::new(rig.bootstrap(), [&topic]).group(&group).end(End::Latest);
+        Stream::read_kafka(topics.format(Format::Avro(avro), schema())).unwrap().collect()
+    };
+    let error = read(Avro::confluent(Down)).unwrap_err();
+    assert!(error.is_retriable() && error.to_string().contains("the registry is down"), "{error}");
+    let table = read(Avro::confluent(HashMap::from([(1, first), (2, second)]))).unwrap();
+    assert_eq!(values(&table), [1, 2, 4], "nothing was committed that was not read");
+    let quarantined = concat_batches(&thalweg::quality::schema(), table.quarantined()).unwrap();
+    assert_eq!(quarantined.column(2).as_binary::<i32>().value(0), records[2]);
+    assert_eq!(quarantined.column(3).as_string::<i32>().value(0), "schema 3 of the record is not known");
 }
 
 fn topics_match_a_pattern_and_new_partitions_are_noticed(rig: &Rig) {

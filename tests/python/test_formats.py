@@ -7,6 +7,7 @@ import decimal
 import io
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import fastavro
 import pytest
 
 import thalweg as tw
-from twins import rows_of
+from twins import rows_of, send
 
 FIRST = {
     "type": "record",
@@ -141,3 +142,39 @@ def test_a_registry_has_the_schemas(registry: str, tmp_path: Path) -> None:
     assert caught.value.retriable
     with pytest.raises(tw.ConfigError, match="`subject` is asked of a `SchemaRegistry`"):
         tw.formats.avro_confluent({1: FIRST}, subject="s")
+
+
+def test_change_events_are_the_rows_that_they_are_about() -> None:
+    row = {"id": 1, "name": "a"}
+    events = [
+        {"before": None, "after": row, "op": "r", "ts_ms": 1},
+        {
+            "schema": {"type": "struct"},
+            "payload": {"before": row, "after": {**row, "name": "b"}, "op": "u", "ts_ms": 2},
+        },
+        {"before": {"id": 1}, "after": None, "op": "d", "ts_ms": 3},
+        {"op": "t", "ts_ms": 4},
+    ]
+    columns = {"id": "int64", "name": "string", "__op": "string", "__ts_ms": "int64", "__deleted": "bool"}
+    stream = tw.listen_tcp("0", schema=columns, format="debezium", end_on_disconnect=True)
+    payload = b"".join(json.dumps(event).encode() + b"\n" for event in events)
+    sender = threading.Thread(target=send, args=(str(stream.local_addr), payload))
+    sender.start()
+    with pytest.warns(tw.DroppedRowsWarning, match="1 row did not decode"):
+        result = stream.collect()
+    sender.join()
+    assert rows_of(result) == [
+        {"id": 1, "name": "a", "__op": "r", "__ts_ms": 1, "__deleted": False},
+        {"id": 1, "name": "b", "__op": "u", "__ts_ms": 2, "__deleted": False},
+        {"id": 1, "name": None, "__op": "d", "__ts_ms": 3, "__deleted": True},
+    ]
+    assert "is of no row" in rows_of(result.quarantined)[0]["error"]
+
+
+def test_an_inferred_schema_can_be_pinned(tmp_path: Path) -> None:
+    (tmp_path / "a.avro").write_bytes(container(FIRST, [first(number) for number in range(3)]))
+    simple = {
+        name: kind for name, kind in tw.read_avro(tmp_path / "a.avro").schema.items() if name in ("id", "at", "card")
+    }
+    assert simple == {"id": "int32", "at": "timestamp[ms, tz=+00:00]", "card": "string"}
+    assert dict(tw.read_avro(tmp_path / "a.avro", schema=simple).schema) == simple

@@ -2,6 +2,7 @@
 
 mod decode;
 mod io;
+mod messages;
 mod rings;
 
 use crate::report::Report;
@@ -11,5 +12,6 @@ use crate::{Common, Result};
 pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     rings::measure(common, report)?;
     decode::measure(common, report)?;
+    messages::measure(common, report)?;
     io::measure(common, report)
 }

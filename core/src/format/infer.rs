@@ -9,6 +9,7 @@ use arrow::json::reader::infer_json_schema;
 
 use super::Format;
 use super::arrow_ipc;
+use super::debezium::unwrapped;
 use super::lines::is_blank;
 use super::ndjson::field_names;
 use crate::error::{Error, Result};
@@ -29,6 +30,14 @@ const TYPES: &str = "bool, int8, int16, int32, int64, uint8, uint16, uint32, uin
 pub fn infer(format: &Format, sample: &[u8]) -> Result<Schema> {
     let schema = match format {
         Format::Ndjson => infer_ndjson(whole_lines(sample))?,
+        Format::Debezium => {
+            let mut rows = Vec::new();
+            for line in whole_lines(sample).split(|&byte| byte == b'\n').filter(|line| !is_blank(line)) {
+                // What is no row is not looked at.
+                let _ = unwrapped(line, &mut rows);
+            }
+            infer_ndjson(&rows)?
+        }
         Format::Csv { delimiter, header } => {
             let format = csv::reader::Format::default().with_header(*header).with_delimiter(*delimiter);
             format.infer_schema(Cursor::new(whole_lines(sample)), Some(SAMPLE_ROWS)).map_err(undecided)?.0

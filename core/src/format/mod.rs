@@ -6,6 +6,7 @@ mod bulk;
 pub mod compression;
 mod conform;
 pub mod csv;
+pub mod debezium;
 mod frames;
 pub mod infer;
 pub mod lines;
@@ -22,6 +23,7 @@ use arrow::datatypes::SchemaRef;
 use self::arrow_ipc::ArrowIpcDecoder;
 use self::avro::Avro;
 use self::csv::CsvDecoder;
+use self::debezium::DebeziumLines;
 pub use self::infer::parse_type;
 use self::lines::LineDecoder;
 pub use self::messages::Messages;
@@ -37,6 +39,8 @@ use crate::quality::Rejected;
 pub enum Format {
     /// One JSON object per line.
     Ndjson,
+    /// One change event of Debezium per line, in JSON, for the row that it is about; see [`debezium`].
+    Debezium,
     /// Comma-separated values.
     Csv {
         /// The byte between fields.
@@ -56,6 +60,7 @@ impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Format::Ndjson => "ndjson",
+            Format::Debezium => "debezium",
             Format::Csv { .. } => "csv",
             Format::ArrowIpc => "arrow",
             Format::Avro(avro) => return avro.fmt(f),
@@ -65,7 +70,7 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// The format that a user's `name` means: `ndjson` (`jsonl`), `csv`, `tsv` (both with a header), `arrow` (`arrow_ipc`) or
+    /// The format that a user's `name` means: `ndjson` (`jsonl`), `debezium`, `csv`, `tsv` (both with a header), `arrow` (`arrow_ipc`) or
     /// `avro` (object container files).
     ///
     /// # Errors
@@ -73,11 +78,12 @@ impl Format {
     pub fn parse(name: &str) -> Result<Format> {
         match name.to_ascii_lowercase().as_str() {
             "ndjson" | "jsonl" => Ok(Format::Ndjson),
+            "debezium" => Ok(Format::Debezium),
             "csv" => Ok(Format::Csv { delimiter: b',', header: true }),
             "tsv" => Ok(Format::Csv { delimiter: b'\t', header: true }),
             "arrow" | "arrow_ipc" => Ok(Format::ArrowIpc),
             "avro" => Ok(Format::Avro(Avro::container())),
-            _ => Err(Error::config(format!("`{name}` is not a format; it may be ndjson, csv, tsv, arrow or avro"))),
+            _ => Err(Error::config(format!("`{name}` is not a format; it may be ndjson, debezium, csv, tsv, arrow or avro"))),
         }
     }
 
@@ -92,6 +98,10 @@ impl Format {
                 Some(lines) => Ok(Box::new(LineDecoder::new(lines, config))),
                 None => Ok(Box::new(LineDecoder::new(ArrowJsonLines::new(schema)?, config))),
             },
+            Format::Debezium => match NdjsonLines::new(schema.clone())? {
+                Some(lines) => Ok(Box::new(LineDecoder::new(DebeziumLines::new(lines), config))),
+                None => Ok(Box::new(LineDecoder::new(DebeziumLines::new(ArrowJsonLines::new(schema)?), config))),
+            },
             Format::Csv { delimiter, header } => Ok(Box::new(CsvDecoder::new(schema, *delimiter, *header, config)?)),
             Format::ArrowIpc => Ok(Box::new(ArrowIpcDecoder::new(schema))),
             Format::Avro(avro) => avro.decoder(schema),
@@ -105,7 +115,7 @@ impl Format {
     /// As [`Format::decoder`].
     pub fn messages(&self, schema: &SchemaRef) -> Result<Option<Box<dyn Messages>>> {
         match self {
-            Format::Ndjson | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
+            Format::Ndjson | Format::Debezium | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
             Format::Avro(avro) => Ok(avro.messages(schema)),
             Format::Protobuf(protobuf) => protobuf.messages(schema).map(Some),
         }
@@ -117,7 +127,7 @@ impl Format {
     /// [`Kind::Schema`](crate::error::Kind::Schema) if what it says is malformed.
     pub fn columns(&self) -> Result<Option<SchemaRef>> {
         match self {
-            Format::Ndjson | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
+            Format::Ndjson | Format::Debezium | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
             Format::Avro(avro) => avro.columns(),
             Format::Protobuf(protobuf) => protobuf.columns().map(Some),
         }

@@ -69,7 +69,7 @@ impl Values {
     pub(super) fn decoded(format: &Format, schema: &SchemaRef, config: &Config) -> Result<Values> {
         let how = match (format.messages(schema)?, format) {
             (Some(messages), _) => How::Messages(messages),
-            (None, Format::Ndjson) => How::Lines(format.decoder(SchemaRef::clone(schema), config)?, HashMap::new()),
+            (None, Format::Ndjson | Format::Debezium) => How::Lines(format.decoder(SchemaRef::clone(schema), config)?, HashMap::new()),
             (None, _) => How::Each(format.decoder(SchemaRef::clone(schema), config)?),
         };
         Ok(Values { how, schema: SchemaRef::clone(schema), nulls: Vec::new(), rejected: Vec::new() })
