@@ -10,16 +10,16 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use thalweg::operator::detect::{
-    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, Interval, LeftDiscord, Loda, Mahalanobis, Novelty, PageHinkley,
-    PeaksOverThreshold, QuantileBand, RandomCutForest, RobustZ, RollingZ,
+    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, LeftDiscord, Loda, Mahalanobis, Novelty,
+    PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, RobustZ, RollingZ,
 };
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
     Config, Detection, Kind, Query, Result, Stream, adwin, ar_rls, auto, ensemble, event_rate, event_time, ewma, half_space_trees,
-    holt_winters, left_discord, loda, millis, novelty, page_hinkley, peaks_over_threshold, quantile_band, random_cut_forest, robust_z,
-    rolling_z,
+    holt_winters, impossible_travel, left_discord, loda, millis, novelty, page_hinkley, peaks_over_threshold, quantile_band,
+    random_cut_forest, robust_z, rolling_z,
 };
 
 fn all(detection: Detection) -> Detection {
@@ -77,6 +77,7 @@ fn statistics() -> Vec<(&'static str, Detection)> {
         ("holt-winters, no season", all(Detection::new(HoltWinters { interval, ..HoltWinters::default() })).with_expected()),
         ("ar", all(Detection::new(ArRls { order: 3, forgetting: 0.95, interval })).with_expected()),
         ("loda", both(Detection::new(Loda { projections: 5, bins: 4, window_size: 12, seed: 1 })).with_attribution()),
+        ("travel", both(Detection::new(ImpossibleTravel { most_speed: 2e9, tolerance: 5.0 })).with_p()),
         ("ensemble", ensemble([ewma(0.1), novelty(), left_discord()], How::Max).on(["value"]).by(["key"]).with_p()),
         ("ensemble, two columns", both(ensemble(joint, How::Weighted(vec![1.0, 2.0])))),
     ]
@@ -340,6 +341,23 @@ fn a_missing_beat_of_a_season_is_found_and_the_forecast_told() {
     let found = detected(batches(&rows, 500), &holt_winters(24).on(["value"]).with_expected());
     assert_eq!(anomalies(&found), [2_021]);
     assert!((floats(&found, "expected")[2_021].unwrap() - 10.5).abs() < 0.5);
+}
+
+#[test]
+fn a_card_in_two_places_at_once_is_found() {
+    // Berlin, half an hour later Potsdam, an hour later Lisbon, a day later Berlin.
+    let places = [(0, 52.52, 13.4), (30, 52.4, 13.06), (90, 38.72, -9.14), (90 + 1_440, 52.52, 13.4)];
+    let at: ArrayRef = Arc::new(places.iter().map(|(minute, ..)| Some(minute * 60_000_i64)).collect::<Int64Array>());
+    let column = |of: fn(&(i64, f64, f64)) -> f64| Arc::new(places.iter().map(of).collect::<Float64Array>()) as ArrayRef;
+    let rows = RecordBatch::try_from_iter([("at", at), ("lat", column(|row| row.1)), ("lon", column(|row| row.2))]).unwrap();
+    let stream = Stream::from_arrow([rows]).event_time(event_time("at"));
+    let table = stream.detect(impossible_travel().on(["lat", "lon"])).collect().unwrap();
+    let found = concat_batches(&table.schema(), table.batches()).unwrap();
+    assert_eq!(anomalies(&found), [2]);
+    // Some 2,300 km less 50 in an hour.
+    assert!((floats(&found, "score")[2].unwrap() - 2.5).abs() < 0.1, "{:?}", floats(&found, "score"));
+    let refused = |on: &[&str]| stream.detect(impossible_travel().on(on.iter().copied())).schema().unwrap_err().to_string();
+    assert!(refused(&["lat"]).contains("watches two columns"), "{}", refused(&["lat"]));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 use thalweg::Detection;
 use thalweg::operator::detect::{
-    self, Adwin, ArRls, Auto, Cusum, DetectorSpec, Ensemble, EventRate, Ewma, HalfSpaceTrees, HoltWinters, How, LeftDiscord, Loda,
-    Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, Refractory, RobustZ, RollingZ,
+    self, Adwin, ArRls, Auto, Cusum, DetectorSpec, Ensemble, EventRate, Ewma, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel,
+    LeftDiscord, Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, Refractory, RobustZ, RollingZ,
 };
 
 use crate::config::Interval;
@@ -32,6 +32,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(ar_rls, module)?)?;
     module.add_function(wrap_pyfunction!(loda, module)?)?;
     module.add_function(wrap_pyfunction!(ensemble, module)?)?;
+    module.add_function(wrap_pyfunction!(impossible_travel, module)?)?;
     module.add_function(wrap_pyfunction!(auto, module)?)
 }
 
@@ -413,6 +414,25 @@ pub fn ar_rls(order: u32, forgetting: f64, coverage: f64, residuals: u32) -> PyD
 #[pyo3(signature = (projections=100, bins=16, window_size=256, *, seed=42))]
 pub fn loda(projections: u32, bins: u32, window_size: u32, seed: u64) -> PyDetector {
     PyDetector::new(Loda { projections, bins, window_size, seed })
+}
+
+/// Scores by how fast a key would have had to go from its latest row's place: a card paid with in two cities, an account logged into from two.
+/// Watches a latitude and a longitude, in degrees, in this order. The stream needs an event time.
+///
+/// Args:
+///     most_speed: The speed that is just possible, in km/h.
+///     tolerance: What distance counts as none, because places are not known better, in km.
+///
+/// A score of 1, the threshold, and more is impossible; a row far away is one anomaly and the next at home another. State: 32 bytes a key.
+///
+/// Source: Sinnott, "Virtues of the haversine", 1984.
+///
+/// Example:
+///     >>> s.event_time("ts").detect(tw.anomaly.impossible_travel(), on=["lat", "lon"], by="card").filter("is_anomaly")
+#[pyfunction]
+#[pyo3(signature = (most_speed=900.0, tolerance=50.0))]
+pub fn impossible_travel(most_speed: f64, tolerance: f64) -> PyDetector {
+    PyDetector::new(ImpossibleTravel { most_speed, tolerance })
 }
 
 /// Several detectors as one: each one's scores are brought to how rare they are, -log10(p), and the greatest or the mean counts.

@@ -781,6 +781,9 @@ def ar_rls(order: int = 8, forgetting: float = 0.999, *, coverage: float = 0.99,
 def loda(projections: int = 100, bins: int = 16, window_size: int = 256, *, seed: int = 42) -> Detector:
     """Scores by how rare a row is in histograms of random projections of it."""
 
+def impossible_travel(most_speed: float = 900.0, tolerance: float = 50.0) -> Detector:
+    """Scores by how fast a key would have had to go from its latest row's place."""
+
 def ensemble(
     detectors: Sequence[Detector], how: Literal["max", "mean"] = "max", weights: Sequence[float] | None = None
 ) -> Detector:

@@ -19,11 +19,13 @@
 | `half_space_trees` | few rows of the latest window lie near; columns together | 0 to 1 | 0.75 | 40 kB |
 | `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
 | `loda` | it is rare in histograms of random projections; columns together | 2 to 3 is usual | 5 | 22 kB |
+| `impossible_travel` | it is too far from the one before for the time between them | speeds, 1 is 900 km/h | 1 | 32 B |
 | `ensemble` | several detectors find it so, or one of them | 0 to 5, powers of ten | 3 | theirs |
 | `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
 
 A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
-without a value (null, NaN, infinite) has no score and teaches nothing. Detectors but `event_rate` count rows, not time.
+without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time,
+but for `event_rate` and `impossible_travel`.
 
 Example:
     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
@@ -41,6 +43,7 @@ from thalweg._native import (
     ewma,
     half_space_trees,
     holt_winters,
+    impossible_travel,
     left_discord,
     loda,
     mahalanobis,
@@ -64,6 +67,7 @@ __all__ = [
     "ewma",
     "half_space_trees",
     "holt_winters",
+    "impossible_travel",
     "left_discord",
     "loda",
     "mahalanobis",

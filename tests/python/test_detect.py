@@ -189,6 +189,18 @@ def test_an_ensemble_is_as_strange_as_the_strangest_of_its_detectors() -> None:
         detect(series(5), tw.anomaly.ensemble(members, how="mean", weights=[1.0]))
 
 
+def test_a_card_in_two_places_at_once_is_found() -> None:
+    places = [(0, 52.52, 13.4), (30, 52.4, 13.06), (90, 38.72, -9.14), (1_530, 52.52, 13.4), (1_540, 95.0, 0.0)]
+    ts, lat, lon = zip(*places, strict=True)
+    table = pa.table({"ts": pa.array([minute * 60_000 for minute in ts], pa.timestamp("ms")), "lat": lat, "lon": lon})
+    stream = tw.from_arrow(table).event_time("ts")
+    rows = rows_of(stream.detect(tw.anomaly.impossible_travel(), on=["lat", "lon"]).collect())
+    assert [row["is_anomaly"] for row in rows] == [False, False, True, False, False]
+    assert rows[-1]["score"] is None
+    with pytest.raises(tw.ConfigError, match="watches two columns"):
+        stream.detect(tw.anomaly.impossible_travel(), on="lat")
+
+
 def test_parameters_are_checked_and_shown() -> None:
     assert repr(tw.anomaly.novelty()) == "novelty(history=4096)"
     assert repr(tw.anomaly.left_discord()) == "left_discord(length=64, history=4000)"

@@ -19,3 +19,4 @@ pub mod robust;
 pub mod rolling_z;
 pub mod stepwise;
 pub mod top;
+pub mod travel;
