@@ -9,8 +9,11 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use thalweg::connector::registry::{Registry, RegistryClient, SchemaKind, Version};
 use thalweg::format::avro::Avro;
+use thalweg::format::protobuf::Protobuf;
 use thalweg::{Error, Format, Kind, millis};
 
 const FIRST: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"id","type":"int"}]}"#;
@@ -107,6 +110,45 @@ fn records_are_read_by_the_schemas_that_they_name() {
     let latest = client.version("payments-value", Version::Latest).unwrap();
     assert_eq!((latest.id, latest.version, latest.schema.as_str()), (second, 2, SECOND));
     assert_eq!(client.version("payments-value", Version::Number(1)).unwrap().id, first);
+}
+
+/// A field of a message in Protobuf's wire format whose value has a length.
+fn part(field: u8, value: &[u8]) -> Vec<u8> {
+    [&[field << 3 | 2, value.len() as u8], value].concat()
+}
+
+/// The file of a package with one message, `Payment`, of two fields: an `int64` and a string.
+fn proto_file(names: [&str; 2]) -> String {
+    let field = |name: &str, number, kind| part(2, &[&part(1, name.as_bytes())[..], &[3 << 3, number, 4 << 3, 1, 5 << 3, kind]].concat());
+    let message = [part(1, b"Payment"), field(names[0], 1, 3), field(names[1], 2, 9)].concat();
+    STANDARD.encode([part(1, b"shop.proto"), part(2, b"shop"), part(4, &message), part(12, b"proto3")].concat())
+}
+
+#[test]
+fn protocol_buffers_are_read_by_the_file_of_their_subject() {
+    let service = Service::start(&[]);
+    let client = service.client();
+    client.register("payments-value", &proto_file(["id", "note"]), SchemaKind::Protobuf).unwrap();
+    client.register("payments-value", &proto_file(["id", "card"]), SchemaKind::Protobuf).unwrap();
+    let set = client.descriptor_set("payments-value", Version::Latest).unwrap();
+    let format = Format::Protobuf(Protobuf::first(&set).unwrap().confluent().unwrap());
+    assert_eq!(format.columns().unwrap().unwrap().field(1).name(), "card");
+    let mut messages = format.messages(&columns()).unwrap().unwrap();
+    // The second is of an older version, the third of the second message of its file.
+    let records = [record(2, b"\0\x08\x05\x12\x01c"), record(1, b"\0\x08\x06"), record(2, b"\x02\x02\x08\x07")];
+    let ends: Vec<usize> = (0..=3).map(|count| records[..count].iter().map(Vec::len).sum()).collect();
+    let (ranges, mut bad): (Vec<_>, _) = (ends.windows(2).map(|pair| pair[0]..pair[1]).collect(), Vec::new());
+    messages.decode(&records.concat(), &ranges, &mut bad).unwrap();
+    let rows = messages.take().unwrap().unwrap();
+    assert_eq!(rows["id"].as_primitive::<Int64Type>().values(), &[5, 6]);
+    assert_eq!(rows["card"].as_string::<i32>().iter().collect::<Vec<_>>(), [Some("c"), Some("")]);
+    assert!(bad.len() == 1 && bad[0].0 == 2, "{bad:?}");
+    client.register("text-value", "syntax = \"proto3\"; message M {}", SchemaKind::Protobuf).unwrap();
+    let error = client.descriptor_set("text-value", Version::Latest).unwrap_err();
+    assert!(error.kind() == Kind::Schema && error.to_string().contains("does not compile"), "{error}");
+    client.register("avro-value", FIRST, SchemaKind::Avro).unwrap();
+    let error = client.descriptor_set("avro-value", Version::Latest).unwrap_err();
+    assert!(error.to_string().contains("in AVRO; its records are no protocol buffers"), "{error}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyString;
 use thalweg::connector::registry::Version;
 use thalweg::format::avro::Avro;
+use thalweg::format::json_confluent::JsonConfluent;
 use thalweg::format::protobuf::Protobuf;
 use thalweg::source::FileFormat;
 use thalweg::{Error, Format};
@@ -36,7 +37,7 @@ impl PyFormat {
 ///     >>> tw.read_kafka(b, "t", format=tw.formats.avro('{"type": "record", "name": "R", "fields": [{"name": "x", "type": "long"}]}'))
 #[pyfunction]
 #[pyo3(signature = (schema, *, reader_schema=None))]
-pub fn avro(schema: AvroSchema, reader_schema: Option<AvroSchema>) -> PyFormat {
+pub fn avro(schema: JsonText, reader_schema: Option<JsonText>) -> PyFormat {
     resolved(Avro::bare(schema.0), reader_schema)
 }
 
@@ -53,12 +54,7 @@ pub fn avro(schema: AvroSchema, reader_schema: Option<AvroSchema>) -> PyFormat {
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent({7: first, 9: second}), schema={"card": "string"})
 #[pyfunction]
 #[pyo3(signature = (schemas, *, subject=None, reader_schema=None))]
-pub fn avro_confluent(
-    py: Python<'_>,
-    schemas: Schemas<'_>,
-    subject: Option<&str>,
-    reader_schema: Option<AvroSchema>,
-) -> PyResult<PyFormat> {
+pub fn avro_confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>, reader_schema: Option<JsonText>) -> PyResult<PyFormat> {
     match (schemas, subject) {
         (Schemas::Registry(_), Some(_)) if reader_schema.is_some() => {
             Err(raise(Error::config("give either `subject` or `reader_schema`: both are the schema that records are resolved against")))
@@ -66,7 +62,7 @@ pub fn avro_confluent(
         (Schemas::Registry(registry), subject) => {
             let client = &registry.get().client;
             let latest = subject.map(|subject| detached(py, || client.version(subject, Version::Latest))).transpose()?;
-            let reader_schema = latest.map(|latest| AvroSchema(latest.schema)).or(reader_schema);
+            let reader_schema = latest.map(|latest| JsonText(latest.schema)).or(reader_schema);
             Ok(resolved(Avro::confluent(client.clone()), reader_schema))
         }
         (Schemas::Known(_), Some(_)) => Err(raise(Error::config("`subject` is asked of a `SchemaRegistry`; give one as `schemas`"))),
@@ -95,6 +91,75 @@ pub fn protobuf(py: Python<'_>, descriptor_set: DescriptorSet, message: &str, co
     Ok(PyFormat(Format::Protobuf(made)))
 }
 
+/// Messages of protocol buffers in the wire format of Confluent's schema registry, by the `.proto` file of a subject and what it refers to.
+/// The registry is asked now; records of other versions are decoded by this one, as protocol buffers allow it.
+///
+/// Args:
+///     registry: A `SchemaRegistry`.
+///     subject: As "payments-value".
+///     message: The full name of the message, as "shop.v1.Payment"; without it the first of the file, as Confluent's serializers have it.
+///     version: The version of the subject; without it the latest.
+///
+/// Example:
+///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.protobuf_confluent(registry, "payments-value"))
+#[pyfunction]
+#[pyo3(signature = (registry, subject, *, message=None, version=None))]
+pub fn protobuf_confluent(
+    py: Python<'_>,
+    registry: &Bound<'_, PyRegistry>,
+    subject: &str,
+    message: Option<&str>,
+    version: Option<u32>,
+) -> PyResult<PyFormat> {
+    let client = &registry.get().client;
+    let made = detached(py, || {
+        let set = client.descriptor_set(subject, version.map_or(Version::Latest, Version::Number))?;
+        message.map_or_else(|| Protobuf::first(&set), |message| Protobuf::new(&set, message))?.confluent()
+    })?;
+    Ok(PyFormat(Format::Protobuf(made)))
+}
+
+/// Objects of JSON in the wire format of Confluent's schema registry: a zero byte, the number of a JSON Schema, the object. The number is not
+/// looked up, and objects are not held against their schema.
+///
+/// Args:
+///     registry: A `SchemaRegistry`, with `subject`: takes the columns from the JSON Schema that it has. Without it give `schema=` for columns
+///         where the format goes, or `json_schema`.
+///     subject: As "payments-value".
+///     version: The version of the subject; without it the latest.
+///     json_schema: A JSON Schema to take the columns from: a str, or what `json.loads` makes of one.
+///
+/// Example:
+///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.json_confluent(registry, subject="payments-value"))
+///     >>> tw.read_kafka(b, "payments", format=tw.formats.json_confluent(), schema={"card": "string"})
+#[pyfunction]
+#[pyo3(signature = (registry=None, *, subject=None, version=None, json_schema=None))]
+pub fn json_confluent(
+    py: Python<'_>,
+    registry: Option<&Bound<'_, PyRegistry>>,
+    subject: Option<&str>,
+    version: Option<u32>,
+    json_schema: Option<JsonText>,
+) -> PyResult<PyFormat> {
+    let schema = match (registry, subject, json_schema) {
+        (Some(registry), Some(subject), None) => {
+            let client = &registry.get().client;
+            Some(detached(py, || client.version(subject, version.map_or(Version::Latest, Version::Number)))?.schema)
+        }
+        (None, None, given) => given.map(|given| given.0),
+        _ => {
+            return Err(raise(Error::config("give `registry` and `subject`, or `json_schema`, or none of them and `schema=` for columns")));
+        }
+    };
+    let json = JsonConfluent::new();
+    Ok(PyFormat(Format::JsonConfluent(match schema {
+        Some(schema) => json.json_schema(&schema).map_err(raise)?,
+        None => json,
+    })))
+}
+
 /// A descriptor set.
 #[derive(FromPyObject)]
 pub enum DescriptorSet {
@@ -119,7 +184,7 @@ pub enum Schemas<'py> {
     /// In a registry.
     Registry(Bound<'py, PyRegistry>),
     /// Here, by their numbers.
-    Known(HashMap<u32, AvroSchema>),
+    Known(HashMap<u32, JsonText>),
 }
 
 /// Avro records in Avro's single-object encoding: C3 01, the fingerprint of the writer's schema, the record.
@@ -132,25 +197,25 @@ pub enum Schemas<'py> {
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_single_object([first, second]), schema={"card": "string"})
 #[pyfunction]
 #[pyo3(signature = (schemas, *, reader_schema=None))]
-pub fn avro_single_object(schemas: Vec<AvroSchema>, reader_schema: Option<AvroSchema>) -> PyResult<PyFormat> {
+pub fn avro_single_object(schemas: Vec<JsonText>, reader_schema: Option<JsonText>) -> PyResult<PyFormat> {
     let avro = Avro::single_object(schemas.iter().map(|schema| &schema.0)).map_err(raise)?;
     Ok(resolved(avro, reader_schema))
 }
 
-pub fn resolved(avro: Avro, reader_schema: Option<AvroSchema>) -> PyFormat {
+pub fn resolved(avro: Avro, reader_schema: Option<JsonText>) -> PyFormat {
     PyFormat(Format::Avro(reader_schema.into_iter().fold(avro, |avro, schema| avro.reader_schema(schema.0))))
 }
 
-/// A schema in Avro's JSON: text, or objects that `json` makes text of.
-pub struct AvroSchema(pub String);
+/// A schema in JSON: text, or objects that `json` makes text of.
+pub struct JsonText(pub String);
 
-impl FromPyObject<'_, '_> for AvroSchema {
+impl FromPyObject<'_, '_> for JsonText {
     type Error = PyErr;
 
-    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<AvroSchema> {
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<JsonText> {
         match value.cast::<PyString>() {
-            Ok(text) => Ok(AvroSchema(text.extract()?)),
-            Err(_) => Ok(AvroSchema(value.py().import("json")?.call_method1("dumps", (value,))?.extract()?)),
+            Ok(text) => Ok(JsonText(text.extract()?)),
+            Err(_) => Ok(JsonText(value.py().import("json")?.call_method1("dumps", (value,))?.extract()?)),
         }
     }
 }

@@ -57,6 +57,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::read_avro, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_protobuf, module)?)?;
     module.add_function(wrap_pyfunction!(format::protobuf, module)?)?;
+    module.add_function(wrap_pyfunction!(format::protobuf_confluent, module)?)?;
+    module.add_function(wrap_pyfunction!(format::json_confluent, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_confluent, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_single_object, module)?)?;

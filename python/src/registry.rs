@@ -8,7 +8,7 @@ use thalweg::connector::registry::{Registry, RegistryClient, SchemaKind, Version
 
 use crate::config::Interval;
 use crate::error::{detached, raise};
-use crate::format::AvroSchema;
+use crate::format::JsonText;
 
 /// Confluent's schema registry, or one that speaks as it does. Nothing is asked of it until it is needed; each schema is asked for once.
 ///
@@ -83,7 +83,7 @@ impl PyRegistry {
 
     /// Registers a schema ("avro", "json" or "protobuf") under a subject; returns its number.
     #[pyo3(signature = (subject, schema, kind="avro"))]
-    fn register(&self, py: Python<'_>, subject: &str, schema: AvroSchema, kind: &str) -> PyResult<u32> {
+    fn register(&self, py: Python<'_>, subject: &str, schema: JsonText, kind: &str) -> PyResult<u32> {
         let kind = SchemaKind::parse(kind).map_err(raise)?;
         detached(py, || self.client.register(subject, &schema.0, kind))
     }
@@ -91,7 +91,7 @@ impl PyRegistry {
     /// What stands in the way of registering a schema beside a version of a subject, the latest unless said: a list of words, empty if
     /// nothing does.
     #[pyo3(signature = (subject, schema, version=None, kind="avro"))]
-    fn conflicts(&self, py: Python<'_>, subject: &str, schema: AvroSchema, version: Option<u32>, kind: &str) -> PyResult<Vec<String>> {
+    fn conflicts(&self, py: Python<'_>, subject: &str, schema: JsonText, version: Option<u32>, kind: &str) -> PyResult<Vec<String>> {
         let kind = SchemaKind::parse(kind).map_err(raise)?;
         let version = version.map_or(Version::Latest, Version::Number);
         let found = detached(py, || self.client.compatibility(subject, version, &schema.0, kind))?;

@@ -9,7 +9,7 @@ use thalweg::{Compression, Error, Files, Format, Listen, Stream};
 use crate::arrow::{schema_from, stream_of};
 use crate::config::Interval;
 use crate::error::{detached, raise};
-use crate::format::{AvroSchema, DescriptorSet, FormatLike, byte};
+use crate::format::{DescriptorSet, FormatLike, JsonText, byte};
 use crate::storage::StorageOptions;
 use crate::stream::PyStream;
 
@@ -132,7 +132,7 @@ pub fn read_avro(
     py: Python<'_>,
     path: FilePath,
     schema: Option<&Bound<'_, PyAny>>,
-    reader_schema: Option<AvroSchema>,
+    reader_schema: Option<JsonText>,
     compression: Option<&str>,
     storage_options: Option<StorageOptions>,
 ) -> PyResult<PyStream> {

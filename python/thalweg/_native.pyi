@@ -31,7 +31,7 @@ _RowsFunction: TypeAlias = Callable[[Table, dict[Any, Any], Context], _Rows]
 _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Compression: TypeAlias = Literal["none", "gzip", "zstd", "lz4"]
-_AvroSchema: TypeAlias = str | dict[str, Any]
+_JsonText: TypeAlias = str | dict[str, Any]
 _Format: TypeAlias = Literal["ndjson", "debezium", "csv", "tsv", "arrow", "avro"] | Format
 _Settings: TypeAlias = Mapping[str, str | int | bool]
 
@@ -130,12 +130,12 @@ class SchemaRegistry:
         """The schema of a number, or None if the registry has none."""
     def version(self, subject: str, version: int | None = None) -> dict[str, Any]:
         """A version of a subject, the latest unless said, as a dict of `id`, `version` and `schema`."""
-    def register(self, subject: str, schema: _AvroSchema, kind: Literal["avro", "json", "protobuf"] = "avro") -> int:
+    def register(self, subject: str, schema: _JsonText, kind: Literal["avro", "json", "protobuf"] = "avro") -> int:
         """Registers a schema under a subject; returns its number."""
     def conflicts(
         self,
         subject: str,
-        schema: _AvroSchema,
+        schema: _JsonText,
         version: int | None = None,
         kind: Literal["avro", "json", "protobuf"] = "avro",
     ) -> list[str]:
@@ -430,7 +430,7 @@ def read_csv(
 def read_avro(
     path: _Path,
     schema: _SchemaLike | None = None,
-    reader_schema: _AvroSchema | None = None,
+    reader_schema: _JsonText | None = None,
     compression: _Compression | None = None,
     *,
     storage_options: _Settings | None = None,
@@ -467,18 +467,32 @@ def watch(
 def protobuf(descriptor_set: bytes | _Path, message: str, *, confluent: bool = False) -> Format:
     """Messages of protocol buffers: in Kafka a record each, in sockets each behind its length."""
 
-def avro(schema: _AvroSchema, *, reader_schema: _AvroSchema | None = None) -> Format:
+def protobuf_confluent(
+    registry: SchemaRegistry, subject: str, *, message: str | None = None, version: int | None = None
+) -> Format:
+    """Messages of protocol buffers in the wire format of Confluent's schema registry."""
+
+def json_confluent(
+    registry: SchemaRegistry | None = None,
+    *,
+    subject: str | None = None,
+    version: int | None = None,
+    json_schema: _JsonText | None = None,
+) -> Format:
+    """Objects of JSON in the wire format of Confluent's schema registry."""
+
+def avro(schema: _JsonText, *, reader_schema: _JsonText | None = None) -> Format:
     """Avro records alone, all of one writer's schema."""
 
 def avro_confluent(
-    schemas: SchemaRegistry | dict[int, _AvroSchema],
+    schemas: SchemaRegistry | dict[int, _JsonText],
     *,
     subject: str | None = None,
-    reader_schema: _AvroSchema | None = None,
+    reader_schema: _JsonText | None = None,
 ) -> Format:
     """Avro records in the wire format of Confluent's schema registry."""
 
-def avro_single_object(schemas: Sequence[_AvroSchema], *, reader_schema: _AvroSchema | None = None) -> Format:
+def avro_single_object(schemas: Sequence[_JsonText], *, reader_schema: _JsonText | None = None) -> Format:
     """Avro records in Avro's single-object encoding."""
 
 def read_kafka(

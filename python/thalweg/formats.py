@@ -5,7 +5,9 @@
 | `avro` | Avro records alone, all of one writer's schema | Kafka |
 | `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | Kafka |
 | `avro_single_object` | Avro records behind the fingerprint of their writer's schema | Kafka |
+| `json_confluent` | objects of JSON behind the number of their schema | Kafka |
 | `protobuf` | messages of protocol buffers, in sockets each behind its length | Kafka, sockets |
+| `protobuf_confluent` | messages of protocol buffers by a file of Confluent's registry | Kafka |
 
 Object container files of Avro are read by `read_avro`, files of messages by `read_protobuf`.
 
@@ -18,6 +20,14 @@ Example:
     >>> payments = tw.read_kafka("localhost:9092", "payments", format=tw.formats.avro(schema), end="latest")
 """
 
-from thalweg._native import Format, avro, avro_confluent, avro_single_object, protobuf
+from thalweg._native import (
+    Format,
+    avro,
+    avro_confluent,
+    avro_single_object,
+    json_confluent,
+    protobuf,
+    protobuf_confluent,
+)
 
-__all__ = ["Format", "avro", "avro_confluent", "avro_single_object", "protobuf"]
+__all__ = ["Format", "avro", "avro_confluent", "avro_single_object", "json_confluent", "protobuf", "protobuf_confluent"]

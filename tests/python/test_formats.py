@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import decimal
 import io
 import json
 import subprocess
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fastavro
 import pytest
+from google.protobuf import descriptor_pb2
 
 import thalweg as tw
 from twins import rows_of, send
@@ -142,6 +145,59 @@ def test_a_registry_has_the_schemas(registry: str, tmp_path: Path) -> None:
     assert caught.value.retriable
     with pytest.raises(tw.ConfigError, match="`subject` is asked of a `SchemaRegistry`"):
         tw.formats.avro_confluent({1: FIRST}, subject="s")
+
+
+def test_protocol_buffers_by_a_file_of_the_registry_and_what_it_refers_to(registry: str) -> None:
+    money = descriptor_pb2.FileDescriptorProto(name="money.proto", package="shop", syntax="proto3")
+    amount = money.message_type.add(name="Amount")
+    amount.field.add(name="cents", number=1, type=3, label=1)
+    pay = descriptor_pb2.FileDescriptorProto(name="pay.proto", package="shop", syntax="proto3")
+    pay.dependency.extend(["money.proto", "google/protobuf/timestamp.proto", "google/protobuf/duration.proto"])
+    payment = pay.message_type.add(name="Payment")
+    payment.field.add(name="id", number=1, type=5, label=1)
+    payment.field.add(name="amount", number=2, type=11, label=1, type_name=".shop.Amount")
+    payment.field.add(name="times", number=3, type=11, label=3, type_name=".google.protobuf.Timestamp")
+    payment.field.add(name="took", number=4, type=11, label=1, type_name=".google.protobuf.Duration")
+    pay.message_type.add(name="Refund").field.add(name="why", number=1, type=9, label=1)
+    references = [{"name": "money.proto", "subject": "money.proto", "version": 1}]
+    for subject, file, refers in (("money.proto", money, []), ("payments-value", pay, references)):
+        schema = base64.b64encode(file.SerializeToString()).decode()
+        body = json.dumps({"schemaType": "PROTOBUF", "schema": schema, "references": refers}).encode()
+        request = urllib.request.Request(f"{registry}/subjects/{subject}/versions", data=body)
+        request.add_header("Authorization", "Basic " + base64.b64encode(b"alice:wonderland").decode())
+        urllib.request.urlopen(request).close()
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    format = tw.formats.protobuf_confluent(client, "payments-value")
+    assert repr(format) == "Format(protobuf_confluent)"
+    assert dict(tw.read_kafka("localhost:1", "t", format=format).schema) == {
+        "id": "int32",
+        "amount": "struct<cents: int64>",
+        "times": "list<timestamp[ns]>",
+        "took": "struct<seconds: int64, nanos: int32>",
+    }
+    second = tw.formats.protobuf_confluent(client, "payments-value", message="shop.Refund", version=1)
+    assert dict(tw.read_kafka("localhost:1", "t", format=second).schema) == {"why": "string"}
+    with pytest.raises(tw.SchemaError, match=r"no message `shop\.None`; it has shop\.Amount, shop\.Payment"):
+        tw.formats.protobuf_confluent(client, "payments-value", message="shop.None")
+    with pytest.raises(tw.ConnectorError, match="does not have version 9 of subject `payments-value`"):
+        tw.formats.protobuf_confluent(client, "payments-value", version=9)
+
+
+def test_json_behind_the_number_of_its_schema(registry: str) -> None:
+    json_schema = {"type": "object", "properties": {"id": {"type": "integer"}, "card": {"type": ["null", "string"]}}}
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    client.register("payments-value", json_schema, kind="json")
+    for format in (
+        tw.formats.json_confluent(client, subject="payments-value"),
+        tw.formats.json_confluent(json_schema=json_schema),
+    ):
+        assert dict(tw.read_kafka("localhost:1", "t", format=format).schema) == {"card": "string", "id": "int64"}
+    with pytest.raises(tw.ConfigError, match="needs a `schema`"):
+        tw.read_kafka("localhost:1", "t", format=tw.formats.json_confluent())
+    with pytest.raises(tw.ConfigError, match="NDJSON has no schema's number"):
+        tw.listen_tcp("0", schema={"id": "int64"}, format=tw.formats.json_confluent()).collect()
+    with pytest.raises(tw.ConfigError, match="give `registry` and `subject`, or `json_schema`"):
+        tw.formats.json_confluent(client)
 
 
 def test_change_events_are_the_rows_that_they_are_about() -> None:

@@ -9,6 +9,7 @@ use arrow::json::reader::infer_json_schema;
 
 use super::Format;
 use super::arrow_ipc;
+use super::confluent_alone;
 use super::debezium::unwrapped;
 use super::lines::is_blank;
 use super::ndjson::field_names;
@@ -43,6 +44,7 @@ pub fn infer(format: &Format, sample: &[u8]) -> Result<Schema> {
             format.infer_schema(Cursor::new(whole_lines(sample)), Some(SAMPLE_ROWS)).map_err(undecided)?.0
         }
         Format::ArrowIpc => return arrow_ipc::stream_schema(sample),
+        Format::JsonConfluent(_) => return Err(confluent_alone("NDJSON has no schema's number before its objects")),
         Format::Avro(avro) => return avro.infer(sample),
         Format::Protobuf(protobuf) => return Ok(protobuf.columns()?.as_ref().clone()),
     };

@@ -7,6 +7,17 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Result;
 
+/// What a record in Confluent's wire format begins with.
+const CONFLUENT: u8 = 0;
+
+/// The number of the schema that a record in Confluent's wire format was written by, and the length of what stands before its body.
+pub(super) fn confluent_head(record: &[u8]) -> Result<(u32, usize), String> {
+    match record.first_chunk::<5>() {
+        Some([CONFLUENT, id @ ..]) => Ok((u32::from_be_bytes(*id), 5)),
+        _ => Err("the record does not begin with a zero byte and the number of a schema, as Confluent's wire format has it".to_owned()),
+    }
+}
+
 /// Turns whole messages into columns of one schema, many at once.
 pub trait Messages: Send {
     /// The columns that come out.

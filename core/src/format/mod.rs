@@ -9,6 +9,7 @@ pub mod csv;
 pub mod debezium;
 mod frames;
 pub mod infer;
+pub mod json_confluent;
 pub mod lines;
 mod messages;
 pub mod ndjson;
@@ -25,6 +26,7 @@ use self::avro::Avro;
 use self::csv::CsvDecoder;
 use self::debezium::DebeziumLines;
 pub use self::infer::parse_type;
+use self::json_confluent::JsonConfluent;
 use self::lines::LineDecoder;
 pub use self::messages::Messages;
 use self::ndjson::{ArrowJsonLines, NdjsonLines};
@@ -50,6 +52,8 @@ pub enum Format {
     },
     /// Arrow's inter-process stream format.
     ArrowIpc,
+    /// Objects of JSON in Confluent's wire format, records one by one.
+    JsonConfluent(JsonConfluent),
     /// Apache Avro: object container files, or records one by one.
     Avro(Avro),
     /// Protocol buffers, each message behind its length, or records one by one.
@@ -63,6 +67,7 @@ impl fmt::Display for Format {
             Format::Debezium => "debezium",
             Format::Csv { .. } => "csv",
             Format::ArrowIpc => "arrow",
+            Format::JsonConfluent(json) => return json.fmt(f),
             Format::Avro(avro) => return avro.fmt(f),
             Format::Protobuf(protobuf) => return protobuf.fmt(f),
         })
@@ -104,6 +109,7 @@ impl Format {
             },
             Format::Csv { delimiter, header } => Ok(Box::new(CsvDecoder::new(schema, *delimiter, *header, config)?)),
             Format::ArrowIpc => Ok(Box::new(ArrowIpcDecoder::new(schema))),
+            Format::JsonConfluent(_) => Err(confluent_alone("NDJSON has no schema's number before its objects")),
             Format::Avro(avro) => avro.decoder(schema),
             Format::Protobuf(protobuf) => protobuf.decoder(schema, config),
         }
@@ -116,6 +122,7 @@ impl Format {
     pub fn messages(&self, schema: &SchemaRef) -> Result<Option<Box<dyn Messages>>> {
         match self {
             Format::Ndjson | Format::Debezium | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
+            Format::JsonConfluent(_) => JsonConfluent::messages(schema).map(Some),
             Format::Avro(avro) => Ok(avro.messages(schema)),
             Format::Protobuf(protobuf) => protobuf.messages(schema).map(Some),
         }
@@ -128,10 +135,16 @@ impl Format {
     pub fn columns(&self) -> Result<Option<SchemaRef>> {
         match self {
             Format::Ndjson | Format::Debezium | Format::Csv { .. } | Format::ArrowIpc => Ok(None),
+            Format::JsonConfluent(json) => Ok(json.columns()),
             Format::Avro(avro) => avro.columns(),
             Format::Protobuf(protobuf) => protobuf.columns().map(Some),
         }
     }
+}
+
+/// Refuses Confluent's wire format where bytes come as a stream; `instead` says what is there then.
+fn confluent_alone(instead: &str) -> Error {
+    Error::config(format!("Confluent's wire format is that of records in Kafka; files and sockets have no such records: {instead}"))
 }
 
 /// Rows decoded since the last [`Decoder::take`].

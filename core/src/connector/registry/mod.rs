@@ -19,8 +19,23 @@
 //! anything of these records was committed.
 //!
 //! Requests go out from a thread of their own, one by one, so that callers may be anywhere, in an asynchronous runtime too. Proxies that the
-//! environment names are not used. A schema that refers to others ("references") cannot be resolved: its records go to quarantine.
+//! environment names are not used. An Avro schema that refers to others ("references") cannot be resolved: its records go to quarantine.
+//!
+//! Records of protocol buffers are decoded by the `.proto` file of a subject, which is asked for once, when the stream is made:
+//!
+//! ```no_run
+//! # use thalweg::connector::registry::{Registry, Version};
+//! # use thalweg::format::protobuf::Protobuf;
+//! # use thalweg::Format;
+//! # fn run() -> thalweg::Result<()> {
+//! let registry = Registry::new("http://localhost:8081").client()?;
+//! let descriptor_set = registry.descriptor_set("payments-value", Version::Latest)?;
+//! let format = Format::Protobuf(Protobuf::first(&descriptor_set)?.confluent()?);
+//! # Ok(())
+//! # }
+//! ```
 
+mod descriptors;
 mod requests;
 
 use std::collections::HashMap;
@@ -31,7 +46,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use self::requests::{Answer, Requests};
+use self::requests::{Answer, Query, Requests};
 use crate::config::given;
 use crate::error::{Error, Result};
 use crate::format::avro::WriterSchemas;
@@ -216,7 +231,7 @@ impl RegistryClient {
             return Ok(Some(Arc::clone(schema)));
         }
         let doing = format!("schema {id}");
-        let answer = self.ask(&doing, &["schemas", "ids", &id.to_string()], None)?;
+        let answer = self.ask(&doing, &["schemas", "ids", &id.to_string()], None, None)?;
         if answer.status == 404 && answer.code() == Some(UNKNOWN_SCHEMA) {
             return Ok(None);
         }
@@ -232,7 +247,7 @@ impl RegistryClient {
     /// As [`RegistryClient::schema`], and if there is no such subject or version.
     pub fn version(&self, subject: &str, version: Version) -> Result<Registered> {
         let doing = format!("version {version} of subject `{subject}`");
-        let answer = self.ask(&doing, &["subjects", subject, "versions", &version.to_string()], None)?;
+        let answer = self.ask(&doing, &["subjects", subject, "versions", &version.to_string()], None, None)?;
         let body = self.success(&doing, &answer)?;
         let schema = self.text(&doing, &body, "schema")?.to_owned();
         Ok(Registered { id: self.number(&doing, &body, "id")?, version: self.number(&doing, &body, "version")?, schema })
@@ -244,7 +259,7 @@ impl RegistryClient {
     /// As [`RegistryClient::schema`]; [`Kind::Schema`](crate::error::Kind::Schema) if it is no schema, or is incompatible with those before it.
     pub fn register(&self, subject: &str, schema: &str, kind: SchemaKind) -> Result<u32> {
         let doing = format!("a schema for subject `{subject}`");
-        let answer = self.ask(&doing, &["subjects", subject, "versions"], Some(body_of(schema, kind)))?;
+        let answer = self.ask(&doing, &["subjects", subject, "versions"], None, Some(body_of(schema, kind)))?;
         let body = self.success(&doing, &answer)?;
         self.number(&doing, &body, "id")
     }
@@ -256,15 +271,18 @@ impl RegistryClient {
     pub fn compatibility(&self, subject: &str, version: Version, schema: &str, kind: SchemaKind) -> Result<Compatibility> {
         let doing = format!("a schema beside version {version} of subject `{subject}`");
         let path = ["compatibility", "subjects", subject, "versions", &version.to_string()];
-        let answer = self.ask(&doing, &path, Some(body_of(schema, kind)))?;
+        let answer = self.ask(&doing, &path, Some(("verbose", "true")), Some(body_of(schema, kind)))?;
         let body = self.success(&doing, &answer)?;
         let is_compatible = body.get("is_compatible").and_then(Value::as_bool).ok_or_else(|| self.strange(&doing, "is_compatible"))?;
         let messages = body.get("messages").and_then(Value::as_array).into_iter().flatten();
         Ok(Compatibility { is_compatible, messages: messages.filter_map(Value::as_str).map(str::to_owned).collect() })
     }
 
-    fn ask(&self, doing: &str, path: &[&str], body: Option<String>) -> Result<Answer> {
-        self.0.requests.ask(path, body).map_err(|error| error.context(format!("the schema registry at {} about {doing}", self.0.url)))
+    fn ask(&self, doing: &str, path: &[&str], query: Query, body: Option<String>) -> Result<Answer> {
+        self.0
+            .requests
+            .ask(path, query, body)
+            .map_err(|error| error.context(format!("the schema registry at {} about {doing}", self.0.url)))
     }
 
     /// What a successful answer holds; another one is an error that says what to do.

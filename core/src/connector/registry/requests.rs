@@ -23,9 +23,13 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// The way to the thread, which ends with it.
 pub(super) struct Requests(Sender<Request>);
 
+/// What a question is made more exact by: a name and a value.
+pub(super) type Query = Option<(&'static str, &'static str)>;
+
 /// A question, by GET, or by POST if it has a body.
 struct Request {
     path: Vec<String>,
+    query: Query,
     body: Option<String>,
     reply: SyncSender<Result<Answer>>,
 }
@@ -88,11 +92,11 @@ impl Requests {
     ///
     /// # Errors
     /// [`Kind::Connector`](crate::error::Kind::Connector) if none comes, after repetitions; retriable.
-    pub(super) fn ask(&self, path: &[&str], body: Option<String>) -> Result<Answer> {
+    pub(super) fn ask(&self, path: &[&str], query: Query, body: Option<String>) -> Result<Answer> {
         let (reply, answer) = sync_channel(1);
         let path = path.iter().map(|&part| part.to_owned()).collect();
         let gone = || Error::connector("the thread that asks it has panicked; this is a defect, please report it");
-        self.0.send(Request { path, body, reply }).map_err(|_| gone())?;
+        self.0.send(Request { path, query, body, reply }).map_err(|_| gone())?;
         answer.recv().map_err(|_| gone())?
     }
 }
@@ -119,19 +123,19 @@ fn certificates(path: &Path) -> Result<Vec<Certificate>> {
 }
 
 fn answer_all(asking: &Asking, requests: &Receiver<Request>, runtime: &tokio::runtime::Runtime) {
-    for Request { path, body, reply } in requests {
+    for Request { path, query, body, reply } in requests {
         // Whoever asked may have gone.
-        let _ = reply.send(runtime.block_on(asking.ask(&path, body.as_deref())));
+        let _ = reply.send(runtime.block_on(asking.ask(&path, query, body.as_deref())));
     }
 }
 
 impl Asking {
     /// Asks until there is an answer that another try would not change, or tries are used up.
-    async fn ask(&self, path: &[String], body: Option<&str>) -> Result<Answer> {
+    async fn ask(&self, path: &[String], query: Query, body: Option<&str>) -> Result<Answer> {
         let mut wait = FIRST_WAIT;
         let mut left = self.retries;
         loop {
-            let answer = read(self.request(path, body)?).await;
+            let answer = read(self.request(path, query, body)?).await;
             let settled = answer.as_ref().is_ok_and(|answer| !may_pass(answer.status));
             if settled || left == 0 || answer.as_ref().is_err_and(|error| !error.is_retriable()) {
                 return answer;
@@ -142,13 +146,13 @@ impl Asking {
         }
     }
 
-    fn request(&self, path: &[String], body: Option<&str>) -> Result<RequestBuilder> {
+    fn request(&self, path: &[String], query: Query, body: Option<&str>) -> Result<RequestBuilder> {
         let mut url = self.url.clone();
         let mut segments = url.path_segments_mut().map_err(|()| Error::config("the URL has no path to go on from"))?;
         segments.pop_if_empty().extend(path);
         drop(segments);
-        if path.first().is_some_and(|first| first == "compatibility") {
-            url.query_pairs_mut().append_pair("verbose", "true");
+        if let Some((name, value)) = query {
+            url.query_pairs_mut().append_pair(name, value);
         }
         let mut request = match body {
             None => self.client.get(url),

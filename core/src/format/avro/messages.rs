@@ -13,13 +13,9 @@ use super::resolved::{Resolved, Wrap};
 use crate::error::Result;
 use crate::format::bulk::{self, Groups};
 use crate::format::conform::conform;
-use crate::format::messages::Messages;
+use crate::format::messages::{Messages, confluent_head};
 
-/// What a record in Confluent's wire format begins with, and how long what stands before it is.
-const CONFLUENT: u8 = 0;
-const CONFLUENT_BYTES: usize = 5;
-
-/// The same of the single-object encoding.
+/// What a record in the single-object encoding begins with, and how long what stands before it is.
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 const SINGLE_OBJECT_BYTES: usize = 10;
 
@@ -61,13 +57,7 @@ impl AvroMessages {
     fn head(&self, record: &[u8]) -> Result<(u64, usize), String> {
         match &self.framing {
             Framing::Bare(_) | Framing::Container => Ok((0, 0)),
-            Framing::Confluent(_) => {
-                match record.first_chunk::<CONFLUENT_BYTES>() {
-                    Some([CONFLUENT, id @ ..]) => Ok((u64::from(u32::from_be_bytes(*id)), CONFLUENT_BYTES)),
-                    _ => Err("the record does not begin with a zero byte and the number of a schema, as Confluent's wire format has it"
-                        .to_owned()),
-                }
-            }
+            Framing::Confluent(_) => confluent_head(record).map(|(id, length)| (u64::from(id), length)),
             Framing::SingleObject(_) => match record.first_chunk::<SINGLE_OBJECT_BYTES>() {
                 Some([first, second, fingerprint @ ..]) if [*first, *second] == SINGLE_OBJECT => {
                     Ok((u64::from_le_bytes(*fingerprint), SINGLE_OBJECT_BYTES))

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 pub(super) struct Descriptors {
     pub(super) messages: HashMap<String, Message>,
     pub(super) enums: HashMap<String, HashMap<i32, String>>,
+    /// The first message of the last file.
+    pub(super) first: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +38,12 @@ pub(super) struct Field {
     pub(super) oneof: Option<u64>,
 }
 
+/// Messages of `google/protobuf/*.proto` that are structs as columns; fields by name, number and type.
+const WELL_KNOWN: &[(&str, &[(&str, u32, u64)])] = &[
+    (".google.protobuf.Any", &[("type_url", 1, 9), ("value", 2, 12)]),
+    (".google.protobuf.Duration", &[("seconds", 1, 3), ("nanos", 2, 5)]),
+];
+
 /// The label of repeated fields.
 const REPEATED: u64 = 3;
 
@@ -47,10 +55,22 @@ impl Descriptors {
     pub(super) fn read(bytes: &[u8]) -> Result<Descriptors> {
         let mut found = Descriptors::default();
         found.set(bytes).map_err(|why| Error::schema(format!("this is no descriptor set of protocol buffers: {why}")))?;
-        if found.messages.is_empty() {
+        let is_empty = found.messages.is_empty();
+        found.complete();
+        if is_empty {
             return Err(Error::schema("the descriptor set has no message; make one with `protoc --include_imports --descriptor_set_out`"));
         }
         Ok(found)
+    }
+
+    /// Adds the messages that every compiler knows, and registries therefore leave out.
+    fn complete(&mut self) {
+        for (name, fields) in WELL_KNOWN {
+            let field = |&(name, number, kind): &(&str, u32, u64)| Field { name: name.to_owned(), number, kind, ..Field::default() };
+            self.messages
+                .entry((*name).to_owned())
+                .or_insert_with(|| Message { fields: fields.iter().map(field).collect(), ..Message::default() });
+        }
     }
 
     fn set(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -72,6 +92,7 @@ impl Descriptors {
             }
             Ok(())
         })?;
+        self.first = None;
         for (place, message) in messages.into_iter().enumerate() {
             self.message(message, &package, &[place], syntax == "proto3")?;
         }
@@ -103,6 +124,9 @@ impl Descriptors {
             self.message(of, &name, &[path, &[place]].concat(), is_proto3)?;
         }
         enums.into_iter().try_for_each(|of| self.enumeration(of, &name))?;
+        if path == [0] {
+            self.first = Some(name.clone());
+        }
         self.messages.insert(name, message);
         Ok(())
     }

@@ -41,7 +41,7 @@ use self::shape::Shape;
 use self::wire::Reader;
 use super::conform::conform;
 use super::frames::FrameDecoder;
-use super::{Decoder, Messages, bulk};
+use super::{Decoder, Messages, bulk, confluent_alone};
 use crate::config::Config;
 use crate::error::{Error, Result};
 
@@ -68,6 +68,18 @@ impl Protobuf {
         let message = format!(".{}", message.trim_start_matches('.'));
         shape::message(&descriptors, &message)?;
         Ok(Protobuf { descriptors, message, confluent: None })
+    }
+
+    /// The first message of the last file of a descriptor set, which is the file that the others were imported for: the message that
+    /// Confluent's serializers take unless told otherwise.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if it is no descriptor set, or that file has no message.
+    pub fn first(descriptor_set: &[u8]) -> Result<Protobuf> {
+        let descriptors = Descriptors::read(descriptor_set)?;
+        let message =
+            descriptors.first.clone().ok_or_else(|| Error::schema("the last file of the descriptor set has no message; name one"))?;
+        Ok(Protobuf { descriptors: Arc::new(descriptors), message, confluent: None })
     }
 
     /// As [`Protobuf::new`], with the descriptor set that the file at `path` holds.
@@ -102,9 +114,7 @@ impl Protobuf {
     pub(super) fn decoder(&self, schema: SchemaRef, config: &Config) -> Result<Box<dyn Decoder>> {
         match self.confluent {
             None => Ok(Box::new(FrameDecoder::new(self.built(schema)?, config))),
-            Some(_) => Err(Error::config(
-                "Confluent's wire format is that of records in Kafka; files and sockets hold messages behind their lengths",
-            )),
+            Some(_) => Err(confluent_alone("messages stand behind their lengths")),
         }
     }
 

@@ -149,8 +149,12 @@ impl Shape {
 /// The message called `name`.
 pub(super) fn message<'a>(descriptors: &'a Descriptors, name: &str) -> Result<&'a Message> {
     descriptors.messages.get(name).ok_or_else(|| {
-        let mut known: Vec<&str> =
-            descriptors.messages.iter().filter(|(_, message)| !message.is_entry).map(|(name, _)| &name[1..]).collect();
+        let mut known: Vec<&str> = descriptors
+            .messages
+            .iter()
+            .filter(|(name, message)| !message.is_entry && !name.starts_with(".google.protobuf."))
+            .map(|(name, _)| &name[1..])
+            .collect();
         known.sort_unstable();
         known.truncate(20);
         let (name, known) = (name.trim_start_matches('.'), known.join(", "));
@@ -161,7 +165,7 @@ pub(super) fn message<'a>(descriptors: &'a Descriptors, name: &str) -> Result<&'
 /// A field as a column and what builds it.
 fn of_field(descriptors: &Descriptors, field: &Field, walk: &mut Walk) -> Result<(FieldRef, Node)> {
     if field.is_repeated {
-        if field.kind == 11 && message(descriptors, &field.type_name)?.is_entry {
+        if field.kind == 11 && descriptors.messages.get(&field.type_name).is_some_and(|message| message.is_entry) {
             return of_map(descriptors, field, walk);
         }
         let (kind, item) = of_type(descriptors, field, walk)?;
