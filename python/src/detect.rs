@@ -10,10 +10,13 @@ use thalweg::operator::detect::{
 };
 
 use crate::config::Interval;
+use crate::model::{PyScorer, custom_detector};
 
 /// Adds the class and the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyDetector>()?;
+    module.add_class::<PyScorer>()?;
+    module.add_function(wrap_pyfunction!(custom_detector, module)?)?;
     module.add_function(wrap_pyfunction!(ewma, module)?)?;
     module.add_function(wrap_pyfunction!(novelty, module)?)?;
     module.add_function(wrap_pyfunction!(left_discord, module)?)?;
@@ -44,7 +47,7 @@ pub struct PyDetector {
 }
 
 impl PyDetector {
-    fn new(detector: impl DetectorSpec + 'static) -> PyDetector {
+    pub fn new(detector: impl DetectorSpec + 'static) -> PyDetector {
         PyDetector { description: detector.to_string(), detection: Detection::new(detector) }
     }
 }
@@ -53,6 +56,15 @@ impl PyDetector {
 impl PyDetector {
     fn __repr__(&self) -> &str {
         &self.description
+    }
+
+    // Parameters do not change, so that one object will do.
+    fn __copy__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __deepcopy__(slf: Py<Self>, _memo: &Bound<'_, PyAny>) -> Py<Self> {
+        slf
     }
 }
 

@@ -14,6 +14,7 @@ mod format;
 mod held_back;
 mod kafka;
 mod log;
+mod model;
 mod process;
 mod query;
 mod registry;

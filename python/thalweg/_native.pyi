@@ -296,6 +296,21 @@ class Detector:
     """An anomaly detector and its parameters."""
 
 @final
+class Scorer:
+    """A detector with the history of one series, outside of a stream."""
+
+    on: list[str]
+    def __new__(cls, detector: Detector, on: _Columns) -> Scorer: ...
+    def score(self, rows: _ArrowStream | _ArrowArray) -> list[float]:
+        """The score of each row, NaN where there is none; the detector learns from each row before the next."""
+
+    def save(self) -> bytes:
+        """What is known, to go on from with `load`."""
+
+    def load(self, state: bytes) -> None:
+        """Takes up what `save` gave."""
+
+@final
 class Windowed:
     """A stream cut into windows, waiting for its aggregates."""
 
@@ -797,6 +812,9 @@ def loda(projections: int = 100, bins: int = 16, window_size: int = 256, *, seed
 
 def impossible_travel(most_speed: float = 900.0, tolerance: float = 50.0) -> Detector:
     """Scores by how fast a key would have had to go from its latest row's place."""
+
+def custom_detector(make: Callable[[], Any], threshold: float = 4.0, *, name: str | None = None) -> Detector:
+    """A detector of your own: a class that is made once for each key, with a method `score(rows)`."""
 
 def ensemble(
     detectors: Sequence[Detector], how: Literal["max", "mean"] = "max", weights: Sequence[float] | None = None

@@ -20,6 +20,9 @@
 | `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
 | `loda` | it is rare in histograms of random projections; columns together | 2 to 3 is usual | 5 | 22 kB |
 | `impossible_travel` | it is too far from the one before for the time between them | speeds, 1 is 900 km/h | 1 | 32 B |
+| `custom` | a class of yours finds it so | as it says, from 0 | 4 | its own |
+| `from_river` | a detector of River finds it so | as there | 0.5 | its own |
+| `from_sklearn` | an estimator of scikit-learn finds it so | as there, sign turned | 0.6 | its own |
 | `ensemble` | several detectors find it so, or one of them | 0 to 5, powers of ten | 3 | theirs |
 | `auto` | its value or its shape is new: for a series of which nothing is known | 0 to 1 | 1/64 | 0.2 MB |
 
@@ -27,13 +30,18 @@ A score depends on the rows of the key up to its own alone: never on rows to com
 without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time,
 but for `event_rate` and `impossible_travel`.
 
+Ours go elsewhere too: `to_river` and `to_sklearn` make detectors of those libraries of them, `Scorer` scores rows
+without a stream.
+
 Example:
     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
     >>> s.detect(tw.anomaly.auto(), on="value", by="sensor", region=64).filter("is_anomaly")
 """
 
+from thalweg._adapters import from_river, from_sklearn, to_river, to_sklearn
 from thalweg._native import (
     Detector,
+    Scorer,
     adwin,
     ar_rls,
     auto,
@@ -55,16 +63,21 @@ from thalweg._native import (
     robust_z,
     rolling_z,
 )
+from thalweg._native import custom_detector as custom
 
 __all__ = [
     "Detector",
+    "Scorer",
     "adwin",
     "ar_rls",
     "auto",
+    "custom",
     "cusum",
     "ensemble",
     "event_rate",
     "ewma",
+    "from_river",
+    "from_sklearn",
     "half_space_trees",
     "holt_winters",
     "impossible_travel",
@@ -78,4 +91,6 @@ __all__ = [
     "random_cut_forest",
     "robust_z",
     "rolling_z",
+    "to_river",
+    "to_sklearn",
 ]

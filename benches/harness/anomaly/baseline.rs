@@ -19,7 +19,7 @@ impl fmt::Display for OutsideRange {
 }
 
 impl DetectorSpec for OutsideRange {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> thalweg::Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> thalweg::Result<Box<dyn Detector>> {
         Ok(Box::new(Ranges(Vec::new())))
     }
 
@@ -39,7 +39,7 @@ impl Ranges {
 }
 
 impl Detector for Ranges {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> thalweg::Result<()> {
         self.reach(observations.groups);
         let rows = observations.slots.iter().zip(observations.values().values()).zip(scores).enumerate();
         for (_, ((&slot, &value), score)) in rows.filter(|(row, ((_, value), _))| observations.values().is_valid(*row) && value.is_finite())
@@ -49,16 +49,18 @@ impl Detector for Ranges {
             *score = if outside.is_infinite() || outside == 0.0 { 0.0 } else { (outside / (*high - *low)).min(1.0) };
             (*low, *high) = (low.min(value), high.max(value));
         }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.0.capacity() * size_of::<(f64, f64)>()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> thalweg::Result<()> {
         let (low, high) = self.0.get(slot as usize).copied().unwrap_or((f64::INFINITY, f64::NEG_INFINITY));
         out.float(low);
         out.float(high);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> thalweg::Result<()> {

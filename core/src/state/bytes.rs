@@ -37,7 +37,7 @@ impl Writer {
     }
 
     /// What was written since the last call.
-    pub(crate) fn take(&mut self) -> Vec<u8> {
+    pub fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes)
     }
 }
@@ -49,7 +49,8 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+    /// Reads from the beginning.
+    pub fn new(bytes: &'a [u8]) -> Reader<'a> {
         Reader { bytes }
     }
 
@@ -123,7 +124,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if something is left.
-    pub(crate) fn end(&self) -> Result<()> {
+    pub fn end(&self) -> Result<()> {
         match self.bytes.is_empty() {
             true => Ok(()),
             false => Err(damaged("the state of a key is longer than it should be")),

@@ -38,11 +38,14 @@ pub(super) struct Field {
     pub(super) oneof: Option<u64>,
 }
 
-/// Messages of `google/protobuf/*.proto` that are structs as columns; fields by name, number and type.
-const WELL_KNOWN: &[(&str, &[(&str, u32, u64)])] = &[
+/// Messages of `google/protobuf/*.proto` that are structs as columns.
+const WELL_KNOWN: &[WellKnown] = &[
     (".google.protobuf.Any", &[("type_url", 1, 9), ("value", 2, 12)]),
     (".google.protobuf.Duration", &[("seconds", 1, 3), ("nanos", 2, 5)]),
 ];
+
+/// A message's name, and name, number and type of its fields.
+type WellKnown = (&'static str, &'static [(&'static str, u32, u64)]);
 
 /// The label of repeated fields.
 const REPEATED: u64 = 3;

@@ -52,7 +52,7 @@ impl fmt::Display for Adwin {
 }
 
 impl DetectorSpec for Adwin {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let Adwin { delta, warmup } = *self;
         if !(delta > 0.0 && delta < 1.0) {
             return Err(Error::config(format!("`delta` is {delta}; it must lie between 0 and 1, both excluded")));

@@ -45,7 +45,7 @@ impl fmt::Display for Auto {
 }
 
 impl DetectorSpec for Auto {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         Ok(Box::new(State {
             values: novelty::State::new(&Novelty::default()),
             shapes: discord::State::new(&LeftDiscord::default()),
@@ -70,24 +70,25 @@ struct State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
-        self.values.score(observations, scores, told);
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
+        self.values.score(observations, scores, told)?;
         let mut shapes = vec![f64::NAN; scores.len()];
-        self.shapes.score(observations, &mut shapes, told);
+        self.shapes.score(observations, &mut shapes, told)?;
         let shapes = Float64Array::from(shapes);
         let mut novel = vec![f64::NAN; scores.len()];
-        self.shape_values.score(&Observations { columns: &[shapes], ..*observations }, &mut novel, told);
+        self.shape_values.score(&Observations { columns: &[shapes], ..*observations }, &mut novel, told)?;
         scores.iter_mut().zip(novel).for_each(|(score, novel)| *score = score.max(SHAPE * novel));
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.values.state_bytes() + self.shapes.state_bytes() + self.shape_values.state_bytes()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
-        self.values.save(slot, out);
-        self.shapes.save(slot, out);
-        self.shape_values.save(slot, out);
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
+        self.values.save(slot, out)?;
+        self.shapes.save(slot, out)?;
+        self.shape_values.save(slot, out)
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

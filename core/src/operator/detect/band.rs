@@ -52,7 +52,7 @@ impl fmt::Display for QuantileBand {
 }
 
 impl DetectorSpec for QuantileBand {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let QuantileBand { lower, upper, window, warmup } = *self;
         if !(lower >= 0.0 && lower < upper && upper <= 1.0) {
             return Err(Error::config(format!(

@@ -93,6 +93,11 @@ impl Detection {
         }
     }
 
+    /// The detector alone, to score rows outside of a stream.
+    pub fn detector(&self) -> &dyn DetectorSpec {
+        &*self.detector
+    }
+
     /// Watches these columns: together, if the detector does so, else each by itself, a row's score being the greatest of theirs.
     pub fn on<S: Into<String>>(mut self, columns: impl IntoIterator<Item = S>) -> Detection {
         self.on = columns.into_iter().map(Into::into).collect();

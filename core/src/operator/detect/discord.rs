@@ -53,7 +53,7 @@ impl fmt::Display for LeftDiscord {
 }
 
 impl DetectorSpec for LeftDiscord {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let LeftDiscord { length, history } = *self;
         if length < 2 || history / 2 < length || history > MOST_ROWS {
             return Err(Error::config(format!(
@@ -88,21 +88,23 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let (values, validity) = (observations.values().values(), observations.validity());
         kernels::left_discord(&mut self.series, observations.slots, values, validity, &self.params, scores);
         self.tally.look(scores.len(), &self.series, DiscordSeries::bytes);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.series.capacity() * size_of::<DiscordSeries>() + self.tally.bytes()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let (count, values) = self.series.get(slot as usize).map_or((0, &[][..]), |series| (series.count(), series.values()));
         out.word(count);
         out.bytes(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -83,7 +83,7 @@ impl fmt::Display for PageHinkley {
 }
 
 impl DetectorSpec for Cusum {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let Cusum { allowance, limit, warmup } = *self;
         check(allowance, limit, warmup)?;
         Ok(Box::new(State::new(kernels::Cusum { allowance, limit, warmup })))
@@ -99,7 +99,7 @@ impl DetectorSpec for Cusum {
 }
 
 impl DetectorSpec for PageHinkley {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let PageHinkley { allowance, limit, warmup } = *self;
         check(allowance, limit, warmup)?;
         Ok(Box::new(State::new(kernels::PageHinkley { allowance, limit, warmup })))

@@ -103,11 +103,11 @@ impl Ensemble {
 }
 
 impl DetectorSpec for Ensemble {
-    fn build(&self, columns: usize, unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, on: &[String], unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let weights = self.weights()?;
         let member = |spec: &Arc<dyn DetectorSpec>| {
-            let (detectors, each) = if spec.is_joint() { (1, columns) } else { (columns, 1) };
-            let detectors = (0..detectors).map(|_| spec.build(each, unit)).collect::<Result<_>>()?;
+            let each = if spec.is_joint() { on.len() } else { 1 };
+            let detectors = on.chunks(each).map(|on| spec.build(on, unit)).collect::<Result<_>>()?;
             Ok(Member { detectors, each, calibrations: Calibrations::default() })
         };
         Ok(Box::new(State { members: self.members.iter().map(member).collect::<Result<_>>()?, weights }))
@@ -132,18 +132,18 @@ struct Member {
 
 impl Member {
     /// How rare its scores are, as powers of ten; NaN where it has none.
-    fn rarities(&mut self, observations: &Observations<'_>) -> Vec<f64> {
+    fn rarities(&mut self, observations: &Observations<'_>) -> Result<Vec<f64>> {
         let mut scores = vec![f64::NAN; observations.slots.len()];
         let mut own = Vec::new();
         for (detector, columns) in self.detectors.iter_mut().zip(observations.columns.chunks(self.each)) {
             own.clear();
             own.resize(scores.len(), f64::NAN);
-            detector.score(&Observations { columns, ..*observations }, &mut own, &mut Told::default());
+            detector.score(&Observations { columns, ..*observations }, &mut own, &mut Told::default())?;
             scores.iter_mut().zip(&own).for_each(|(score, own)| *score = score.max(*own));
         }
         let mut p = self.calibrations.p_values(observations.slots, observations.groups, &scores);
         p.iter_mut().for_each(|p| *p = -p.log10());
-        p
+        Ok(p)
     }
 }
 
@@ -154,8 +154,8 @@ struct State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
-        let rarities: Vec<Vec<f64>> = self.members.iter_mut().map(|member| member.rarities(observations)).collect();
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
+        let rarities = self.members.iter_mut().map(|member| member.rarities(observations)).collect::<Result<Vec<_>>>()?;
         for (row, score) in scores.iter_mut().enumerate() {
             let known = || rarities.iter().map(|rarities| rarities[row]).enumerate().filter(|(_, rarity)| !rarity.is_nan());
             *score = match &self.weights {
@@ -168,6 +168,7 @@ impl Detector for State {
                 }
             };
         }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
@@ -176,11 +177,12 @@ impl Detector for State {
         self.members.iter().map(of).sum()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         for member in &self.members {
-            member.detectors.iter().for_each(|detector| detector.save(slot, out));
+            member.detectors.iter().try_for_each(|detector| detector.save(slot, out))?;
             member.calibrations.save(slot, out);
         }
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -39,7 +39,7 @@ impl fmt::Display for EventRate {
 }
 
 impl DetectorSpec for EventRate {
-    fn build(&self, _columns: usize, unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let EventRate { every, alpha, warmup } = *self;
         if !(alpha > 0.0 && alpha <= 1.0) {
             return Err(Error::config(format!("`alpha` is {alpha}; it must lie between 0 and 1, 0 excluded")));
@@ -67,23 +67,25 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         // A stream with an event time has it in every batch.
-        let Some(times) = observations.times else { return };
+        let Some(times) = observations.times else { return Ok(()) };
         let (values, validity) = (observations.values().values(), observations.validity());
         kernels::rate(&mut self.cells, observations.slots, times, values, validity, &self.params, scores);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<RateCell>()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let RateCell { span, rows, spans, mean, variance } = self.cells.get(slot as usize).copied().unwrap_or_default();
         out.words(&[span as u64, rows, spans]);
         out.float(mean);
         out.float(variance);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

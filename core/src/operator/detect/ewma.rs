@@ -40,7 +40,7 @@ impl fmt::Display for Ewma {
 }
 
 impl DetectorSpec for Ewma {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return Err(Error::config(format!("`alpha` is {}; it must lie between 0 and 1, both excluded", self.alpha)));
         }
@@ -58,11 +58,12 @@ struct State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
         self.cells.resize(self.cells.len().max(observations.groups), EwmaCell::default());
         let (slots, values) = (observations.slots, observations.values().values());
         let Some(expected) = &mut told.expected else {
-            return kernels::ewma(&mut self.cells, slots, values, observations.validity(), &self.params, scores);
+            kernels::ewma(&mut self.cells, slots, values, observations.validity(), &self.params, scores);
+            return Ok(());
         };
         // Each row expects the mean that it meets, so that rows are taken one by one.
         for (row, &slot) in slots.iter().enumerate() {
@@ -71,17 +72,19 @@ impl Detector for State {
             let value = if observations.values().is_valid(row) { values[row] } else { f64::NAN };
             kernels::ewma(&mut self.cells, &[slot], &[value], None, &self.params, &mut scores[row..=row]);
         }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<EwmaCell>()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let EwmaCell { mean, variance, count } = self.cells.get(slot as usize).copied().unwrap_or_default();
         out.float(mean);
         out.float(variance);
         out.word(count);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

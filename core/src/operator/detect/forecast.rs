@@ -127,7 +127,7 @@ impl fmt::Display for ArRls {
 }
 
 impl DetectorSpec for HoltWinters {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let HoltWinters { season, second_season, alpha, beta, gamma, damping, interval } = *self;
         let weights = [("beta", beta), ("gamma", gamma), ("damping", damping)];
         if !(alpha > 0.0 && alpha <= 1.0) {
@@ -154,7 +154,7 @@ impl DetectorSpec for HoltWinters {
 }
 
 impl DetectorSpec for ArRls {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let ArRls { order, forgetting, interval } = *self;
         check_rows("order", order.into(), 1, MOST_ORDER)?;
         if !(forgetting > 0.5 && forgetting <= 1.0) {

@@ -102,7 +102,8 @@ impl fmt::Display for RandomCutForest {
 }
 
 impl DetectorSpec for RandomCutForest {
-    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+        let columns = on.len();
         self.check(columns)?;
         let params = kernels::RandomCutForest {
             number_of_trees: self.number_of_trees,
@@ -151,7 +152,7 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let floats = observations.floats();
         let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
@@ -167,6 +168,7 @@ impl Detector for State {
             }
         }
         self.tally.look(scores.len(), &self.forests, Forest::bytes);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
@@ -174,7 +176,7 @@ impl Detector for State {
         self.forests.capacity() * size_of::<Forest>() + self.tally.bytes() + usual
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         out.bytes(&self.forests.get(slot as usize).map_or_else(|| Forest::default().to_bytes(), Forest::to_bytes));
         if let Some(usual) = &self.usual {
             let UsualScores { mean, variance, count } = usual.get(slot as usize).copied().unwrap_or_default();
@@ -182,6 +184,7 @@ impl Detector for State {
             out.float(variance);
             out.word(count);
         }
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

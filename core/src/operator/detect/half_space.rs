@@ -53,7 +53,8 @@ impl fmt::Display for HalfSpaceTrees {
 }
 
 impl DetectorSpec for HalfSpaceTrees {
-    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+        let columns = on.len();
         let HalfSpaceTrees { number_of_trees, height, window_size, seed } = *self;
         let limits =
             [("number_of_trees", number_of_trees, 1, 1_000), ("height", height, 1, MOST_HEIGHT), ("window_size", window_size, 10, 1 << 16)];
@@ -89,22 +90,24 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let floats = observations.floats();
         let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
         kernels::half_space_trees(&mut self.spaces, observations.slots, &columns, &self.params, scores);
         self.tally.look(scores.len(), &self.spaces, HalfSpaces::bytes);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.spaces.capacity() * size_of::<HalfSpaces>() + self.tally.bytes()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let (current, reference) = self.spaces.get(slot as usize).map_or((&[][..], &[][..]), HalfSpaces::rows);
         out.floats(current);
         out.floats(reference);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -52,7 +52,8 @@ impl fmt::Display for Loda {
 }
 
 impl DetectorSpec for Loda {
-    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+        let columns = on.len();
         let Loda { projections, bins, window_size, seed } = *self;
         let limits = [("projections", projections, 1, 1_000), ("bins", bins, 2, 1_024), ("window_size", window_size, 10, 1 << 16)];
         for (name, value, least, most) in limits {
@@ -90,22 +91,24 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let floats = observations.floats();
         let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
         kernels::loda(&mut self.cells, observations.slots, &columns, &self.projections, scores, told.attribution.as_deref_mut());
         self.tally.look(scores.len(), &self.cells, LodaCell::bytes);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<LodaCell>() + self.tally.bytes()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let (current, reference) = self.cells.get(slot as usize).map_or((&[][..], &[][..]), LodaCell::rows);
         out.floats(current);
         out.floats(reference);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

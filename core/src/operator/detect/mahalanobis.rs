@@ -49,7 +49,8 @@ impl fmt::Display for Mahalanobis {
 }
 
 impl DetectorSpec for Mahalanobis {
-    fn build(&self, columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+        let columns = on.len();
         let Mahalanobis { alpha, shrinkage, warmup } = *self;
         if !(alpha > 0.0 && alpha < 1.0 && shrinkage > 0.0 && shrinkage <= 1.0) {
             return Err(Error::config(format!("`alpha` is {alpha} and `shrinkage` {shrinkage}; both must lie between 0 and 1")));
@@ -90,24 +91,26 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let floats = observations.floats();
         let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
         let (expected, attribution) = (told.expected.as_deref_mut(), told.attribution.as_deref_mut());
         kernels::mahalanobis(&mut self.cells, observations.slots, &columns, &self.params, scores, expected, attribution);
         self.tally.look(scores.len(), &self.cells, CovarianceCell::bytes);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<CovarianceCell>() + self.tally.bytes()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let cell = self.cells.get(slot as usize).cloned().unwrap_or_default();
         out.word(cell.count);
         out.floats(&cell.mean);
         out.floats(&cell.covariance);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -158,13 +158,19 @@ pub trait Detector: Send {
     /// `scores` has a place for each row. A score is at least 0, larger means stranger; NaN means that the row
     /// could not be scored (no value, or none that a score can be given). `told` says what else is asked for, of what
     /// [`DetectorSpec::tells_expected`] and [`DetectorSpec::tells_attribution`] promise.
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told);
+    ///
+    /// # Errors
+    /// If it fails, which ends the run; those here do not.
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()>;
 
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
 
     /// Writes what is known of the key in `slot`, which may not have been scored yet.
-    fn save(&self, slot: u32, out: &mut Writer);
+    ///
+    /// # Errors
+    /// If it cannot be written; what those here know can be.
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()>;
 
     /// Takes up what was written of the key in `slot`: its rows score as they would have where it was saved.
     ///
@@ -175,11 +181,11 @@ pub trait Detector: Send {
 
 /// A detector's parameters: makes one detector per watched column, or one for all. Displayed as one would call for it: `ewma(alpha=0.05)`.
 pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
-    /// A detector without history, for one column, or for so many if it watches them together. Event times count `unit`s, if there are any.
+    /// A detector without history, for the column of this name, or for all of these if it watches them together. Event times count `unit`s, if there are any.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if a parameter is out of range, or the detector needs event times and there are none.
-    fn build(&self, columns: usize, unit: Option<Unit>) -> Result<Box<dyn Detector>>;
+    fn build(&self, on: &[String], unit: Option<Unit>) -> Result<Box<dyn Detector>>;
 
     /// Whether one detector watches all columns together; else each column has its own.
     fn is_joint(&self) -> bool {
@@ -273,7 +279,7 @@ impl Detect {
             own.clear();
             own.resize(scores.len(), f64::NAN);
             let mut told = self.requested.told(columns.len(), scores.len());
-            detector.score(&Observations { slots: &self.slots, groups, columns: &columns, times }, &mut own, &mut told);
+            detector.score(&Observations { slots: &self.slots, groups, columns: &columns, times }, &mut own, &mut told)?;
             if let ([values], Some(expected), Some(attribution)) = (&columns[..], &told.expected, &mut told.attribution) {
                 sign(&own, values.values(), &expected[0], &mut attribution[0]);
             }
@@ -322,11 +328,13 @@ impl Operator for Detect {
     fn snapshot(&mut self) -> Result<Saved> {
         let (mut saved, mut out, mut states) = (Saved::default(), Writer::default(), LargeBinaryBuilder::new());
         let slots = Slots::Range(0..self.keys.slots());
-        slots.map(|slot| {
-            self.watched.iter().for_each(|watched| watched.detector.save(slot, &mut out));
+        let saved_keys = slots.map(|slot| {
+            self.watched.iter().try_for_each(|watched| watched.detector.save(slot, &mut out))?;
             self.requested.save(slot, &mut out);
             states.append_value(out.take());
+            Ok(())
         });
+        saved_keys.into_iter().collect::<Result<()>>()?;
         let (groups, keys) = self.columns.save(&self.keys, &slots)?;
         let states = bytes(STATE, Arc::new(states.finish()));
         saved.add(KEYS, groups, std::iter::once(states).chain(keys).collect())?;
@@ -371,8 +379,9 @@ fn watched(detection: &Detection, schema: &Schema, unit: Option<Unit>) -> Result
     };
     let columns = detection.on.iter().map(column).collect::<Result<Vec<usize>>>()?;
     let each = if detection.detector.is_joint() { columns.len() } else { 1 };
-    let watch = |columns: &[usize]| Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(each, unit)? });
-    columns.chunks(each).map(watch).collect()
+    let watch =
+        |(columns, on): (&[usize], &[String])| Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(on, unit)? });
+    columns.chunks(each).zip(detection.on.chunks(each)).map(watch).collect()
 }
 
 /// What a column that is watched by itself has for attribution: its score, below 0 where the value is below the one expected.

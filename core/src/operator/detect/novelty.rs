@@ -57,7 +57,7 @@ impl fmt::Display for Novelty {
 }
 
 impl DetectorSpec for Novelty {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         for (name, rows, least) in [("history", self.history, 64), ("warmup", self.warmup, 1)] {
             if !(least..=MOST_ROWS).contains(&rows) {
                 return Err(Error::config(format!("`{name}` is {rows} rows; it must lie between {least} and {MOST_ROWS}")));
@@ -88,7 +88,7 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         kernels::novelty(
             &mut self.cells,
@@ -98,18 +98,20 @@ impl Detector for State {
             &self.params,
             scores,
         );
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<NoveltyCell>()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let cell = self.cells.get(slot as usize).cloned().unwrap_or_default();
         out.word(cell.count);
         out.float(cell.unit);
         save_scale(&cell.linear, out);
         save_scale(&cell.compressed, out);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -52,7 +52,7 @@ impl fmt::Display for PeaksOverThreshold {
 }
 
 impl DetectorSpec for PeaksOverThreshold {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let PeaksOverThreshold { risk, level, calibration, depth } = *self;
         if !(risk > 0.0 && risk < 0.1 && (0.5..1.0).contains(&level)) {
             return Err(Error::config(format!(

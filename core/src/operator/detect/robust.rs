@@ -46,7 +46,7 @@ impl fmt::Display for RobustZ {
 }
 
 impl DetectorSpec for RobustZ {
-    fn build(&self, _columns: usize, _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         check_rows("window", self.window.into(), 3, MOST_ROWS)?;
         check_rows("warmup", self.warmup.into(), 1, self.window.into())?;
         Ok(Box::new(State::new(kernels::RobustZ { window: self.window, warmup: self.warmup })))

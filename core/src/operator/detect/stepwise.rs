@@ -40,23 +40,25 @@ impl<P: Stepwise> State<P> {
 }
 
 impl<P: Stepwise<Cell: Cell<P> + Send> + Send> Detector for State<P> {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let (values, validity) = (observations.values().values(), observations.validity());
         let expected = told.expected.as_mut().map(|expected| &mut expected[0][..]);
         judge(&self.params, &mut self.cells, observations.slots, values, validity, scores, expected);
         self.tally.look(scores.len(), &self.cells, Cell::bytes);
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.cells.capacity() * size_of::<P::Cell>() + self.tally.bytes()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         match self.cells.get(slot as usize) {
             Some(cell) => cell.save(out),
             None => P::Cell::default().save(out),
         }
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {

@@ -48,7 +48,8 @@ impl fmt::Display for ImpossibleTravel {
 }
 
 impl DetectorSpec for ImpossibleTravel {
-    fn build(&self, columns: usize, unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+    fn build(&self, on: &[String], unit: Option<Unit>) -> Result<Box<dyn Detector>> {
+        let columns = on.len();
         let ImpossibleTravel { most_speed, tolerance } = *self;
         if !(most_speed > 0.0 && most_speed.is_finite() && tolerance >= 0.0 && tolerance.is_finite()) {
             return Err(Error::config(format!(
@@ -88,7 +89,7 @@ impl State {
 }
 
 impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
         self.reach(observations.groups);
         let floats = observations.floats();
         let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
@@ -96,17 +97,19 @@ impl Detector for State {
         if let (Some(times), [latitudes, longitudes]) = (observations.times, &columns[..]) {
             kernels::travel(&mut self.places, observations.slots, times, latitudes, longitudes, &self.params, scores);
         }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         self.places.capacity() * size_of::<Place>()
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) {
+    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
         let Place { latitude, longitude, time, is_known } = self.places.get(slot as usize).copied().unwrap_or_default();
         out.float(latitude);
         out.float(longitude);
         out.words(&[time as u64, is_known.into()]);
+        Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
