@@ -41,7 +41,7 @@
 //! | read numbers and strings in text | a [`Task`], given a [`Text`] by [`Backend::run`] |
 //! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RollingZ`], [`RobustZ`], [`QuantileBand`], [`PeaksOverThreshold`], [`Cusum`], [`PageHinkley`], [`Adwin`] |
 //! | score what a model does not expect | [`judge`] by [`Residuals`] of [`HoltWinters`] or [`ArRls`] |
-//! | score how often rows come, how fast a key moves | [`rate()`], [`travel()`] |
+//! | score how often rows come, how fast a key moves, how much it takes | [`rate()`], [`travel()`], [`velocity()`] |
 //! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`loda()`], [`mahalanobis()`] |
 //! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
@@ -107,6 +107,7 @@ pub use anomaly::rolling_z::{MomentWindow, RollingZ};
 pub use anomaly::stepwise::{Drifts, Judged, Running, Stepwise, judge};
 pub use anomaly::top::rank_among_latest;
 pub use anomaly::travel::{Place, Travel, travel};
+pub use anomaly::velocity::{Limit, RecentRows, Velocity, velocity};
 pub use arg::{Arg, ArgMax, ArgMin, accumulate_arg, combine_arg, fold_arg};
 pub use backend::{Backend, NoSuchBackend, Task};
 pub use bits::Bits;

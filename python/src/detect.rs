@@ -2,11 +2,12 @@
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyInt;
+use pyo3::types::{PyDict, PyInt};
 use thalweg::Detection;
 use thalweg::operator::detect::{
     self, Adwin, ArRls, Auto, Cusum, DetectorSpec, Ensemble, EventRate, Ewma, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel,
-    LeftDiscord, Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, Refractory, RobustZ, RollingZ,
+    LeftDiscord, Limit, Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, Refractory, RobustZ,
+    RollingZ, Velocity,
 };
 
 use crate::config::Interval;
@@ -36,6 +37,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(loda, module)?)?;
     module.add_function(wrap_pyfunction!(ensemble, module)?)?;
     module.add_function(wrap_pyfunction!(impossible_travel, module)?)?;
+    module.add_function(wrap_pyfunction!(velocity, module)?)?;
     module.add_function(wrap_pyfunction!(auto, module)?)
 }
 
@@ -445,6 +447,31 @@ pub fn loda(projections: u32, bins: u32, window_size: u32, seed: u64) -> PyDetec
 #[pyo3(signature = (most_speed=900.0, tolerance=50.0))]
 pub fn impossible_travel(most_speed: f64, tolerance: f64) -> PyDetector {
     PyDetector::new(ImpossibleTravel { most_speed, tolerance })
+}
+
+/// Scores by how much of a limit a key's rows reach within spans of event time that end with the row: too many, or too much. All spans are
+/// counted in one pass. Watches one column, whose values are summed; rows with a value count. The stream needs an event time.
+///
+/// Args:
+///     rows: By span, how many rows reach its limit.
+///     sums: By span, which sum of values reaches its limit.
+///     most_rows: How many of a key's latest rows are kept, so that it counts no more.
+///
+/// A score of 1, the threshold, and more: a limit is reached. State: 16 bytes for each row in the longest span, a key.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.velocity(rows={"1min": 3, "1h": 20}, sums={"1d": 2_000.0}), on="amount", by="card")
+#[pyfunction]
+#[pyo3(signature = (rows=None, sums=None, *, most_rows=1024))]
+pub fn velocity(rows: Option<&Bound<'_, PyDict>>, sums: Option<&Bound<'_, PyDict>>, most_rows: u32) -> PyResult<PyDetector> {
+    let mut limits = Vec::new();
+    for (within, most) in rows.into_iter().flatten() {
+        limits.push(Limit::rows(most.extract()?, within.extract::<Interval>()?.0));
+    }
+    for (within, most) in sums.into_iter().flatten() {
+        limits.push(Limit::sum(most.extract()?, within.extract::<Interval>()?.0));
+    }
+    Ok(PyDetector::new(Velocity { limits, most_rows }))
 }
 
 /// Several detectors as one: each one's scores are brought to how rare they are, -log10(p), and the greatest or the mean counts.

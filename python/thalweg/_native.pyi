@@ -810,6 +810,14 @@ def ar_rls(order: int = 8, forgetting: float = 0.999, *, coverage: float = 0.99,
 def loda(projections: int = 100, bins: int = 16, window_size: int = 256, *, seed: int = 42) -> Detector:
     """Scores by how rare a row is in histograms of random projections of it."""
 
+def velocity(
+    rows: dict[str | timedelta, int] | dict[str, int] | None = None,
+    sums: dict[str | timedelta, float] | dict[str, float] | None = None,
+    *,
+    most_rows: int = 1024,
+) -> Detector:
+    """Scores by how much of a limit a key's rows reach within spans of event time: too many, or too much."""
+
 def impossible_travel(most_speed: float = 900.0, tolerance: float = 50.0) -> Detector:
     """Scores by how fast a key would have had to go from its latest row's place."""
 

@@ -20,6 +20,7 @@
 | `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
 | `loda` | it is rare in histograms of random projections; columns together | 2 to 3 is usual | 5 | 22 kB |
 | `impossible_travel` | it is too far from the one before for the time between them | speeds, 1 is 900 km/h | 1 | 32 B |
+| `velocity` | too many rows of its key, or too much, lie within a span of time | shares of a limit | 1 | 16 B a row |
 | `custom` | a class of yours finds it so | as it says, from 0 | 4 | its own |
 | `from_river` | a detector of River finds it so | as there | 0.5 | its own |
 | `from_sklearn` | an estimator of scikit-learn finds it so | as there, sign turned | 0.6 | its own |
@@ -28,7 +29,7 @@
 
 A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
 without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time,
-but for `event_rate` and `impossible_travel`.
+but for `event_rate`, `impossible_travel` and `velocity`.
 
 Ours go elsewhere too: `to_river` and `to_sklearn` make detectors of those libraries of them, `Scorer` scores rows
 without a stream.
@@ -62,6 +63,7 @@ from thalweg._native import (
     random_cut_forest,
     robust_z,
     rolling_z,
+    velocity,
 )
 from thalweg._native import custom_detector as custom
 
@@ -93,4 +95,5 @@ __all__ = [
     "rolling_z",
     "to_river",
     "to_sklearn",
+    "velocity",
 ]

@@ -201,6 +201,20 @@ def test_a_card_in_two_places_at_once_is_found() -> None:
         stream.detect(tw.anomaly.impossible_travel(), on="lat")
 
 
+def test_a_card_that_is_paid_with_too_often_or_too_much_is_found() -> None:
+    rows = [(0, 1.0), (20, 1.0), (40, 1.0), (59, 1.0), (40_000, 600.0), (60_000, 600.0), (80_000, 900.0), (9**6, 1.0)]
+    ts = pa.array([second * 1_000 for second, _ in rows], pa.timestamp("ms"))
+    table = pa.table({"ts": ts, "card": ["a"] * len(rows), "amount": [amount for _, amount in rows]})
+    detector = tw.anomaly.velocity(rows={"1min": 4}, sums={"1d": 2_000.0})
+    assert repr(detector) == "velocity(4 rows in 60s, 2000 in 86400s)"
+    stream = tw.from_arrow(table).event_time("ts").detect(detector, on="amount", by="card")
+    found = rows_of(stream.collect())
+    assert [row["score"] for row in found[:4]] == [0.25, 0.5, 0.75, 1.0]
+    assert [place for place, row in enumerate(found) if row["is_anomaly"]] == [3, 6]
+    with pytest.raises(tw.ConfigError, match="at least one limit"):
+        tw.from_arrow(table).event_time("ts").detect(tw.anomaly.velocity(), on="amount")
+
+
 def test_parameters_are_checked_and_shown() -> None:
     assert repr(tw.anomaly.novelty()) == "novelty(history=4096)"
     assert repr(tw.anomaly.left_discord()) == "left_discord(length=64, history=4000)"

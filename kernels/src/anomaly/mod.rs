@@ -20,3 +20,4 @@ pub mod rolling_z;
 pub mod stepwise;
 pub mod top;
 pub mod travel;
+pub mod velocity;

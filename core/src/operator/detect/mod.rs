@@ -22,7 +22,7 @@
 //! * **Missing values**: a row without a value (null, NaN, infinite) has no score: `score` and the columns on request are null, except that
 //!   `region` keeps its level; it is no anomaly, and teaches the key nothing.
 //! * **Warm-up**: rows that are scored 0 because too little is known of their key count as scores like any other.
-//! * **Gaps in time**: the detectors here count rows, but [`event_rate`] and [`impossible_travel`], which go by time. To all others a gap changes nothing but the end of an
+//! * **Gaps in time**: the detectors here count rows, but [`event_rate`], [`impossible_travel`] and [`velocity`], which go by time. To all others a gap changes nothing but the end of an
 //!   event told by time. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
 //! * **Resets and drift**: a key is never forgotten. Detectors forget old rows, each as it says, and so follow a level that has shifted.
 //! * **State** is bounded by key; all keys together by [`Config::max_state_bytes`], and their number by [`Config::max_keys`].
@@ -55,6 +55,7 @@ mod stepwise;
 mod tally;
 mod top;
 mod travel;
+mod velocity;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -95,6 +96,7 @@ pub use peaks::{PeaksOverThreshold, peaks_over_threshold};
 pub use robust::{RobustZ, robust_z};
 pub use rolling::{RollingZ, rolling_z};
 pub use travel::{ImpossibleTravel, impossible_travel};
+pub use velocity::{Limit, Velocity, velocity};
 
 /// The rows of a batch as a detector sees them.
 pub struct Observations<'a> {

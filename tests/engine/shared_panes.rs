@@ -1,14 +1,9 @@
 //! Several windows over one stream share panes: each gives what it gives alone.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::trace::{Row, records, traces};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -21,7 +16,6 @@ use thalweg::{
     Aggregate, AggregateFunction, Config, Metrics, Query, Result, Stream, approx_distinct, collect_list, count, cumulate, custom,
     event_time, first, hopping, last, max, median, millis, sum, tumbling,
 };
-use trace::{Row, records, traces};
 
 type Lines = Arc<Mutex<Vec<String>>>;
 

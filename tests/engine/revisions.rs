@@ -1,20 +1,14 @@
 //! Windows that put out results more than once: what comes last of a key and window is the whole of it.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 
+use crate::trace::{Row, key_of, records, traces, windows_of};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::plan::Windowed;
 use thalweg::window::WindowSpec;
 use thalweg::{Config, Stream, Table, collect_list, count, count_window, cumulate, event_time, hopping, millis, session, sum, tumbling};
-use trace::{Row, key_of, records, traces, windows_of};
 
 /// Row count, sum and first values of a group.
 type Answer = (i64, Option<i64>, Vec<i64>);

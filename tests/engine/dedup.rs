@@ -1,19 +1,13 @@
 //! Duplicates against a slow model. Whatever the batch size, the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::sync::Arc;
 
+use crate::trace::{Row, records, traces};
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;
 use thalweg::sink::Memory;
 use thalweg::{Config, Kind, Query, Stream, Table, count, event_time, millis, mins, secs, tumbling};
-use trace::{Row, records, traces};
 
 /// What becomes of rows, which go by their numbers.
 #[derive(Debug, Default, PartialEq)]

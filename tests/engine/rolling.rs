@@ -1,7 +1,5 @@
 //! Rolling windows against a slow model: one screen, obviously right. Whatever the batch size, the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

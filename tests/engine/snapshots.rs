@@ -1,14 +1,9 @@
 //! A pipeline stopped between any two batches goes on in a fresh one as if nothing had happened, by however many workers.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::trace::{Row, records, traces};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -26,7 +21,6 @@ use thalweg::{
     median, merge_distinct, merge_quantile, millis, min, novelty, quantile, rate, rolling_range, rolling_rows, session, std, sum, top_k,
     tumbling, var, windows_by, zscore,
 };
-use trace::{Row, records, traces};
 
 /// Counts the rows of a key and says so by a timer some time after its first row.
 struct Remind {

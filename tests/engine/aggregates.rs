@@ -1,14 +1,9 @@
 //! Every aggregate against its definition, over windows of every kind. Whatever the batch size, the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::trace::{Row, key_of, records, traces, windows_of, word};
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
@@ -17,7 +12,6 @@ use thalweg::{
     count_distinct, count_of, covar, custom, delta, event_time, first, histogram, hopping, last, max, median, millis, quantile, rate,
     rate_of, secs, sum, top_k, tumbling,
 };
-use trace::{Row, key_of, records, traces, windows_of, word};
 
 const EDGES: [f64; 4] = [-500_000.0, -10.0, 0.0, 250_000.0];
 const LIMIT: usize = 3;

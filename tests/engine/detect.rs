@@ -1,7 +1,5 @@
 //! Detection: every detector is causal, whatever the batches, and goes on from a snapshot with the same scores; and which rows are anomalies.
 
-#![allow(clippy::unwrap_used)]
-
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -10,16 +8,16 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use thalweg::operator::detect::{
-    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, LeftDiscord, Loda, Mahalanobis, Novelty,
-    PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, RobustZ, RollingZ,
+    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, LeftDiscord, Limit, Loda, Mahalanobis,
+    Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, RobustZ, RollingZ, Velocity,
 };
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
     Config, Detection, Kind, Query, Result, Stream, adwin, ar_rls, auto, ensemble, event_rate, event_time, ewma, half_space_trees,
-    holt_winters, impossible_travel, left_discord, loda, millis, novelty, page_hinkley, peaks_over_threshold, quantile_band,
-    random_cut_forest, robust_z, rolling_z,
+    holt_winters, impossible_travel, left_discord, loda, millis, mins, novelty, page_hinkley, peaks_over_threshold, quantile_band,
+    random_cut_forest, robust_z, rolling_z, secs, velocity,
 };
 
 fn all(detection: Detection) -> Detection {
@@ -65,6 +63,7 @@ fn statistics() -> Vec<(&'static str, Detection)> {
     let interval = Interval { coverage: 0.9, residuals: 20 };
     let peaks = PeaksOverThreshold { risk: 0.01, level: 0.8, calibration: 20, depth: 0 };
     let seasons = HoltWinters { season: 5, second_season: 15, interval, ..HoltWinters::default() };
+    let limits = [Limit::rows(3, millis(10)), Limit::sum(20.0, millis(50)), Limit::rows(25, millis(200))];
     let joint = [ewma(0.1), Detection::new(Mahalanobis { warmup: 5, ..Mahalanobis::default() })];
     vec![
         ("rolling z", all(Detection::new(RollingZ { window: 20, warmup: 5 })).with_expected().with_attribution()),
@@ -78,6 +77,7 @@ fn statistics() -> Vec<(&'static str, Detection)> {
         ("ar", all(Detection::new(ArRls { order: 3, forgetting: 0.95, interval })).with_expected()),
         ("loda", both(Detection::new(Loda { projections: 5, bins: 4, window_size: 12, seed: 1 })).with_attribution()),
         ("travel", both(Detection::new(ImpossibleTravel { most_speed: 2e9, tolerance: 5.0 })).with_p()),
+        ("velocity", all(Detection::new(Velocity { limits: limits.to_vec(), most_rows: 30 })).with_p()),
         ("ensemble", ensemble([ewma(0.1), novelty(), left_discord()], How::Max).on(["value"]).by(["key"]).with_p()),
         ("ensemble, two columns", both(ensemble(joint, How::Weighted(vec![1.0, 2.0])))),
     ]
@@ -358,6 +358,26 @@ fn a_card_in_two_places_at_once_is_found() {
     assert!((floats(&found, "score")[2].unwrap() - 2.5).abs() < 0.1, "{:?}", floats(&found, "score"));
     let refused = |on: &[&str]| stream.detect(impossible_travel().on(on.iter().copied())).schema().unwrap_err().to_string();
     assert!(refused(&["lat"]).contains("watches two columns"), "{}", refused(&["lat"]));
+}
+
+#[test]
+fn a_card_that_is_paid_with_too_often_or_too_much_is_found() {
+    // Four times in a minute, later 600 three times in a day.
+    let rows: Vec<Row> = [(0, 1.0), (20, 1.0), (40, 1.0), (59, 1.0), (40_000, 600.0), (60_000, 600.0), (80_000, 900.0), (200_000, 1_500.0)]
+        .map(|(second, amount)| (second * 1_000, 0, Some(amount)))
+        .to_vec();
+    let fast = velocity([Limit::sum(2_000.0, mins(1_440)), Limit::rows(4, secs(60))]).on(["value"]).by(["key"]);
+    let found = detected(batches(&rows, 3), &fast);
+    assert_eq!(anomalies(&found), [3, 6]);
+    assert_eq!(floats(&found, "score")[..4], [0.25, 0.5, 0.75, 1.0].map(Some));
+    let refused = |limits: &[Limit]| {
+        let stream = Stream::from_arrow([records(&rows)]).event_time(event_time("at"));
+        stream.detect(velocity(limits.to_vec()).on(["value"])).schema().unwrap_err().to_string()
+    };
+    assert!(refused(&[]).contains("at least one limit"), "{}", refused(&[]));
+    assert!(refused(&[Limit::rows(0, secs(1))]).contains("`0 rows in 1s`"), "{}", refused(&[Limit::rows(0, secs(1))]));
+    let without = Stream::from_arrow([records(&rows)]).detect(fast).schema().unwrap_err().to_string();
+    assert!(without.contains("needs event times"), "{without}");
 }
 
 #[test]

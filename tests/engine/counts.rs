@@ -1,20 +1,14 @@
 //! Windows of a number of rows against a slow model. Whatever the batch size, the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 
+use crate::trace::{Row, key_of, records, traces};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::{
     Config, Stream, Table, collect_list, count, count_distinct, count_window, event_time, first, hours, median, millis, sum, tumbling,
 };
-use trace::{Row, key_of, records, traces};
 
 type Window = (i64, i64, i64, Option<i64>, i64, Option<f64>, Vec<i64>);
 

@@ -1,7 +1,5 @@
 //! How event time goes on: what moves the watermark, and what waits for it. On a clock that moves only when told to.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,7 +1,5 @@
 //! Scripted inputs and literal tables.
 
-#![allow(clippy::unwrap_used)]
-
 use arrow::array::RecordBatch;
 use thalweg::sink::Memory;
 use thalweg::testing::{abort, assert_table, batch, difference, difference_of, eof, pause, rows, rows_of, source, table};

@@ -1,7 +1,5 @@
 //! Whole pipelines: from bytes on a socket or in a file to sinks, with everything accounted for.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::Write;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

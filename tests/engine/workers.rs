@@ -1,11 +1,5 @@
 //! Several workers give what one gives: every kind of step, however its rows are shared out, whatever the batch size.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::trace::{Row, records, traces};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::util::display::array_value_to_string;
@@ -26,7 +21,6 @@ use thalweg::{
     count_window, cumulate, delta, event_time, ewma, first, hopping, last, max, mean, median, millis, min, rolling_range, rolling_rows,
     secs, session, sum, top_k, tumbling,
 };
-use trace::{Row, records, traces};
 
 /// All that depends on the order of arrival, and exact sums.
 fn aggregates() -> Vec<Aggregate> {

@@ -1,7 +1,5 @@
 //! Sketches kept as columns: what is merged of parts is the sketch of the whole, bit for bit, however it was made.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 

@@ -1,7 +1,5 @@
 //! Windows against a slow model: one screen, obviously right. Whatever the batch size, the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -9,10 +7,7 @@ use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::{Config, Stream, Table, count, cumulate, event_time, hopping, hours, max, mean, millis, min, std, sum, tumbling, var};
 
-#[path = "support/trace.rs"]
-mod trace;
-
-use trace::{Groups, Row, key_of, records, traces, windows_by, windows_of};
+use crate::trace::{Groups, Row, key_of, records, traces, windows_by, windows_of};
 
 /// With `moments`, variances too: windows of many panes with and without them are two operators.
 fn run(rows: &[Row], (text_keys, moments): (bool, bool), (size, slide): (i64, i64), delay: i64, batch_rows: usize) -> Table {

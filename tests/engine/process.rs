@@ -1,22 +1,16 @@
 //! Functions over the rows of each key. In order of time every call is the same whatever the batch size.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::trace::{Row, key_of, records, traces};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use proptest::prelude::*;
 use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::operator::process::{Context, Process, Rows};
 use thalweg::{Config, Error, Kind, Result, Stream, Table, count, event_time, millis, secs, tumbling};
-use trace::{Row, key_of, records, traces};
 
 /// After so long without rows of a key it says the key, how many rows there were and when, and forgets it; also at the `most`th row.
 #[derive(Clone)]

@@ -1,19 +1,13 @@
 //! Session windows against a slow model. Whatever the batch size, the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 
+use crate::trace::{Row, key_of, records, traces};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::plan::Windowed;
 use thalweg::{Config, Stream, Table, collect_list, count, count_distinct, event_time, millis, secs, session, sum, tumbling};
-use trace::{Row, key_of, records, traces};
 
 /// One session: the sum of `whole`, how many different values it has, and its values in event time.
 type Session = (i64, i64, usize, Option<i64>, usize, Vec<i64>);

@@ -1,14 +1,9 @@
 //! The global window with its triggers, windows of one's own, and keys that are forgotten, against slow models. Whatever the batch size,
 //! the answer is the same.
 
-#![allow(clippy::unwrap_used)]
-
-#[path = "support/trace.rs"]
-#[allow(dead_code)]
-mod trace;
-
 use std::collections::BTreeMap;
 
+use crate::trace::{Row, key_of, records, traces, windows_by as model_windows};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
@@ -18,7 +13,6 @@ use thalweg::{
     Config, Stream, Table, collect_list, count, count_distinct, count_window, event_time, global, millis, rolling_rows, session, sum,
     tumbling, windows_by,
 };
-use trace::{Row, key_of, records, traces, windows_by as model_windows};
 
 /// One result: earliest and latest row, how many, the sum of `whole`, how many different ones, the first of them.
 type Summary = (i64, i64, i64, Option<i64>, i64, Vec<i64>);

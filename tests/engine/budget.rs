@@ -1,7 +1,5 @@
 //! A pipeline within a budget of bytes: what it does when its state is over it. Nothing is lost in silence.
 
-#![allow(clippy::unwrap_used)]
-
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;

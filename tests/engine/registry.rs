@@ -1,7 +1,5 @@
 //! The client of schema registries, against `tests/services/registry`.
 
-#![allow(clippy::unwrap_used)]
-
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -1,0 +1,24 @@
+//! The engine through its public face: one program, so that what all these tests need is linked once.
+
+#![allow(clippy::unwrap_used)]
+
+mod aggregates;
+mod budget;
+mod counts;
+mod dedup;
+mod detect;
+mod global;
+mod pipeline;
+mod process;
+mod registry;
+mod revisions;
+mod rolling;
+mod sessions;
+mod shared_panes;
+mod sketches;
+mod snapshots;
+mod testing;
+mod trace;
+mod watermarks;
+mod windows;
+mod workers;
