@@ -155,8 +155,7 @@ pub fn adapters() -> Vec<AdapterInfo> {
 pub(super) fn choose(options: &Options) -> Result<(wgpu::Adapter, AdapterInfo), Error> {
     let mut seen = Vec::new();
     let mut fit = Vec::new();
-    let candidates = if options.software || may_have_hardware() { found() } else { Vec::new() };
-    for adapter in candidates {
+    for adapter in found() {
         let info = AdapterInfo::of(&adapter);
         match info.refused(options) {
             Some(why) => seen.push(format!("{} {why}", info.name)),
@@ -175,7 +174,7 @@ pub(super) fn choose(options: &Options) -> Result<(wgpu::Adapter, AdapterInfo), 
 
 /// Whether there can be an adapter of hardware. Drivers take a tenth of a second to load, a software one too, which is a lot at the
 /// start of a small program; where the system has no device for any of them they need not be asked.
-fn may_have_hardware() -> bool {
+pub(super) fn may_have_hardware() -> bool {
     /// What the drivers of AMD, Intel and Nvidia, of Windows' subsystem for Linux, Mali and Adreno open.
     const NODES: [&str; 5] = ["/dev/dri", "/dev/nvidiactl", "/dev/dxg", "/dev/mali0", "/dev/kgsl-3d0"];
     cfg!(not(target_os = "linux")) || NODES.iter().any(|node| std::path::Path::new(node).exists())

@@ -109,6 +109,10 @@ impl Engine {
         match &*opened {
             Some(Ok(engine)) if engine.fault().is_none() => Ok(engine.clone()),
             Some(Err(error)) if error.fault() == Fault::Unavailable => Err(error.clone()),
+            None if !software && !adapter::may_have_hardware() => {
+                let message = "no GPU adapter found: the system has no device of one, so that drivers were not asked";
+                opened.insert(Err(Error::new(Fault::Unavailable, message.to_owned()))).clone()
+            }
             _ => opened.insert(Self::open(&Options { software, ..Options::default() })).clone(),
         }
     }
