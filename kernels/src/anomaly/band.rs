@@ -15,7 +15,7 @@
 //! * *Drift*: a new level widens the band once it is a share of more than 1 - `upper` (or `lower`) of the window. Bands are at least a billionth of the
 //!   median wide.
 //!
-//! State: 16 kB a key. Cost: some 10 ns a row, and with each 1/[`PER_WINDOW`] of the window a pass over 2,048 counters. Scores are the same bits whatever
+//! State: 16 kB a key. Cost: a counter of a sketch a row, and with each 1/[`PER_WINDOW`] of the window a pass over 2,048 counters. Scores are the same bits whatever
 //! the batches or backend.
 
 use std::sync::LazyLock;

@@ -16,7 +16,7 @@
 //! * *Out of order*: a row of an earlier span than its key's latest counts in that.
 //! * *Missing values*: a row without a value (null, NaN, infinite) is none.
 //!
-//! State: 40 bytes a key. Cost: some 10 ns a row and a step for each empty span. Scores are the same bits whatever the batches; the code is the same
+//! State: 40 bytes a key. Cost: a step a row and one for each empty span. Scores are the same bits whatever the batches; the code is the same
 //! on every backend.
 
 use crate::aggregate::check_lengths;
