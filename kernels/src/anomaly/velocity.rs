@@ -70,11 +70,12 @@ impl RecentRows {
     }
 }
 
-/// Scores each row by how far it and its key's rows before it go towards the limits.
+/// Scores each row by how far it and its key's rows before it go towards the limits. Returns for how many more rows, of 16 bytes each, there is room
+/// now; room is not given back.
 ///
 /// # Panics
 /// If the columns differ in length, a slot is not below `cells.len()`, or a parameter is out of range.
-pub fn velocity(cells: &mut [RecentRows], slots: &[u32], times: &[i64], values: &[f64], params: &Velocity, scores: &mut [f64]) {
+pub fn velocity(cells: &mut [RecentRows], slots: &[u32], times: &[i64], values: &[f64], params: &Velocity, scores: &mut [f64]) -> usize {
     let is_limit = |limit: &Limit| limit.window > 0 && limit.rows > 0.0 && limit.sum > 0.0;
     let is_ordered = params.limits.is_sorted_by_key(|limit| limit.window);
     assert!(
@@ -84,9 +85,14 @@ pub fn velocity(cells: &mut [RecentRows], slots: &[u32], times: &[i64], values: 
     check_lengths("slots and times", slots.len(), times.len());
     check_lengths("slots and values", slots.len(), values.len());
     check_lengths("slots and scores", slots.len(), scores.len());
+    let mut more = 0;
     for (((&slot, &time), &value), score) in slots.iter().zip(times).zip(values).zip(scores) {
-        *score = if value.is_finite() { cells[slot as usize].add(time, value, params) } else { f64::NAN };
+        let cell = &mut cells[slot as usize];
+        let room = cell.rows.capacity();
+        *score = if value.is_finite() { cell.add(time, value, params) } else { f64::NAN };
+        more += cell.rows.capacity() - room;
     }
+    more
 }
 
 #[cfg(test)]
@@ -149,8 +155,8 @@ mod tests {
     fn no_more_rows_are_kept_than_may_be() {
         let params = Velocity { limits: vec![Limit { window: 100, rows: 1.0, sum: f64::INFINITY }], most_rows: 4 };
         let (mut cells, mut scores) = ([RecentRows::default()], [0.0; 10]);
-        velocity(&mut cells, &[0; 10], &[i64::MIN, -5, 0, 1, 2, 3, 4, 5, 6, i64::MAX], &[1.0; 10], &params, &mut scores);
+        let more = velocity(&mut cells, &[0; 10], &[i64::MIN, -5, 0, 1, 2, 3, 4, 5, 6, i64::MAX], &[1.0; 10], &params, &mut scores);
         assert_eq!(scores, [1.0, 1.0, 2.0, 3.0, 4.0, 5.0, 5.0, 5.0, 5.0, 1.0]);
-        assert_eq!(cells[0].rows.len(), 1);
+        assert_eq!((cells[0].rows.len(), cells[0].rows.capacity()), (1, more));
     }
 }

@@ -1,6 +1,7 @@
 //! Velocity: too many rows of a key, or too much, within spans of event time.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 use std::time::Duration;
 
@@ -119,11 +120,6 @@ impl State {
     fn reach(&mut self, groups: usize) {
         self.keys.resize(self.keys.len().max(groups), RecentRows::default());
     }
-
-    /// Room for rows of one key.
-    fn room(&self, slot: u32) -> usize {
-        self.keys[slot as usize].rows.capacity()
-    }
 }
 
 impl Detector for State {
@@ -131,15 +127,10 @@ impl Detector for State {
         self.reach(observations.groups);
         let floats = observations.floats();
         let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
-        let mut keys = observations.slots.to_vec();
-        keys.sort_unstable();
-        keys.dedup();
-        self.rows -= keys.iter().map(|&slot| self.room(slot)).sum::<usize>();
         // A stream with an event time has it in every batch.
         if let (Some(times), [values]) = (observations.times, &columns[..]) {
-            kernels::velocity(&mut self.keys, observations.slots, times, values, &self.params, scores);
+            self.rows += kernels::velocity(&mut self.keys, observations.slots, times, values, &self.params, scores);
         }
-        self.rows += keys.iter().map(|&slot| self.room(slot)).sum::<usize>();
         Ok(())
     }
 
@@ -159,10 +150,11 @@ impl Detector for State {
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
         self.reach(slot as usize + 1);
-        self.rows -= self.room(slot);
         let count = from.count(size_of::<(i64, f64)>())?;
-        self.keys[slot as usize].rows = (0..count).map(|_| Ok((from.word()? as i64, from.float()?))).collect::<Result<_>>()?;
-        self.rows += self.room(slot);
+        let rows: VecDeque<_> = (0..count).map(|_| Ok((from.word()? as i64, from.float()?))).collect::<Result<_>>()?;
+        let key = &mut self.keys[slot as usize].rows;
+        self.rows = self.rows + rows.capacity() - key.capacity();
+        *key = rows;
         Ok(())
     }
 }
