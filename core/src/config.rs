@@ -190,7 +190,7 @@ impl FromStr for OverBudget {
 ///
 /// # Errors
 /// [`Kind::Config`](crate::error::Kind::Config), naming the variable or file, never what it holds.
-#[cfg(any(feature = "kafka", feature = "registry", feature = "s3"))]
+#[cfg(any(feature = "kafka", feature = "kinesis", feature = "registry", feature = "s3"))]
 pub(crate) fn given(value: &str) -> Result<String> {
     if let Some(name) = value.strip_prefix("env:") {
         return std::env::var(name)
@@ -344,7 +344,7 @@ mod tests {
         assert!(Config::default().validate().is_ok());
     }
 
-    #[cfg(any(feature = "kafka", feature = "registry", feature = "s3"))]
+    #[cfg(any(feature = "kafka", feature = "kinesis", feature = "registry", feature = "s3"))]
     #[test]
     fn secrets_come_from_where_they_are_said_to_be() {
         let folder = tempfile::tempdir().unwrap();

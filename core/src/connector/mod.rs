@@ -2,6 +2,10 @@
 
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "kinesis")]
+pub mod kinesis;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod records;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "s3")]

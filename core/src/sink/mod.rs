@@ -18,7 +18,7 @@ pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
 pub use callback::Callback;
 pub use csv::{Csv, CsvOptions};
 pub use memory::{Collected, Memory};
-#[cfg(feature = "kafka")]
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
 pub(crate) use ndjson::TIMESTAMP;
 pub use ndjson::{Ndjson, NdjsonOptions};
 pub use parquet::{Parquet, ParquetOptions};

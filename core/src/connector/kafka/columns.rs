@@ -7,7 +7,8 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
-use super::chunk::Chunk;
+use super::extras::Extras;
+use crate::connector::records::Chunk;
 use crate::error::{Error, Result};
 
 /// A column of a record that is not its value. Names begin with a low line, so that they do not meet those of values.
@@ -135,10 +136,10 @@ impl Columns {
     }
 
     /// Adds a record of `chunk`, which became `rows` rows and comes from partition `number` of `topic`.
-    pub(super) fn push(&mut self, chunk: &Chunk, record: usize, rows: usize, (topic, number): (&str, i32)) {
+    pub(super) fn push(&mut self, (chunk, extras): (&Chunk, &Extras), record: usize, rows: usize, (topic, number): (&str, i32)) {
         for (column, builder) in &mut self.0 {
             for _ in 0..rows {
-                push_one(*column, builder, chunk, record, (topic, number));
+                push_one(*column, builder, (chunk, extras), record, (topic, number));
             }
         }
     }
@@ -158,13 +159,13 @@ impl Columns {
     }
 }
 
-fn push_one(column: Column, builder: &mut Builder, chunk: &Chunk, record: usize, (topic, number): (&str, i32)) {
-    let extra = chunk.extras.get(record);
+fn push_one(column: Column, builder: &mut Builder, (chunk, extras): (&Chunk, &Extras), record: usize, (topic, number): (&str, i32)) {
+    let extra = extras.records.get(record);
     match builder {
         Builder::Key(keys) => {
-            keys.append_option(extra.and_then(|extra| extra.key.clone()).map(|key| &chunk.extra_bytes[key]));
+            keys.append_option(extra.and_then(|extra| extra.key.clone()).map(|key| &extras.bytes[key]));
         }
-        Builder::Headers(lists) => push_headers(lists, chunk, record),
+        Builder::Headers(lists) => push_headers(lists, extras, record),
         Builder::Text(texts) if column == Column::Topic => texts.append_value(topic),
         Builder::Text(texts) => {
             let dated = extra.filter(|extra| extra.timestamp.is_some());
@@ -176,13 +177,13 @@ fn push_one(column: Column, builder: &mut Builder, chunk: &Chunk, record: usize,
     }
 }
 
-fn push_headers(lists: &mut ListBuilder<StructBuilder>, chunk: &Chunk, record: usize) {
-    let start = record.checked_sub(1).and_then(|before| chunk.extras.get(before)).map_or(0, |before| before.headers_end);
-    let end = chunk.extras.get(record).map_or(start, |extra| extra.headers_end);
+fn push_headers(lists: &mut ListBuilder<StructBuilder>, extras: &Extras, record: usize) {
+    let start = record.checked_sub(1).and_then(|before| extras.records.get(before)).map_or(0, |before| before.headers_end);
+    let end = extras.records.get(record).map_or(start, |extra| extra.headers_end);
     let headers = lists.values();
-    for header in &chunk.headers[start..end] {
-        let name = String::from_utf8_lossy(&chunk.extra_bytes[header.name.clone()]);
-        let value = header.value.clone().map(|value| &chunk.extra_bytes[value]);
+    for header in &extras.headers[start..end] {
+        let name = String::from_utf8_lossy(&extras.bytes[header.name.clone()]);
+        let value = header.value.clone().map(|value| &extras.bytes[value]);
         // The builders are of these types, as `Columns::new` has made them.
         if let Some(names) = headers.field_builder::<StringBuilder>(0) {
             names.append_value(name);

@@ -45,17 +45,16 @@
 //! with, so that a slow step does not cost the membership; while the pipeline has no room, partitions are paused.
 
 mod assignment;
-mod chunk;
 mod client;
 mod columns;
-mod link;
+mod event;
+mod extras;
 mod poller;
 mod positions;
 mod rows;
 mod settings;
 mod sink;
 mod source;
-mod values;
 
 use std::fmt;
 
@@ -64,12 +63,12 @@ use arrow::datatypes::{DataType, SchemaRef};
 pub use self::columns::Column;
 use self::columns::Columns;
 use self::poller::Reading;
-pub use self::rows::Value;
 use self::settings::Settings;
 pub use self::sink::KafkaSink;
 use self::source::KafkaSource;
-use self::values::Values;
 use crate::config::Config;
+use crate::connector::records::{Encoding, Gathered};
+pub use crate::connector::records::Value;
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::source::{OpenSource, Source};
@@ -138,13 +137,6 @@ pub struct Kafka {
     metadata: Vec<Column>,
 }
 
-/// What values are in.
-#[derive(Debug, Clone)]
-enum Encoding {
-    Raw(DataType),
-    Formatted(Format, SchemaRef),
-}
-
 impl Kafka {
     /// The records of `topics` of the cluster that has `brokers` (`host:port`, several after commas). A topic that begins with `^` is a
     /// regular expression that names must match from their beginning. Values come as they are, in the column `value` of type binary, unless a
@@ -173,12 +165,7 @@ impl Kafka {
 
     /// Values are in `format`, with the columns of `schema`.
     pub fn format(mut self, format: Format, schema: SchemaRef) -> Kafka {
-        // There is no first line in a stream of records that could name the columns.
-        let format = match format {
-            Format::Csv { delimiter, .. } => Format::Csv { delimiter, header: false },
-            other => other,
-        };
-        self.values = Encoding::Formatted(format, schema);
+        self.values = Encoding::formatted(format, schema);
         self
     }
 
@@ -272,30 +259,19 @@ impl Kafka {
 
 impl OpenSource for Kafka {
     fn schema(&self) -> SchemaRef {
-        let values = match &self.values {
-            Encoding::Raw(kind) => values::raw_schema(kind),
-            Encoding::Formatted(_, schema) => SchemaRef::clone(schema),
-        };
-        self.columns().after(&values)
+        self.columns().after(&self.values.schema())
     }
 
     fn describe(&self) -> String {
-        let format = match &self.values {
-            Encoding::Raw(kind) => if *kind == DataType::Utf8 { "text" } else { "bytes" }.to_owned(),
-            Encoding::Formatted(format, _) => format.to_string(),
-        };
         let group = self.group.as_ref().map(|group| format!(", group {group}")).unwrap_or_default();
-        format!("read_kafka({}, {}{group}), {format}", self.settings.brokers(), self.topics)
+        format!("read_kafka({}, {}{group}), {}", self.settings.brokers(), self.topics, self.values)
     }
 
     fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
-        let values = match &self.values {
-            Encoding::Raw(kind) => Values::raw(kind),
-            Encoding::Formatted(format, schema) => Values::decoded(format, schema, config)?,
-        };
+        let gathered = Gathered::new(self.schema(), self.values.values(config)?, config, clock);
         let reading = self.reading();
         let consumer = client::Context::consumer(&reading.settings(&self.settings)?)?;
-        Ok(Box::new(KafkaSource::start(consumer, reading, &self.settings, (values, self.columns(), self.schema()), config, clock)?))
+        Ok(Box::new(KafkaSource::start(consumer, reading, &self.settings, (gathered, self.columns()), config, clock)?))
     }
 }
 

@@ -14,12 +14,13 @@ use rdkafka::statistics::Statistics;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::assignment::Partitions;
-use super::chunk::{Chunk, Layout};
 use super::client::{Consumer, Rebalance, reach, unassign};
-use super::link::{Event, Shared};
+use super::event::Event;
+use super::extras::Extras;
 use super::positions::{ANSWER, Cluster, Offsets, Place, list};
 use super::settings::{Settings, failed};
 use super::{End, OutOfRange, Start, Topics};
+use crate::connector::records::{Chunk, Layout, Shared};
 use crate::error::Result;
 use crate::ring::{Producer, Refused};
 use crate::time::{SharedClock, SystemClock};
@@ -76,6 +77,7 @@ pub(super) struct Poller {
     /// Events for which the ring has no room yet.
     outbox: VecDeque<Event>,
     chunk: Chunk,
+    extras: Extras,
     partitions: Partitions,
     /// Partitions that the pipeline wants paused.
     asked: BTreeSet<u32>,
@@ -144,6 +146,7 @@ impl Poller {
             ring: setting.ring,
             outbox: VecDeque::new(),
             chunk: Chunk::default(),
+            extras: Extras::default(),
             partitions: Partitions::default(),
             asked: BTreeSet::new(),
             throttled: false,
@@ -308,7 +311,10 @@ impl Poller {
             if self.chunk.records.is_empty() {
                 self.chunk.received = self.clock.monotonic();
             }
-            self.chunk.push(number, message, self.layout, self.with_extras);
+            self.chunk.push(number, message.offset(), message.payload(), self.layout);
+            if self.with_extras {
+                self.extras.push(message);
+            }
         }
         if over {
             self.end(number);
@@ -318,7 +324,7 @@ impl Poller {
     fn close_chunk(&mut self) {
         if !self.chunk.records.is_empty() {
             self.said = None;
-            self.outbox.push_back(Event::Records(std::mem::take(&mut self.chunk)));
+            self.outbox.push_back(Event::Records(std::mem::take(&mut self.chunk), std::mem::take(&mut self.extras)));
         }
     }
 

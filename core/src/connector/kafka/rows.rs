@@ -1,27 +1,14 @@
 //! Rows to records: values, keys, headers and timestamps of one batch.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, ListArray, RecordBatch, StringArray};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, ListArray, RecordBatch, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
-use arrow::json::WriterBuilder;
-use arrow::json::writer::LineDelimited;
-use memchr::memchr_iter;
+use arrow::datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimeUnit, TimestampMillisecondType};
 use rdkafka::message::{Header, OwnedHeaders};
 
+use crate::connector::records::{Target, Value, lines};
 use crate::error::{Error, Result};
-use crate::sink::TIMESTAMP;
 
-/// What becomes the value of a record.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Value {
-    /// All columns as one JSON object, spelled as [`Ndjson`](crate::sink::Ndjson) does.
-    #[default]
-    Ndjson,
-    /// One column of bytes or text, as it is; null is a record without a value (a tombstone).
-    Column(String),
-}
+const KAFKA: Target = Target("Kafka");
 
 /// Which columns become what.
 #[derive(Debug, Clone, Default)]
@@ -61,17 +48,14 @@ impl Layout {
     /// # Errors
     /// As [`Layout::check`].
     pub(super) fn rows(&self, batch: &RecordBatch) -> Result<Rows> {
-        let values = match &self.value {
-            Value::Ndjson => lines(batch)?,
-            Value::Column(name) => bytes(name, column(batch, name)?, "a value")?,
-        };
+        let values = KAFKA.values(batch, &self.value)?;
         let keys = match self.key.as_slice() {
             [] => None,
-            [name] => Some(key(name, column(batch, name)?)?),
-            names => Some(lines(&projected(batch, names)?)?),
+            [name] => Some(key(name, KAFKA.column(batch, name)?)?),
+            names => Some(lines(&KAFKA.projected(batch, names)?)?),
         };
-        let headers = self.headers.iter().map(|name| Ok((name.clone(), headers(name, column(batch, name)?)?))).collect::<Result<_>>()?;
-        let timestamps = self.timestamp.as_ref().map(|name| timestamps(name, column(batch, name)?)).transpose()?;
+        let headers = self.headers.iter().map(|name| Ok((name.clone(), headers(name, KAFKA.column(batch, name)?)?))).collect::<Result<_>>()?;
+        let timestamps = self.timestamp.as_ref().map(|name| timestamps(name, KAFKA.column(batch, name)?)).transpose()?;
         Ok(Rows { values, keys, headers, timestamps })
     }
 }
@@ -118,56 +102,12 @@ impl Rows {
     }
 }
 
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| {
-        let names: Vec<&str> = batch.schema_ref().fields().iter().map(|field| field.name().as_str()).collect();
-        Error::schema(format!("there is no column `{name}` to write to Kafka; there are {}", names.join(", ")))
-    })
-}
-
-fn projected(batch: &RecordBatch, names: &[String]) -> Result<RecordBatch> {
-    let columns = names.iter().map(|name| column(batch, name).cloned()).collect::<Result<Vec<_>>>()?;
-    let schema = batch.schema();
-    let fields: Vec<_> = schema.fields().iter().filter(|field| names.contains(field.name())).cloned().collect();
-    let ordered = names.iter().filter_map(|name| fields.iter().find(|field| field.name() == name).cloned());
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(ordered.collect::<Vec<_>>())), columns)?)
-}
-
-/// Each row as a JSON object.
-fn lines(batch: &RecordBatch) -> Result<BinaryArray> {
-    let mut lines = Vec::new();
-    let builder = WriterBuilder::new().with_explicit_nulls(true).with_timestamp_format(TIMESTAMP.to_owned());
-    builder.build::<_, LineDelimited>(&mut lines).write(batch)?;
-    let mut values = BinaryBuilder::with_capacity(batch.num_rows(), lines.len());
-    let mut start = 0;
-    for end in memchr_iter(b'\n', &lines) {
-        values.append_value(&lines[start..end]);
-        start = end + 1;
-    }
-    Ok(values.finish())
-}
-
-/// Bytes and text as they are.
-fn bytes(name: &str, array: &ArrayRef, what: &str) -> Result<BinaryArray> {
-    let kind = match array.data_type() {
-        DataType::Dictionary(_, values) => values.as_ref(),
-        other => other,
-    };
-    match kind {
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {}
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {}
-        other => return Err(Error::schema(format!("column `{name}` of type {other} cannot be {what} in Kafka; cast it to a string"))),
-    }
-    let plain = if kind == array.data_type() { Arc::clone(array) } else { cast(array, kind)? };
-    Ok(cast(&plain, &DataType::Binary)?.as_binary::<i32>().clone())
-}
-
 /// Integers as Java's serializers write them, most significant byte first; bytes and text as they are.
 fn key(name: &str, array: &ArrayRef) -> Result<BinaryArray> {
     match array.data_type() {
         DataType::Int32 => Ok(array.as_primitive::<Int32Type>().iter().map(|number| number.map(i32::to_be_bytes)).collect()),
         DataType::Int64 => Ok(array.as_primitive::<Int64Type>().iter().map(|number| number.map(i64::to_be_bytes)).collect()),
-        _ => bytes(name, array, "a key"),
+        _ => KAFKA.bytes(name, array, "a key"),
     }
 }
 
@@ -179,7 +119,7 @@ fn headers(name: &str, array: &ArrayRef) -> Result<Headers> {
     if let Some(lists) = array.as_list_opt::<i32>() {
         let pairs = lists.values().as_struct_opt().filter(|pairs| pairs.num_columns() == 2).ok_or_else(refused)?;
         let names = cast(pairs.column(0), &DataType::Utf8).map_err(|_| refused())?.as_string::<i32>().clone();
-        return Ok(Headers::Many(Box::new((lists.clone(), names, bytes(name, pairs.column(1), "a header")?))));
+        return Ok(Headers::Many(Box::new((lists.clone(), names, KAFKA.bytes(name, pairs.column(1), "a header")?))));
     }
     Ok(Headers::One(cast(array, &DataType::Utf8).map_err(|_| refused())?.as_string::<i32>().clone()))
 }
@@ -194,6 +134,8 @@ fn timestamps(name: &str, array: &ArrayRef) -> Result<ArrayRef> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{Float64Array, Int32Array, Int64Array, TimestampMicrosecondArray};
 
     use super::*;

@@ -10,8 +10,9 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use super::client::{Context, reach};
 use super::positions::ANSWER;
-use super::rows::{Layout, Rows, Value};
+use super::rows::{Layout, Rows};
 use super::settings::{Settings, failed, is_retriable, not_made};
+use crate::connector::records::Value;
 use crate::error::{Error, Result};
 use crate::quality;
 use crate::sink::Sink;

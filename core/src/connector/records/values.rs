@@ -1,6 +1,7 @@
 //! Values of records to columns, one record a whole number of frames.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -18,13 +19,62 @@ use crate::quality::Rejected;
 /// The column of values that are not decoded.
 const VALUE: &str = "value";
 
+/// What values are in.
+#[derive(Debug, Clone)]
+pub(in crate::connector) enum Encoding {
+    /// As they are: bytes, or text.
+    Raw(DataType),
+    Formatted(Format, SchemaRef),
+}
+
+impl Encoding {
+    /// Values of a format.
+    pub(in crate::connector) fn formatted(format: Format, schema: SchemaRef) -> Encoding {
+        // There is no first line in a stream of records that could name the columns.
+        let format = match format {
+            Format::Csv { delimiter, .. } => Format::Csv { delimiter, header: false },
+            other => other,
+        };
+        Encoding::Formatted(format, schema)
+    }
+
+    /// The columns of values.
+    pub(in crate::connector) fn schema(&self) -> SchemaRef {
+        match self {
+            Encoding::Raw(kind) => raw_schema(kind),
+            Encoding::Formatted(_, schema) => SchemaRef::clone(schema),
+        }
+    }
+
+    /// What decodes them.
+    ///
+    /// # Errors
+    /// As [`Format::decoder`].
+    pub(in crate::connector) fn values(&self, config: &Config) -> Result<Values> {
+        match self {
+            Encoding::Raw(kind) => Ok(Values::raw(kind)),
+            Encoding::Formatted(format, schema) => Values::decoded(format, schema, config),
+        }
+    }
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Encoding::Raw(DataType::Utf8) => f.write_str("text"),
+            Encoding::Raw(_) => f.write_str("bytes"),
+            Encoding::Formatted(format, _) => format.fmt(f),
+        }
+    }
+}
+
 /// The columns of values that are not decoded: bytes, or text.
-pub(super) fn raw_schema(kind: &DataType) -> SchemaRef {
+fn raw_schema(kind: &DataType) -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new(VALUE, kind.clone(), true)]))
 }
 
 /// Decodes values, and keeps the rows until they are taken.
-pub(super) struct Values {
+pub(in crate::connector) struct Values {
     how: How,
     schema: SchemaRef,
     /// Where among the rows those without a value are, which the decoder does not know of.
@@ -45,16 +95,16 @@ enum How {
 
 /// What became of neighbouring records of one partition.
 #[derive(Debug, Default)]
-pub(super) struct Outcome {
+pub(in crate::connector) struct Outcome {
     /// How many rows each of them is.
-    pub(super) rows: Vec<usize>,
+    pub(in crate::connector) rows: Vec<usize>,
     /// Those that did not decode, by their place in the chunk, and why; in order.
-    pub(super) bad: Vec<(usize, String)>,
+    pub(in crate::connector) bad: Vec<(usize, String)>,
 }
 
 impl Values {
     /// Values that are kept as they are, in a column of type binary or string.
-    pub(super) fn raw(kind: &DataType) -> Values {
+    fn raw(kind: &DataType) -> Values {
         let how = match kind {
             DataType::Utf8 => How::Text(StringBuilder::new()),
             _ => How::Bytes(BinaryBuilder::new()),
@@ -66,7 +116,7 @@ impl Values {
     ///
     /// # Errors
     /// As [`Format::decoder`].
-    pub(super) fn decoded(format: &Format, schema: &SchemaRef, config: &Config) -> Result<Values> {
+    fn decoded(format: &Format, schema: &SchemaRef, config: &Config) -> Result<Values> {
         let how = match (format.messages(schema)?, format) {
             (Some(messages), _) => How::Messages(messages),
             (None, Format::Ndjson | Format::Debezium) => How::Lines(format.decoder(SchemaRef::clone(schema), config)?, HashMap::new()),
@@ -76,7 +126,7 @@ impl Values {
     }
 
     /// How chunks are to lay values out.
-    pub(super) fn layout(&self) -> Layout {
+    pub(in crate::connector) fn layout(&self) -> Layout {
         match self.how {
             How::Lines(..) => Layout::Lines,
             How::Each(_) | How::Messages(_) | How::Bytes(_) | How::Text(_) => Layout::Plain,
@@ -84,12 +134,12 @@ impl Values {
     }
 
     /// A column that may not be null, so that there is no row for a record without a value.
-    pub(super) fn refuses_null(&self) -> Option<&str> {
+    pub(in crate::connector) fn refuses_null(&self) -> Option<&str> {
         self.schema.fields().iter().find(|field| !field.is_nullable()).map(|field| field.name().as_str())
     }
 
     /// Rows so far.
-    pub(super) fn rows(&self) -> usize {
+    pub(in crate::connector) fn rows(&self) -> usize {
         self.nulls.len()
             + match &self.how {
                 How::Lines(decoder, _) | How::Each(decoder) => decoder.rows(),
@@ -100,7 +150,7 @@ impl Values {
     }
 
     /// Adds a row of nulls.
-    pub(super) fn push_null(&mut self) {
+    pub(in crate::connector) fn push_null(&mut self) {
         match &mut self.how {
             How::Bytes(builder) => builder.append_null(),
             How::Text(builder) => builder.append_null(),
@@ -112,7 +162,7 @@ impl Values {
     ///
     /// # Errors
     /// If a schema that records name cannot be had, or the decoder breaks its promises, which is a defect.
-    pub(super) fn decode(&mut self, chunk: &Chunk, range: Range<usize>, outcome: &mut Outcome) -> Result<()> {
+    pub(in crate::connector) fn decode(&mut self, chunk: &Chunk, range: Range<usize>, outcome: &mut Outcome) -> Result<()> {
         outcome.rows.clear();
         outcome.rows.resize(range.len(), 1);
         outcome.bad.clear();
@@ -157,7 +207,7 @@ impl Values {
     }
 
     /// Forgets a partition.
-    pub(super) fn end(&mut self, partition: PartitionId) {
+    pub(in crate::connector) fn end(&mut self, partition: PartitionId) {
         match &mut self.how {
             How::Lines(decoder, fed) => {
                 decoder.end(partition);
@@ -171,7 +221,7 @@ impl Values {
     ///
     /// # Errors
     /// If the columns cannot be built, which is a defect of the decoder.
-    pub(super) fn take(&mut self) -> Result<Option<Vec<ArrayRef>>> {
+    pub(in crate::connector) fn take(&mut self) -> Result<Option<Vec<ArrayRef>>> {
         if self.rows() == 0 {
             return Ok(None);
         }

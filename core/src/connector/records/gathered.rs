@@ -1,0 +1,218 @@
+//! What a source has gathered of records since its last delivery.
+
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, RecordBatch};
+use arrow::datatypes::SchemaRef;
+
+use super::chunk::{Chunk, Layout};
+use super::values::{Outcome, Values};
+use crate::batch::{Batch, PartitionId, Segment};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::quality::Rejected;
+use crate::ring::{Consumer, Empty};
+use crate::source::Delivery;
+use crate::source::linger::{Linger, nanos};
+use crate::time::SharedClock;
+
+/// Rows and news on their way to the pipeline.
+pub(in crate::connector) struct Gathered {
+    schema: SchemaRef,
+    values: Values,
+    outcome: Outcome,
+    /// Everything but the rows.
+    pub(in crate::connector) news: Delivery,
+    segments: Vec<Segment>,
+    /// When the first record came, and when anything else did, in the clock's nanoseconds.
+    received: Option<u64>,
+    changed: Option<u64>,
+    /// Partitions to give back once the sinks have committed.
+    pub(in crate::connector) revoked: Vec<Vec<u32>>,
+    batch_rows: usize,
+    linger: Linger,
+    clock: SharedClock,
+}
+
+impl Gathered {
+    /// Rows of `schema`: the columns of the values, then others.
+    pub(in crate::connector) fn new(schema: SchemaRef, values: Values, config: &Config, clock: &SharedClock) -> Gathered {
+        Gathered {
+            schema,
+            values,
+            outcome: Outcome::default(),
+            news: Delivery::default(),
+            segments: Vec::new(),
+            received: None,
+            changed: None,
+            revoked: Vec::new(),
+            batch_rows: config.batch_rows,
+            linger: Linger::new(config),
+            clock: SharedClock::clone(clock),
+        }
+    }
+
+    /// The columns of all rows.
+    pub(in crate::connector) fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&self.schema)
+    }
+
+    /// How chunks are to lay values out.
+    pub(in crate::connector) fn layout(&self) -> Layout {
+        self.values.layout()
+    }
+
+    /// Decodes a chunk, stretch by stretch of one partition. `row` is told of each record, by its place in the chunk, that became rows, and
+    /// how many; records without a value are rows of nulls if `null_rows`.
+    ///
+    /// # Errors
+    /// As [`Values::decode`].
+    pub(in crate::connector) fn decode(&mut self, chunk: &Chunk, null_rows: bool, mut row: impl FnMut(usize, usize)) -> Result<()> {
+        self.received.get_or_insert(chunk.received);
+        let mut at = 0;
+        while let Some(first) = chunk.records.get(at) {
+            let same =
+                chunk.records[at..].iter().take_while(|record| (record.partition, record.is_null) == (first.partition, first.is_null));
+            let range = at..at + same.count();
+            at = range.end;
+            match first.is_null {
+                true => range.for_each(|place| self.take_null(chunk, place, null_rows, &mut row)),
+                false => {
+                    self.values.decode(chunk, range.clone(), &mut self.outcome)?;
+                    self.take_rows(chunk, range.start, &mut row);
+                }
+            }
+            self.news.bytes += (chunk.records[at - 1].end - first.start) as u64;
+        }
+        Ok(())
+    }
+
+    /// Takes note of where the rows of the last stretch, which begins at `first`, come from.
+    fn take_rows(&mut self, chunk: &Chunk, first: usize, row: &mut impl FnMut(usize, usize)) {
+        for (place, &rows) in (first..).zip(&self.outcome.rows) {
+            if rows > 0 {
+                let record = &chunk.records[place];
+                extend(&mut self.segments, PartitionId(record.partition), record.offset as u64, rows);
+                row(place, rows);
+            }
+        }
+        for (place, error) in self.outcome.bad.drain(..) {
+            let record = &chunk.records[place];
+            let rejected = Rejected::new(PartitionId(record.partition), record.offset as u64, &chunk.original(record), error);
+            self.news.rejected.push(rejected);
+        }
+    }
+
+    /// A record without a value.
+    fn take_null(&mut self, chunk: &Chunk, place: usize, null_rows: bool, row: &mut impl FnMut(usize, usize)) {
+        let record = &chunk.records[place];
+        let (partition, offset) = (PartitionId(record.partition), record.offset as u64);
+        if !null_rows {
+            self.news.null_values += 1;
+        } else if let Some(column) = self.values.refuses_null() {
+            let error = format!("the record has no value, and `{column}` may not be null");
+            self.news.rejected.push(Rejected::new(partition, offset, &[], error));
+        } else {
+            self.values.push_null();
+            row(place, 1);
+            extend(&mut self.segments, partition, offset, 1);
+        }
+    }
+
+    /// Anything but records came.
+    pub(in crate::connector) fn changed(&mut self, now: u64) {
+        self.changed.get_or_insert(now);
+    }
+
+    /// A partition begins.
+    pub(in crate::connector) fn open(&mut self, number: u32, name: String) {
+        self.news.opened.push(PartitionId(number));
+        self.news.names.push((PartitionId(number), name));
+    }
+
+    /// A partition ends.
+    pub(in crate::connector) fn end(&mut self, number: u32) {
+        self.values.end(PartitionId(number));
+        self.news.ended.push(PartitionId(number));
+    }
+
+    /// When what there is has to be handed on; `None` if there is nothing.
+    fn due(&self) -> Option<u64> {
+        let rows = self.values.rows() > 0 || !self.news.rejected.is_empty();
+        let since = [self.received.filter(|_| rows), self.changed].into_iter().flatten().min()?;
+        Some(self.linger.due(since))
+    }
+
+    /// Everything so far, with `others` for the columns that are not the values'.
+    ///
+    /// # Errors
+    /// If the columns cannot be built, which is a defect.
+    pub(in crate::connector) fn deliver(&mut self, others: impl Iterator<Item = ArrayRef>) -> Result<Delivery> {
+        let now = self.clock.monotonic();
+        let (mut delivery, segments) = (std::mem::take(&mut self.news), std::mem::take(&mut self.segments));
+        let received = self.received.take().unwrap_or(now);
+        self.changed = None;
+        if let Some(mut columns) = self.values.take()? {
+            columns.extend(others);
+            let records = RecordBatch::try_new(self.schema(), columns)?;
+            self.linger.handed(received, now);
+            delivery.batch = Some(Batch { records, time: None, segments, received, sequence: None });
+        }
+        Ok(delivery)
+    }
+}
+
+/// Adds rows of the record at `offset`: they continue the last segment if the record follows its last one.
+fn extend(segments: &mut Vec<Segment>, partition: PartitionId, offset: u64, rows: usize) {
+    match segments.last_mut() {
+        Some(last) if last.partition == partition && last.offset + last.rows as u64 == offset => last.rows += rows,
+        _ => segments.push(Segment { partition, rows, offset }),
+    }
+}
+
+/// A source whose thread of its own reads from a broker and hands events over.
+pub(in crate::connector) trait Gatherer {
+    /// What is handed over.
+    type Event;
+
+    /// What there is since the last delivery.
+    fn gathered(&mut self) -> &mut Gathered;
+
+    /// Where events come from; `None` when the source is closed.
+    fn ring(&mut self) -> Option<&mut Consumer<Self::Event>>;
+
+    /// Takes an event in; returns whether what was gathered has to be handed on at once.
+    fn take_in(&mut self, event: Self::Event, now: u64) -> Result<bool>;
+
+    /// Hands everything on.
+    fn deliver(&mut self) -> Result<Delivery>;
+}
+
+/// The next delivery of such a source, as [`Source::poll`](crate::source::Source::poll) has it.
+pub(in crate::connector) fn poll(source: &mut impl Gatherer, wait: Duration) -> Result<Delivery> {
+    let clock = SharedClock::clone(&source.gathered().clock);
+    let mut now = clock.monotonic();
+    source.gathered().linger.back(now);
+    let deadline = now.saturating_add(nanos(wait));
+    loop {
+        let due = source.gathered().due().unwrap_or(u64::MAX);
+        let wait = Duration::from_nanos(due.min(deadline).saturating_sub(now));
+        let Some(ring) = source.ring() else { return Ok(Delivery { end: true, ..Delivery::default() }) };
+        let event = match ring.pop_timeout(wait) {
+            Ok(event) => Some(event),
+            Err(Empty::TimedOut) => None,
+            Err(Empty::Closed) => {
+                return Err(Error::connector("the thread that reads from the broker has panicked; this is a defect, please report it"));
+            }
+        };
+        now = clock.monotonic();
+        let came = event.is_some();
+        let at_once = event.map_or(Ok(false), |event| source.take_in(event, now))?;
+        // While more is there the batch grows, past the linger if need be: it is full soon.
+        let lingered = !came && due <= deadline;
+        let gathered = source.gathered();
+        if at_once || lingered || gathered.values.rows() >= gathered.batch_rows || now >= deadline {
+            return source.deliver();
+        }
+    }
+}
