@@ -149,6 +149,14 @@ pub(super) fn is_retriable<E: ProvideErrorMetadata, R: 'static>(error: &Failure<
     }
 }
 
+/// Whether nobody says what became of the request: it may have been carried out.
+pub(super) fn is_unanswered<E: ProvideErrorMetadata, R: 'static>(error: &Failure<E, R>) -> bool {
+    match error {
+        SdkError::TimeoutError(_) | SdkError::DispatchFailure(_) | SdkError::ResponseError(_) => true,
+        _ => status(error).is_some_and(|status| status >= 500),
+    }
+}
+
 fn status<E, R: 'static>(error: &Failure<E, R>) -> Option<u16> {
     let answer: &dyn Any = error.raw_response()?;
     answer.downcast_ref::<HttpResponse>().map(|answer| answer.status().as_u16())

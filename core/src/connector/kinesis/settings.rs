@@ -46,19 +46,11 @@ impl Settings {
         self.values.insert(name.into(), value.into());
     }
 
-    /// Checks that every name is known to connections.
-    ///
-    /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config), with the names there are.
-    pub(super) fn check(&self) -> Result<()> {
-        self.check_with(&[])
-    }
-
     /// Checks that every name is known to connections, or is one of `more`.
     ///
     /// # Errors
-    /// As [`Settings::check`].
-    pub(super) fn check_with(&self, more: &[&str]) -> Result<()> {
+    /// [`Kind::Config`](crate::error::Kind::Config), with the names there are.
+    pub(super) fn check(&self, more: &[&str]) -> Result<()> {
         let known = || NAMES.iter().chain(more);
         match self.values.keys().find(|name| !known().any(|known| known == name)) {
             None => Ok(()),
@@ -178,7 +170,7 @@ mod tests {
         let patience: Look = |settings| settings.patience().map(drop);
         let keys: Look = |settings| settings.keys().map(drop);
         for (values, look, says) in [
-            (&[("no_such", "hunter2")][..], (|settings| settings.check_with(&["delivery_timeout"])) as Look, "no setting `no_such`"),
+            (&[("no_such", "hunter2")][..], (|settings| settings.check(&["delivery_timeout"])) as Look, "no setting `no_such`"),
             (&[("endpoint_url", "hunter2")], endpoints, "`endpoint_url` is not a URL"),
             (&[("endpoint_url", "http://hunter2")], endpoints, "is not encrypted; use https, or set `allow_http`"),
             (&[("endpoint_url", "https://user:hunter2@host")], endpoints, "holds user or password"),
@@ -201,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_not_set_has_a_default() {
         let none = Settings::default();
-        none.check().unwrap();
+        none.check(&[]).unwrap();
         assert_eq!(none.patience().unwrap(), (3, Duration::from_secs(30)));
         assert_eq!(none.endpoints().unwrap(), (None, None));
         assert!(none.keys().unwrap().is_none() && none.value("region").unwrap().is_none());
