@@ -44,7 +44,8 @@
 //! * **Files** are read and written as NDJSON, CSV, Arrow IPC and Parquet, appear whole and in folders by column or day ([`sink`]), and are
 //!   watched for ([`Stream::watch`]).
 //! * **Kafka** is read and written with the feature `kafka`: groups, bounded reads, transactions; Avro records are read by the schemas of a
-//!   schema registry with the feature `registry`; object stores that speak S3 with the feature `s3`; see [`connector`].
+//!   schema registry with the feature `registry`. **Kinesis** likewise with the feature `kinesis`: shards that split and merge, leases,
+//!   aggregated records. Object stores that speak S3 with the feature `s3`; see [`connector`].
 //! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
 //!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
 //! * **Tests** of pipelines script their input and compare with literal tables: [`testing`].

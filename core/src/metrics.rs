@@ -27,6 +27,8 @@ macro_rules! counters {
             exchanges: Mutex<Vec<String>>,
             /// Records ahead by partition.
             lag: Mutex<Vec<(String, u64)>>,
+            /// Time behind the newest record by partition.
+            behind: Mutex<Vec<(String, Duration)>>,
         }
 
         /// The counters of a pipeline at one moment.
@@ -48,6 +50,9 @@ macro_rules! counters {
             pub exchanges: Vec<String>,
             /// How many records lie ahead in each partition of a broker that is read, as last heard.
             pub lag: Vec<(String, u64)>,
+            /// How far behind the newest record the reading of each partition is, in time, where a broker tells that and not
+            /// [`lag`](Metrics::lag); as last heard.
+            pub behind: Vec<(String, Duration)>,
         }
 
         impl Counters {
@@ -63,6 +68,7 @@ macro_rules! counters {
                     late_key_groups: self.late_key_groups.counted(),
                     exchanges: self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                     lag: self.lag.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+                    behind: self.behind.lock().unwrap_or_else(PoisonError::into_inner).clone(),
                 }
             }
         }
@@ -95,6 +101,8 @@ counters! {
     quarantined_rows,
     /// Records that a broker had deleted before they were read, and that were passed over as was asked for.
     skipped_records,
+    /// Times that a broker had deleted records before they were read and does not say how many, passed over as was asked for.
+    gaps,
     /// Records without a value (tombstones) that were left out.
     null_values,
     /// Files that were to be read and had been deleted.
@@ -189,6 +197,11 @@ impl Counters {
         *self.lag.lock().unwrap_or_else(PoisonError::into_inner) = lag.to_vec();
     }
 
+    /// Takes note of how far behind the source is in time.
+    pub(crate) fn note_behind(&self, behind: &[(String, Duration)]) {
+        *self.behind.lock().unwrap_or_else(PoisonError::into_inner) = behind.to_vec();
+    }
+
     /// Takes note of how the rows of a step are shared out.
     pub(crate) fn note_exchange(&self, choice: String) {
         self.exchanges.lock().unwrap_or_else(PoisonError::into_inner).push(choice);
@@ -215,6 +228,14 @@ impl Metrics {
         }
         for (partition, records) in &self.lag {
             let _ = writeln!(text, "thalweg_lag{{partition=\"{partition}\"}} {records}");
+        }
+        if !self.behind.is_empty() {
+            text.push_str(
+                "# HELP thalweg_behind_seconds Time behind the newest record of a partition.\n# TYPE thalweg_behind_seconds gauge\n",
+            );
+        }
+        for (partition, behind) in &self.behind {
+            let _ = writeln!(text, "thalweg_behind_seconds{{partition=\"{partition}\"}} {}", behind.as_secs_f64());
         }
         let gauges = [
             ("watermark", "Event time up to which all rows have come.", self.watermark.map(i128::from)),
@@ -268,6 +289,8 @@ mod tests {
         assert!(metrics.prometheus().contains("thalweg_late_rows_by_key_group{key_group=\"7\"} 2\n"));
         counters.note_lag(&[("payments[3]".to_owned(), 12)]);
         assert!(counters.snapshot().prometheus().contains("# TYPE thalweg_lag gauge\nthalweg_lag{partition=\"payments[3]\"} 12\n"));
+        counters.note_behind(&[("shard-0".to_owned(), Duration::from_millis(1_500))]);
+        assert!(counters.snapshot().prometheus().contains("gauge\nthalweg_behind_seconds{partition=\"shard-0\"} 1.5\n"));
         counters.gpu_break_even_rows.store(70_000, Relaxed);
         assert!(
             counters.snapshot().prometheus().ends_with("# TYPE thalweg_gpu_break_even_rows gauge\nthalweg_gpu_break_even_rows 70000\n")

@@ -246,6 +246,8 @@ pub fn metrics_dict<'py>(py: Python<'py>, metrics: &Metrics) -> PyResult<Bound<'
     dict.set_item("late_key_groups", metrics.late_key_groups.iter().copied().collect::<BTreeMap<u8, u64>>())?;
     dict.set_item("exchanges", &metrics.exchanges)?;
     dict.set_item("lag", metrics.lag.iter().cloned().collect::<BTreeMap<_, _>>())?;
+    let behind = metrics.behind.iter().map(|(partition, behind)| (partition, behind.as_secs_f64() * 1e3));
+    dict.set_item("behind_ms", behind.collect::<BTreeMap<_, _>>())?;
     let latency = &metrics.latency;
     let latencies = [("p50", latency.p50), ("p99", latency.p99), ("p999", latency.p999), ("max", latency.max)];
     for (name, duration) in latencies {

@@ -106,6 +106,15 @@ impl Stream {
         Ok(Stream::from_source(kafka.checked()?))
     }
 
+    /// The records of a stream of Amazon Kinesis. Nothing is asked of the service until the stream runs.
+    ///
+    /// # Errors
+    /// If settings contradict each other or are not those of the [connector](crate::connector).
+    #[cfg(feature = "kinesis")]
+    pub fn read_kinesis(kinesis: crate::connector::kinesis::Kinesis) -> Result<Stream> {
+        Ok(Stream::from_source(kinesis.checked()?))
+    }
+
     /// Typed events that any number of threads push into a ring of at least `capacity`; `full` says what happens to
     /// more. The stream ends when the last sender is dropped, and can be run once.
     ///

@@ -294,8 +294,12 @@ impl Pipeline {
         self.counters.skipped_records.fetch_add(delivery.skipped_records, Relaxed);
         self.counters.null_values.fetch_add(delivery.null_values, Relaxed);
         self.counters.missing_files.fetch_add(delivery.missing_files, Relaxed);
+        self.counters.gaps.fetch_add(delivery.gaps, Relaxed);
         if !delivery.lag.is_empty() {
             self.counters.note_lag(&delivery.lag);
+        }
+        if !delivery.behind.is_empty() {
+            self.counters.note_behind(&delivery.behind);
         }
     }
 

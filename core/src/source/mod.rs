@@ -56,8 +56,12 @@ pub struct Delivery {
     /// How many records lie ahead in each partition, by its name, where a broker keeps them; of all that are read, or none if nothing new
     /// is known.
     pub lag: Vec<(String, u64)>,
+    /// How far behind the newest record each partition is, by its name, where a broker tells the time instead; likewise.
+    pub behind: Vec<(String, Duration)>,
     /// Records that the broker had deleted before they were read, and that are passed over as was asked for.
     pub skipped_records: u64,
+    /// Times that this happened and nobody knows how many they were.
+    pub gaps: u64,
     /// Records without a value that are left out.
     pub null_values: u64,
     /// Files that were to be read and had gone.

@@ -54,7 +54,8 @@ impl Layout {
             [name] => Some(key(name, KAFKA.column(batch, name)?)?),
             names => Some(lines(&KAFKA.projected(batch, names)?)?),
         };
-        let headers = self.headers.iter().map(|name| Ok((name.clone(), headers(name, KAFKA.column(batch, name)?)?))).collect::<Result<_>>()?;
+        let headers =
+            self.headers.iter().map(|name| Ok((name.clone(), headers(name, KAFKA.column(batch, name)?)?))).collect::<Result<_>>()?;
         let timestamps = self.timestamp.as_ref().map(|name| timestamps(name, KAFKA.column(batch, name)?)).transpose()?;
         Ok(Rows { values, keys, headers, timestamps })
     }

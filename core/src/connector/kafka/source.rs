@@ -36,7 +36,6 @@ pub(super) struct KafkaSource {
     gathered: Gathered,
     columns: Columns,
     seen: BTreeMap<u32, Seen>,
-    clock: SharedClock,
     offsets: Option<Pending<i64>>,
     consumer: Consumer,
     shared: Arc<Shared>,
@@ -79,17 +78,7 @@ impl KafkaSource {
         let poller = Poller::new(setting, reading, settings);
         let thread = std::thread::Builder::new().name("thalweg-kafka".to_owned()).spawn(move || poller.run());
         let thread = thread.map_err(|error| Error::io("cannot start the thread that polls Kafka", error))?;
-        Ok(KafkaSource {
-            gathered,
-            columns,
-            seen: BTreeMap::new(),
-            clock: SharedClock::clone(clock),
-            offsets,
-            consumer,
-            shared,
-            ring: Some(ring),
-            thread: Some(thread),
-        })
+        Ok(KafkaSource { gathered, columns, seen: BTreeMap::new(), offsets, consumer, shared, ring: Some(ring), thread: Some(thread) })
     }
 
     /// Partitions go to others.

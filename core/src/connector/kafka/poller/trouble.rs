@@ -6,7 +6,7 @@ use rdkafka::consumer::{Consumer as _, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::super::link::Event;
+use super::super::event::Event;
 use super::super::positions::Place;
 use super::super::settings::failed;
 use super::super::{End, OutOfRange, Topics, name_of};
