@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,28 +13,14 @@ import pytest
 import thalweg as tw
 from twins import rows_of
 
-SERVICE = Path(__file__).parent.parent / "services" / "s3"
 SECRET = "hunter2"
 
 
 @pytest.fixture(scope="session")
-def endpoint() -> Iterator[str]:
-    """The URL of a store, see tests/services/s3; it is ended with the session."""
-    with subprocess.Popen([SERVICE, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        addresses = {}
-        for line in server.stdout:
-            if line == "ready\n":
-                break
-            name, value = line.rstrip("\n").split("=", 1)
-            addresses[name] = value
-        if "endpoint" in addresses:
-            urllib.request.urlopen(urllib.request.Request(f"{addresses['endpoint']}/lake", method="PUT")).close()
-            yield addresses["endpoint"]
-        elif os.environ.get("THALWEG_REQUIRE_SERVICES"):
-            pytest.fail("no object store; tests/services/s3 says why")
-        else:
-            pytest.skip("no object store; tests/services/s3 says why")
+def endpoint(aws: str) -> str:
+    """The URL of a store that has a bucket."""
+    urllib.request.urlopen(urllib.request.Request(f"{aws}/lake", method="PUT")).close()
+    return aws
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-//! Object stores as places and sources, against a store that others wrote (moto, see `tests/services/s3`). Where it cannot be had the tests
+//! Object stores as places and sources, against a store that others wrote (moto, see `tests/services/aws`). Where it cannot be had the tests
 //! show as ignored; with `THALWEG_REQUIRE_SERVICES=1` that is a failure.
 
 #![allow(clippy::unwrap_used)]
