@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use arrow::datatypes::SchemaRef;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 use thalweg::connector::registry::Version;
@@ -12,6 +13,7 @@ use thalweg::format::protobuf::Protobuf;
 use thalweg::source::FileFormat;
 use thalweg::{Error, Format};
 
+use crate::arrow::schema_from;
 use crate::error::{detached, raise};
 use crate::registry::PyRegistry;
 
@@ -260,6 +262,39 @@ impl FormatLike {
             Format::Csv { delimiter: own, .. } => Format::Csv { delimiter: delimiter.map_or(Ok(own), byte)?, header },
             other => other,
         })
+    }
+}
+
+/// What the values of a broker's records are in.
+pub enum Payload {
+    /// As they are.
+    Bytes,
+    Text,
+    Rows(Format, SchemaRef),
+}
+
+impl Payload {
+    /// What is asked for: the format of a name, by default NDJSON if there is a schema, else bytes. `what` has no schema of its own.
+    pub fn of(what: &str, format: Option<FormatLike>, schema: Option<&Bound<'_, PyAny>>, delimiter: Option<&str>) -> PyResult<Payload> {
+        let format = format.unwrap_or_else(|| FormatLike::Named(if schema.is_some() { "ndjson" } else { "bytes" }.to_owned()));
+        if let FormatLike::Named(name) = &format
+            && matches!(name.as_str(), "bytes" | "text")
+        {
+            return match schema {
+                None if name == "text" => Ok(Payload::Text),
+                None => Ok(Payload::Bytes),
+                Some(_) => Err(raise(Error::config(format!("`format` {name} is one column, `value`; leave out `schema`")))),
+            };
+        }
+        let format = format.format(delimiter, false)?;
+        let columns = match schema {
+            Some(schema) => schema_from(schema)?,
+            None => format
+                .columns()
+                .map_err(raise)?
+                .ok_or_else(|| raise(Error::config(format!("`format` {format} needs a `schema`, which cannot be inferred from {what}"))))?,
+        };
+        Ok(Payload::Rows(format, columns))
     }
 }
 

@@ -8,9 +8,8 @@ use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
 use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, OutOfRange, Start, Value};
 use thalweg::{Error, Stream};
 
-use crate::arrow::schema_from;
 use crate::error::{detached, raise};
-use crate::format::FormatLike;
+use crate::format::{FormatLike, Payload};
 use crate::sink::PySink;
 use crate::stream::PyStream;
 
@@ -62,7 +61,11 @@ pub fn read_kafka(
         (None, Some(partitions)) => Kafka::partitions(bootstrap, partitions),
         _ => return Err(raise(Error::config("give either `topics` or `partitions`"))),
     };
-    kafka = decoded(kafka, format, schema, delimiter)?;
+    kafka = match Payload::of("a topic", format, schema, delimiter)? {
+        Payload::Bytes => kafka,
+        Payload::Text => kafka.text(),
+        Payload::Rows(format, schema) => kafka.format(format, schema),
+    };
     if let Some(Names(columns)) = metadata {
         let columns: Result<Vec<Column>, Error> = columns.iter().map(|name| Column::parse(name)).collect();
         kafka = kafka.metadata(columns.map_err(raise)?);
@@ -81,29 +84,6 @@ pub fn read_kafka(
         kafka = kafka.set(name, value);
     }
     PyStream::checked(py, detached(py, || Stream::read_kafka(kafka))?)
-}
-
-/// Says what values are in.
-fn decoded(kafka: Kafka, format: Option<FormatLike>, schema: Option<&Bound<'_, PyAny>>, delimiter: Option<&str>) -> PyResult<Kafka> {
-    let format = format.unwrap_or_else(|| FormatLike::Named(if schema.is_some() { "ndjson" } else { "bytes" }.to_owned()));
-    if let FormatLike::Named(name) = &format
-        && matches!(name.as_str(), "bytes" | "text")
-    {
-        return match schema {
-            None if name == "text" => Ok(kafka.text()),
-            None => Ok(kafka),
-            Some(_) => Err(raise(Error::config(format!("`format` {name} is one column, `value`; leave out `schema`")))),
-        };
-    }
-    let format = format.format(delimiter, false)?;
-    let columns = match schema {
-        Some(schema) => schema_from(schema)?,
-        None => format
-            .columns()
-            .map_err(raise)?
-            .ok_or_else(|| raise(Error::config(format!("`format` {format} needs a `schema`, which cannot be inferred from a topic"))))?,
-    };
-    Ok(kafka.format(format, columns))
 }
 
 /// Writes rows to a topic of Apache Kafka, a record each, acknowledged by all replicas and never twice by a retry.
@@ -155,7 +135,7 @@ pub fn write_kafka(
 }
 
 /// One name or several.
-pub struct Names(Vec<String>);
+pub struct Names(pub Vec<String>);
 
 impl FromPyObject<'_, '_> for Names {
     type Error = PyErr;

@@ -13,6 +13,7 @@ mod error;
 mod format;
 mod held_back;
 mod kafka;
+mod kinesis;
 mod log;
 mod model;
 mod process;
@@ -69,6 +70,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
     module.add_function(wrap_pyfunction!(kafka::read_kafka, module)?)?;
     module.add_function(wrap_pyfunction!(kafka::write_kafka, module)?)?;
+    module.add_function(wrap_pyfunction!(kinesis::read_kinesis, module)?)?;
+    module.add_function(wrap_pyfunction!(kinesis::write_kinesis, module)?)?;
     module.add_function(wrap_pyfunction!(window::tumbling, module)?)?;
     module.add_function(wrap_pyfunction!(window::hopping, module)?)?;
     module.add_function(wrap_pyfunction!(window::cumulate, module)?)?;

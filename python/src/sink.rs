@@ -16,7 +16,7 @@ use crate::storage::StorageOptions;
 use crate::stream::Names;
 use crate::table::PyTable;
 
-/// Where results go. Made by `write_parquet`, `write_csv`, `write_ndjson`, `write_arrow`, `write_kafka` and `callback`.
+/// Where results go. Made by `write_parquet`, `write_csv`, `write_ndjson`, `write_arrow`, `write_kafka`, `write_kinesis` and `callback`.
 #[pyclass(name = "Sink", module = "thalweg", frozen)]
 pub struct PySink(pub Destination);
 
@@ -284,8 +284,8 @@ pub fn sink_of(value: &Bound<'_, PyAny>) -> PyResult<BoxedSink> {
         }
         let kind = value.get_type().name()?;
         return Err(PyTypeError::new_err(format!(
-            "a sink must be made by tw.write_parquet, tw.write_csv, tw.write_ndjson, tw.write_arrow, tw.write_kafka or tw.callback, or be \
-             callable; not {kind}"
+            "a sink must be made by tw.write_parquet, tw.write_csv, tw.write_ndjson, tw.write_arrow, tw.write_kafka, tw.write_kinesis or \
+             tw.callback, or be callable; not {kind}"
         )));
     };
     Ok(match &sink.get().0 {

@@ -13,7 +13,7 @@ Example:
     ...     query.wait()
 
 Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_protobuf`, `watch`,
-`read_kafka`, `listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
+`read_kafka`, `read_kinesis`, `listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
@@ -79,6 +79,7 @@ from thalweg._native import (
     read_avro,
     read_csv,
     read_kafka,
+    read_kinesis,
     read_ndjson,
     read_parquet,
     read_protobuf,
@@ -94,6 +95,7 @@ from thalweg._native import (
     write_arrow,
     write_csv,
     write_kafka,
+    write_kinesis,
     write_ndjson,
     write_parquet,
     zscore,
@@ -160,6 +162,7 @@ __all__ = [
     "read_avro",
     "read_csv",
     "read_kafka",
+    "read_kinesis",
     "read_ndjson",
     "read_parquet",
     "read_protobuf",
@@ -176,6 +179,7 @@ __all__ = [
     "write_arrow",
     "write_csv",
     "write_kafka",
+    "write_kinesis",
     "write_ndjson",
     "write_parquet",
     "zscore",

@@ -527,6 +527,25 @@ def read_kafka(
 ) -> Stream:
     """The records of topics of Apache Kafka."""
 
+def read_kinesis(
+    stream: str,
+    *,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    application: str | None = None,
+    start: Literal["trim_horizon", "latest"] | int | datetime | None = None,
+    end: Literal["latest"] | int | datetime | None = None,
+    format: _Format | Literal["text", "bytes"] | None = None,
+    schema: _SchemaLike | None = None,
+    delimiter: str | None = None,
+    metadata: _Columns | None = None,
+    consumer: str | None = None,
+    on_expired: Literal["error", "trim_horizon"] = "error",
+    failover: _Duration | None = None,
+    settings: _Settings | None = None,
+) -> Stream:
+    """The records of a stream of Amazon Kinesis."""
+
 def listen_tcp(
     addr: str,
     schema: _SchemaLike,
@@ -627,6 +646,19 @@ def write_kafka(
     config: _Settings | None = None,
 ) -> Sink:
     """Writes rows to a topic of Apache Kafka, a record each."""
+
+def write_kinesis(
+    stream: str,
+    *,
+    region: str | None = None,
+    endpoint_url: str | None = None,
+    partition_key: _Columns | None = None,
+    explicit_hash_key: str | None = None,
+    value: str | None = None,
+    aggregate: bool = False,
+    settings: _Settings | None = None,
+) -> Sink:
+    """Writes rows to a stream of Amazon Kinesis, a record each."""
 
 def callback(function: Callable[[Table], object]) -> Sink:
     """Calls a function with each batch of results as a Table."""
