@@ -5,10 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from datetime import datetime, timezone
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -184,6 +188,43 @@ def test_what_goes_wrong_has_a_code_and_no_secret(aws: str, read: Callable[..., 
     with pytest.raises(tw.ConnectorError, match="no-such-stream") as missing:
         stream.collect()
     assert SECRET not in str(wrong.value) + str(missing.value)
+
+
+PROGRAM = """
+import sys
+import pyarrow as pa
+import thalweg as tw
+sink = tw.write_kinesis(sys.argv[1], settings={"allow_http": True, **dict(pair.split("=") for pair in sys.argv[2:])})
+try:
+    tw.from_arrow(pa.table({"a": [1]})).run(sink=sink).wait()
+except tw.ThalwegError as error:
+    sys.exit(f"{error.code}: {error}")
+"""
+
+
+def test_region_and_credentials_are_found_by_the_chain_of_aws(aws: str, stream: str, tmp_path: Path) -> None:
+    def run(environment: dict[str, str], *settings: str) -> str:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+        files = {"AWS_CONFIG_FILE": f"{tmp_path}/config", "AWS_SHARED_CREDENTIALS_FILE": f"{tmp_path}/credentials"}
+        environment = {**kept, **files, "AWS_EC2_METADATA_DISABLED": "true", **environment}
+        command = [sys.executable, "-c", PROGRAM, stream, *settings]
+        return subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True).stderr
+
+    (tmp_path / "config").write_text(f"[profile local]\nregion = {REGION}\nendpoint_url = {aws}\n")
+    (tmp_path / "credentials").write_text(
+        f"[local]\naws_access_key_id = AKIAEXAMPLE\naws_secret_access_key = {SECRET}\n"
+    )
+    region = {"AWS_REGION": REGION}
+    keys = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": SECRET}
+    assert run({**region, **keys, "AWS_ENDPOINT_URL_KINESIS": aws}) == ""
+    assert run({"AWS_PROFILE": "local"}) == ""
+    assert run({}, "profile=local") == ""
+    assert run({"KEY": SECRET, **region}, "access_key=AKIAEXAMPLE", "secret_key=env:KEY", f"endpoint_url={aws}") == ""
+    assert len(records(aws, stream)) == 4
+    assert "config: sink 0: no AWS region is known" in run(keys)
+    assert "no AWS credentials can be had" in run(region)
+    assert "the `profile` that is set gives no AWS credentials" in run(region, "profile=nobody")
+    assert "is not encrypted" in run({**region, **keys, "AWS_ENDPOINT_URL": aws}, "allow_http=false")
 
 
 def test_settings_that_make_no_sense_are_named() -> None:

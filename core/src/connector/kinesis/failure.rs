@@ -191,12 +191,15 @@ pub(super) fn chain(error: &dyn StdError) -> String {
         }
         cause = error.source();
     }
-    text.replace('\n', " ")
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
+
+/// Characters of what is taken for a secret: AWS's have 16 or more, and to leave out less would spoil any text.
+const SECRET_CHARACTERS: usize = 6;
 
 /// The text without secrets.
 pub(super) fn scrubbed(text: &str, secrets: &[String]) -> String {
-    secrets.iter().filter(|secret| !secret.is_empty()).fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
+    secrets.iter().filter(|secret| secret.len() >= SECRET_CHARACTERS).fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
 }
 
 #[cfg(test)]

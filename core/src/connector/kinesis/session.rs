@@ -62,15 +62,6 @@ impl Session {
         }
     }
 
-    /// The runtime, for requests that go on beside others while one is [waited for](Session::wait).
-    pub(super) fn handle(&self) -> Result<&Handle> {
-        self.runtime.as_ref().map(Runtime::handle).ok_or_else(closed)
-    }
-
-    pub(super) fn region(&self) -> &str {
-        &self.region
-    }
-
     /// The error of a request: what was being done, such as "cannot read stream `payments`".
     pub(super) fn failed<E, R>(&self, doing: &str, error: &Failure<E, R>) -> Error
     where
@@ -120,7 +111,7 @@ async fn find(settings: &Settings) -> Result<Found> {
     if kinesis_url.is_none() && !settings.allow_http()? && config.endpoint_url().is_some_and(|url| url.starts_with("http://")) {
         return Err(Error::config("the endpoint that the environment or the profile names is not encrypted; set `allow_http` to true"));
     }
-    let secrets = secrets(&config).await?;
+    let secrets = secrets(&config, settings.value("profile")?.is_some()).await?;
     let mut kinesis = aws_sdk_kinesis::config::Builder::from(&config);
     let mut dynamodb = aws_sdk_dynamodb::config::Builder::from(&config);
     if let Some(url) = kinesis_url {
@@ -170,12 +161,17 @@ fn http() -> SharedHttpClient {
 ///
 /// # Errors
 /// If there are none: better said now than with the first request.
-async fn secrets(config: &SdkConfig) -> Result<Vec<String>> {
-    let nobody = "no AWS credentials can be had; set `access_key` and `secret_key` or a `profile`, set AWS_ACCESS_KEY_ID and \
-                  AWS_SECRET_ACCESS_KEY, log in by AWS's command line, or give the machine a role";
+async fn secrets(config: &SdkConfig, of_profile: bool) -> Result<Vec<String>> {
+    let nobody = match of_profile {
+        true => "the `profile` that is set gives no AWS credentials; see that it is in ~/.aws/config or ~/.aws/credentials, and has some",
+        false => {
+            "no AWS credentials can be had; set `access_key` and `secret_key` or a `profile`, set AWS_ACCESS_KEY_ID and \
+             AWS_SECRET_ACCESS_KEY, log in by AWS's command line, or give the machine a role"
+        }
+    };
     let provider = config.credentials_provider().ok_or_else(|| Error::config(nobody))?;
     let found = provider.provide_credentials().await;
     let found = found.map_err(|error| Error::config(format!("{nobody} ({})", failure::chain(&error))))?;
     let all = [Some(found.access_key_id()), Some(found.secret_access_key()), found.session_token()];
-    Ok(all.into_iter().flatten().filter(|secret| !secret.is_empty()).map(str::to_owned).collect())
+    Ok(all.into_iter().flatten().map(str::to_owned).collect())
 }
