@@ -199,7 +199,10 @@ const SECRET_CHARACTERS: usize = 6;
 
 /// The text without secrets.
 pub(super) fn scrubbed(text: &str, secrets: &[String]) -> String {
-    secrets.iter().filter(|secret| secret.len() >= SECRET_CHARACTERS).fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
+    secrets
+        .iter()
+        .filter(|secret| secret.len() >= SECRET_CHARACTERS)
+        .fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "…"))
 }
 
 #[cfg(test)]
