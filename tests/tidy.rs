@@ -34,7 +34,11 @@ const HOMES: &[(&str, &[&str], &str)] = &[
     ("reqwest::", &["core/src/connector/registry/"], "ask schema registries through connector::registry"),
     ("object_store::", &["core/src/connector/s3/"], "write through the trait Place, read through the trait FileSet"),
     ("aws_sdk", &["core/src/connector/kinesis/", "tests/"], "read and write Kinesis through connector::kinesis"),
-    ("tokio::", &["core/src/connector/kinesis/", "core/src/connector/registry/", "core/src/connector/s3/"], "wait on the source or a ring; the engine has no runtime"),
+    (
+        "tokio::",
+        &["core/src/connector/kinesis/", "core/src/connector/registry/", "core/src/connector/s3/"],
+        "wait on the source or a ring; the engine has no runtime",
+    ),
     ("wgpu::", &["kernels/src/gpu/"], "use the engine in kernels/src/gpu"),
     ("std::env::", &["core/src/config.rs", "examples/", "benches/", "tests/"], "read the environment in Config::from_env"),
     ("SystemTime", &["core/src/time.rs", "examples/", "benches/", "tests/"], "take a Clock"),

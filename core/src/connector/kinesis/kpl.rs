@@ -416,5 +416,6 @@ fn put_bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "kpl_tests.rs"]
 mod tests;

@@ -258,6 +258,7 @@ fn number(item: &Item, name: &str) -> Result<Option<u64>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::super::position::Sequence;
     use super::*;

@@ -68,7 +68,7 @@ pub(super) struct Scanned {
 /// What is to be asked of DynamoDB.
 pub(super) enum Job {
     Scan,
-    Write(Write),
+    Write(Box<Write>),
 }
 
 /// What became of a write.
@@ -211,7 +211,7 @@ impl Leases {
                 writes.extend(self.table.takes(now, seed, |lease| wanted.contains(&lease.key)));
             }
         }
-        let mut jobs: Vec<Job> = writes.into_iter().map(Job::Write).collect();
+        let mut jobs: Vec<Job> = writes.into_iter().map(|write| Job::Write(Box::new(write))).collect();
         if now >= self.scan_at && !self.is_scanning {
             self.is_scanning = true;
             self.made.clear();

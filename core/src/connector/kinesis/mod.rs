@@ -103,6 +103,9 @@ use crate::time::SharedClock;
 /// How long a lease lasts that is not renewed, unless told otherwise.
 const FAILOVER: Duration = Duration::from_secs(10);
 
+/// How often shards are listed unless told otherwise, as Amazon's library does.
+const DISCOVERY: Duration = Duration::from_secs(60);
+
 /// Where a read begins in shards that have no checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Start {
@@ -156,6 +159,7 @@ impl Kinesis {
             end: None,
             on_expired: OnExpired::default(),
             failover: FAILOVER,
+            discovery: DISCOVERY,
         };
         Kinesis { settings: Settings::default(), reading, values: Encoding::Raw(DataType::Binary), metadata: Vec::new() }
     }
@@ -213,6 +217,13 @@ impl Kinesis {
     /// otherwise; all programs of an application need the same.
     pub fn failover(mut self, after: Duration) -> Kinesis {
         self.reading.failover = after;
+        self
+    }
+
+    /// How often new shards are looked for. A minute unless told otherwise; a shard that ends names its children, so that these are read at
+    /// once anyway.
+    pub fn shard_discovery(mut self, every: Duration) -> Kinesis {
+        self.reading.discovery = every;
         self
     }
 

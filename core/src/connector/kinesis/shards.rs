@@ -291,5 +291,6 @@ fn covers(ranges: &mut [HashRange], whole: HashRange) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "shards_tests.rs"]
 mod tests;

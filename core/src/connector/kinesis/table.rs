@@ -273,5 +273,6 @@ fn rank(seed: u64, name: &str) -> u64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 #[path = "table_tests.rs"]
 mod tests;

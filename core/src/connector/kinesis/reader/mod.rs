@@ -30,8 +30,6 @@ use crate::time::{SharedClock, SystemClock};
 /// The longest wait for answers before another look at everything else, and that while the ring is full.
 const IDLE: Duration = Duration::from_millis(50);
 const CROWDED: Duration = Duration::from_millis(1);
-/// How often shards are listed, as the Kinesis Client Library does.
-const LIST_EVERY: Duration = Duration::from_secs(60);
 /// How much later a shard is asked again that had nothing new.
 const NOTHING_NEW: Duration = Duration::from_millis(200);
 /// Iterators are used for five minutes at most; older ones are not tried.
@@ -56,6 +54,7 @@ pub(super) struct Reading {
     pub end: Option<End>,
     pub on_expired: OnExpired,
     pub failover: Duration,
+    pub discovery: Duration,
 }
 
 impl Reading {
@@ -117,6 +116,8 @@ pub(super) struct Reader {
     numbers: BTreeMap<String, u32>,
     /// Shards that a bounded read has done with, though they are not at their ends.
     done: BTreeSet<String>,
+    /// Shards that the service does not know any more, until the list is had.
+    gone: BTreeSet<String>,
     answers: JoinSet<Answer>,
     /// Shards that are asked.
     asking: usize,
@@ -176,6 +177,7 @@ impl Reader {
             reels: BTreeMap::new(),
             numbers: BTreeMap::new(),
             done: BTreeSet::new(),
+            gone: BTreeSet::new(),
             answers: JoinSet::new(),
             asking: 0,
             outbox: VecDeque::new(),
@@ -277,7 +279,8 @@ impl Reader {
         if !opened.is_empty() {
             self.outbox.push_back(Event::Opened(opened));
         }
-        let over = self.reading.end.is_some() && self.reels.is_empty() && wanted.is_empty() && plan.waiting.is_empty();
+        // What waits for shards of which a bounded read has had enough was not there when it began.
+        let over = self.reading.end.is_some() && self.reels.is_empty() && wanted.is_empty();
         if over && !std::mem::replace(&mut self.has_ended, true) {
             self.outbox.push_back(Event::End);
         }
@@ -400,7 +403,7 @@ impl Reader {
     /// Takes a list of shards in.
     fn listed(&mut self, listed: Result<Vec<Shard>>) -> Result<()> {
         self.is_listing = false;
-        self.list_at = self.timer.monotonic() + LIST_EVERY.as_nanos() as u64;
+        self.list_at = self.timer.monotonic() + self.reading.discovery.as_nanos() as u64;
         let list = match listed {
             Err(error) if error.is_retriable() => {
                 tracing::warn!(%error, "the shards of the stream cannot be listed now");
@@ -409,6 +412,7 @@ impl Reader {
             listed => listed?,
         };
         let entries = self.lineage.listed(list);
+        std::mem::take(&mut self.gone).iter().for_each(|id| self.lineage.gone(id));
         self.is_stale = true;
         self.make_leases(entries, false);
         Ok(())
@@ -449,10 +453,14 @@ impl Reader {
         if let Some(behind) = pulled.behind {
             self.behind.insert(reel.number, behind);
         }
-        if let (Some(children), false) = (pulled.end, over) {
+        let (is_closed, caught_up) = (self.is_closed(reel), pulled.behind == Some(Duration::ZERO));
+        // Services that stand in for Amazon's go on with a shard that takes no more records, and say that there are none.
+        let at_end = pulled.end.or_else(|| (is_closed && caught_up && pulled.records.is_empty()).then(Vec::new));
+        if let (Some(children), false) = (at_end, over) {
             return Ok(self.end(reel, children));
         }
-        let caught_up = pulled.behind == Some(Duration::ZERO)
+        let caught_up = caught_up
+            && !is_closed
             && self.reading.end.is_some_and(|end| match end {
                 End::Latest => true,
                 End::Timestamp(time) => wall >= time,
@@ -463,6 +471,11 @@ impl Reader {
             self.is_stale = true;
         }
         Ok(!(over || caught_up))
+    }
+
+    /// Whether the shard takes no more records, so far as is known.
+    fn is_closed(&self, reel: &Reel) -> bool {
+        self.lineage.shard(&reel.id).is_some_and(|shard| shard.closed)
     }
 
     /// Puts records into chunks; returns whether one of them is beyond the end of the read.
@@ -526,10 +539,10 @@ impl Reader {
                 }
             }
             Trouble::Gone(error) => {
-                // If it is the stream that has gone, the list says so and ends the run.
+                // The list tells whether it is the shard that has gone, or the stream, which ends the run.
                 tracing::warn!(%error, "a shard has gone");
-                self.lineage.gone(&reel.id);
-                (self.list_at, self.is_stale) = (0, true);
+                self.gone.insert(reel.id.clone());
+                self.list_at = 0;
                 reel.pace.failed(now, self.chance(reel.number));
             }
             Trouble::Passing(error) => {

@@ -40,7 +40,7 @@ impl Reader {
                     Job::Scan => Answer::Scanned(at.scan().await),
                     Job::Write(write) => {
                         let outcome = at.write(&write).await;
-                        Answer::Written(Box::new(write), outcome)
+                        Answer::Written(write, outcome)
                     }
                 }
             });
@@ -58,8 +58,9 @@ impl Reader {
             let Some(reel) = self.reels.remove(number) else { continue };
             self.behind.remove(number);
             tracing::info!(shard = reel.id, "another program reads the shard from now on");
-            let told = self.sharing.as_ref().and_then(|(leases, _)| leases.checkpoint(&reel.id));
-            told.cloned().map(|checkpoint| self.lineage.read_to(&reel.id, checkpoint));
+            if let Some(checkpoint) = self.sharing.as_ref().and_then(|(leases, _)| leases.checkpoint(&reel.id)) {
+                self.lineage.read_to(&reel.id, checkpoint.clone());
+            }
         }
         self.is_stale = true;
         self.outbox.push_back(Event::Lost(lost));
