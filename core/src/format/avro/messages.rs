@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 use super::Framing;
 use super::resolved::{Resolved, Wrap};
 use crate::error::Result;
-use crate::format::bulk::{self, Groups};
+use crate::format::bulk::{self, GROUP, Groups};
 use crate::format::conform::conform;
 use crate::format::messages::{Messages, confluent_head};
 
@@ -28,8 +28,10 @@ pub(super) struct AvroMessages {
     writers: HashMap<u64, Result<Writer, String>>,
     /// Those of them that are not known, which may be for the next records.
     unknown: Vec<u64>,
-    /// The records of a run without what stands before them.
+    /// The records of a run, without what stands before them unless the decoder takes that.
     bodies: Vec<Range<usize>>,
+    /// Whether all of the last run decoded, so that the next one is tried as a whole.
+    is_clean: bool,
     batches: Vec<RecordBatch>,
     rows: usize,
 }
@@ -48,6 +50,7 @@ impl AvroMessages {
             writers: HashMap::new(),
             unknown: Vec::new(),
             bodies: Vec::new(),
+            is_clean: true,
             batches: Vec::new(),
             rows: 0,
         }
@@ -83,7 +86,11 @@ impl AvroMessages {
                     self.unknown.push(id);
                     return Ok(unknown.insert(Err(format!("{name} of the record is not known"))));
                 };
-                let resolved = Resolved::new(&json, self.reader.as_deref(), Some(&self.schema), Wrap::Record);
+                let wrap = match &self.framing {
+                    Framing::Confluent(_) => Wrap::Numbered(id as u32),
+                    _ => Wrap::Record,
+                };
+                let resolved = Resolved::new(&json, self.reader.as_deref(), Some(&self.schema), wrap);
                 let writer = resolved.map(|resolved| Writer { resolved, schema: SchemaRef::clone(&self.schema) });
                 unknown.insert(writer.map_err(|error| format!("{name}: {error}")))
             }
@@ -95,13 +102,19 @@ impl AvroMessages {
         let bodies = std::mem::take(&mut self.bodies);
         let mut batches = std::mem::take(&mut self.batches);
         let known = (batches.len(), bad.len());
+        let as_one = self.is_clean && bodies.len() > GROUP;
         match self.writer(id)? {
             Ok(writer) => {
-                bulk::decode_placed(writer, bytes, &bodies, &mut batches, bad);
+                // One batch need not be put together from many.
+                match as_one.then(|| writer.rows(bytes, &bodies)) {
+                    Some(Ok(rows)) => batches.push(rows),
+                    _ => bulk::decode_placed(writer, bytes, &bodies, &mut batches, bad),
+                }
                 bad[known.1..].iter_mut().for_each(|(place, _)| *place += first);
             }
             Err(why) => bad.extend((first..).zip(&bodies).map(|(place, _)| (place, why.clone()))),
         }
+        self.is_clean = bad.len() == known.1;
         self.rows += batches[known.0..].iter().map(RecordBatch::num_rows).sum::<usize>();
         self.batches = batches;
         self.bodies = bodies;
@@ -136,7 +149,9 @@ impl Messages for AvroMessages {
             match head {
                 Ok((id, length)) => {
                     run.get_or_insert((id, place));
-                    self.bodies.push(message.start + length..message.end);
+                    // What stands before it there is what the decoder wants to see.
+                    let skipped = if matches!(self.framing, Framing::Confluent(_)) { 0 } else { length };
+                    self.bodies.push(message.start + skipped..message.end);
                 }
                 Err(why) => bad.push((place, why)),
             }

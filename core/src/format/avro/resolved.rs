@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::format::bulk::message;
 
-/// What stands before a record for `arrow-avro`, whatever stands there in the input: a decoder has one schema, number 0.
-const PREFIX: [u8; 5] = [0; 5];
+/// What stands before a record for `arrow-avro` if nothing does in the input: a zero and the number of its schema, which then is 0.
+const PREFIX: [u8; PREFIX_BYTES] = [0; PREFIX_BYTES];
+const PREFIX_BYTES: usize = 5;
 
 /// More records than are decoded between two flushes, for which nothing is set aside.
 const CAPACITY: usize = 1 << 30;
@@ -29,7 +30,19 @@ const ROWS: &str = "rows";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrap {
     Record,
+    /// Records each behind a zero and this number of their schema, as Confluent has it.
+    Numbered(u32),
     Block,
+}
+
+impl Wrap {
+    /// The number of the schema in what stands before each record.
+    fn number(self) -> u32 {
+        match self {
+            Wrap::Numbered(number) => number,
+            Wrap::Record | Wrap::Block => 0,
+        }
+    }
 }
 
 /// A writer's schema with the part of it that is asked for.
@@ -69,7 +82,7 @@ impl Resolved {
     fn built(writer: &Value, reader: Option<&Value>, wrap: Wrap) -> Result<Resolved> {
         let schema = |record: &Value| {
             AvroSchema::new(match wrap {
-                Wrap::Record => record.to_string(),
+                Wrap::Record | Wrap::Numbered(_) => record.to_string(),
                 Wrap::Block => {
                     let rows = json!({"name": ROWS, "type": {"type": "array", "items": record}});
                     json!({"type": "record", "name": BLOCK, "fields": [rows]}).to_string()
@@ -77,10 +90,10 @@ impl Resolved {
             })
         };
         let (writer, reader) = (schema(writer), reader.map(schema));
-        let decoder = build(&writer, reader.as_ref())?;
+        let decoder = build(&writer, reader.as_ref(), wrap.number())?;
         let columns = decoder.schema();
         let columns = match wrap {
-            Wrap::Record => columns,
+            Wrap::Record | Wrap::Numbered(_) => columns,
             Wrap::Block => Arc::new(Schema::new(rows_of(&columns)?)),
         };
         Ok(Resolved { wrap, writer, reader, columns, decoder: Some(decoder) })
@@ -99,18 +112,22 @@ impl Resolved {
         // What has panicked, or failed, is dropped.
         let mut decoder = match self.decoder.take() {
             Some(decoder) => decoder,
-            None => build(&self.writer, self.reader.as_ref()).map_err(|error| error.to_string())?,
+            None => build(&self.writer, self.reader.as_ref(), self.wrap.number()).map_err(|error| error.to_string())?,
         };
         let decoded = catch_unwind(AssertUnwindSafe(|| {
+            let numbered = matches!(self.wrap, Wrap::Numbered(_));
             for frame in frames {
-                record(&mut decoder, frame)?;
+                match frame.split_at_checked(PREFIX_BYTES).filter(|_| numbered) {
+                    Some((prefix, body)) => record(&mut decoder, prefix, body, frame)?,
+                    None => record(&mut decoder, &PREFIX, frame, &[])?,
+                }
             }
             decoder.flush().map_err(words)
         }));
         let batch = decoded.unwrap_or_else(|_| Err("the record is malformed".to_owned()))?.ok_or("there is no record")?;
         self.decoder = Some(decoder);
         match self.wrap {
-            Wrap::Record => Ok(batch),
+            Wrap::Record | Wrap::Numbered(_) => Ok(batch),
             Wrap::Block => {
                 let rows = batch.column(0).as_list::<i32>().values().as_struct();
                 let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
@@ -120,12 +137,19 @@ impl Resolved {
     }
 }
 
-/// Decodes one record, and no less than all of it.
-fn record(decoder: &mut Decoder, bytes: &[u8]) -> Result<(), String> {
+/// Decodes one record, and no less than all of it: its prefix and its body, or `whole`, which is both one behind the other, if it is not
+/// empty.
+fn record(decoder: &mut Decoder, prefix: &[u8], body: &[u8], whole: &[u8]) -> Result<(), String> {
     // A record of no bytes would not be looked at. One zero byte is: either the record takes it, or it is half of the next prefix.
-    let (fed, length) = if bytes.is_empty() { (&[0][..], 0) } else { (bytes, bytes.len()) };
+    let (first, fed, length) = match (body, whole) {
+        ([], _) => (prefix, &[0][..], 0),
+        (_, []) => (prefix, body, body.len()),
+        _ => (&[][..], whole, whole.len()),
+    };
     let before = decoder.capacity();
-    decoder.decode(&PREFIX).map_err(words)?;
+    if !first.is_empty() {
+        decoder.decode(first).map_err(words)?;
+    }
     let used = decoder.decode(fed).map_err(words)?;
     match before - decoder.capacity() {
         1 if used == length => Ok(()),
@@ -144,10 +168,10 @@ fn words(error: AvroError) -> String {
     }
 }
 
-fn build(writer: &AvroSchema, reader: Option<&AvroSchema>) -> Result<Decoder> {
+fn build(writer: &AvroSchema, reader: Option<&AvroSchema>, number: u32) -> Result<Decoder> {
     let refused = |error: ArrowError| Error::schema("the Avro schema cannot be read").with_source(error);
     let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
-    store.set(Fingerprint::Id(0), writer.clone()).map_err(refused)?;
+    store.set(Fingerprint::Id(number), writer.clone()).map_err(refused)?;
     let builder = ReaderBuilder::new().with_writer_schema_store(store).with_batch_size(CAPACITY);
     let builder = reader.iter().fold(builder, |builder, reader| builder.with_reader_schema((*reader).clone()));
     catch_unwind(AssertUnwindSafe(|| builder.build_decoder()))
