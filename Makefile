@@ -1,5 +1,5 @@
 # One command each; every target installs what it needs.
-.PHONY: demo test lint rust-test loom python-test flink wheel venv bench setup clean
+.PHONY: demo test format lint rust-test loom python-test flink wheel venv bench setup clean
 
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
@@ -12,11 +12,17 @@ demo: setup
 	target/release/examples/fraud
 
 # The model of the rings shares the processor with the tests in Python, which mostly wait for brokers.
-test: lint rust-test
+test: format rust-test
 	$(MAKE) --jobs=2 --output-sync=target loom python-test
 
-lint: setup
+format: setup
 	cargo fmt --all --check
+
+# What is tested is looked at by clippy while it is compiled; `lint` does that alone.
+test rust-test python-test wheel: export RUSTC_WORKSPACE_WRAPPER := $(abspath tests/lint)
+loom: export RUSTC_WORKSPACE_WRAPPER :=
+
+lint: format
 	cargo clippy $(WORKSPACE) --all-targets -- -D warnings
 
 # What is tested against services (see tests/services) may not be left out.
