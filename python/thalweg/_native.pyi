@@ -818,6 +818,17 @@ def velocity(
 ) -> Detector:
     """Scores by how much of a limit a key's rows reach within spans of event time: too many, or too much."""
 
+def profile(
+    names: str | Sequence[str] | None = None,
+    place: tuple[str, str] | None = None,
+    *,
+    hours: bool = True,
+    window: int = 256,
+    warmup: int = 20,
+    near: float = 10.0,
+) -> Detector:
+    """Scores by how unlike its key a row is, by its quantities, its hour, its names and its place at once."""
+
 def impossible_travel(most_speed: float = 900.0, tolerance: float = 50.0) -> Detector:
     """Scores by how fast a key would have had to go from its latest row's place."""
 

@@ -14,6 +14,7 @@ pub mod mahalanobis;
 pub mod novelty;
 pub mod page_hinkley;
 pub mod peaks;
+pub mod profile;
 pub mod rate;
 pub mod robust;
 pub mod rolling_z;
