@@ -63,8 +63,8 @@ impl KnownPlaces {
             Some((at, _)) => self.places.remove(at),
             None => here,
         };
+        self.places.truncate(MOST_PLACES - 1);
         self.places.insert(0, known);
-        self.places.truncate(MOST_PLACES);
         self.distances.take((distance - params.near).max(0.0), params.near, Sides::Upper, params.window, is_warm)
     }
 }
