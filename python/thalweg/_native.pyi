@@ -810,6 +810,11 @@ def ar_rls(order: int = 8, forgetting: float = 0.999, *, coverage: float = 0.99,
 def loda(projections: int = 100, bins: int = 16, window_size: int = 256, *, seed: int = 42) -> Detector:
     """Scores by how rare a row is in histograms of random projections of it."""
 
+def isolation_forest(
+    number_of_trees: int = 50, sample_size: int = 128, window_size: int = 512, *, seed: int = 42
+) -> Detector:
+    """Scores by how few random cuts across random projections part a row from the others."""
+
 def velocity(
     rows: dict[str | timedelta, int] | dict[str, int] | None = None,
     sums: dict[str | timedelta, float] | dict[str, float] | None = None,

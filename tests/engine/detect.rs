@@ -8,8 +8,8 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use thalweg::operator::detect::{
-    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, LeftDiscord, Limit, Loda, Mahalanobis,
-    Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand, RandomCutForest, RobustZ, RollingZ, Velocity,
+    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, IsolationForest, LeftDiscord, Limit,
+    Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand, RandomCutForest, RobustZ, RollingZ, Velocity,
 };
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
@@ -77,6 +77,7 @@ fn statistics() -> Vec<(&'static str, Detection)> {
         ("holt-winters, no season", all(Detection::new(HoltWinters { interval, ..HoltWinters::default() })).with_expected()),
         ("ar", all(Detection::new(ArRls { order: 3, forgetting: 0.95, interval })).with_expected()),
         ("loda", both(Detection::new(Loda { projections: 5, bins: 4, window_size: 12, seed: 1 })).with_attribution()),
+        ("isolation", both(Detection::new(IsolationForest { number_of_trees: 5, sample_size: 8, window_size: 12, seed: 1 }))),
         ("travel", both(Detection::new(ImpossibleTravel { most_speed: 2e9, tolerance: 5.0 })).with_p()),
         ("profile", all(Detection::new(Profile { window: 20, warmup: 5, ..Profile::default() })).with_attribution()),
         ("profile, names", both(Detection::new(Profile { names: vec!["at".to_owned()], ..habits.clone() })).with_attribution()),
@@ -536,6 +537,8 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(holt_winters(1)).contains("`season` is 1 rows"));
     assert!(said(Detection::new(ArRls { order: 65, ..ArRls::default() })).contains("`order` is 65 rows"));
     assert!(said(Detection::new(Loda { bins: 1, ..Loda::default() })).contains("`bins` is 1"));
+    let isolation = IsolationForest { sample_size: 513, ..IsolationForest::default() };
+    assert!(said(Detection::new(isolation)).contains("`sample_size` is 513 rows; it must lie between 2 and 512"));
     assert!(said(ensemble([], How::Max)).contains("at least one detector"));
     assert!(said(ensemble([ewma(0.1)], How::Weighted(vec![]))).contains("has 0 weights"));
     assert!(said(ensemble([ewma(2.0)], How::Mean)).contains("`alpha` is 2"));

@@ -9,6 +9,7 @@ pub mod ewma;
 pub mod forecast;
 pub mod forest;
 pub mod half_space;
+pub mod isolation;
 pub mod loda;
 pub mod mahalanobis;
 pub mod novelty;
