@@ -63,7 +63,7 @@ pub fn signals(payments: &Stream) -> Stream {
     // Which of all cards' payments differ from all others: a forest over what the detectors say.
     let forest = HalfSpaceTrees { number_of_trees: 10, window_size: 1_000, ..HalfSpaceTrees::default() };
     let on = ["habits", "spending", "speed", "travel", "strange"];
-    stream = add(&stream, NAMES[5], Detection::new(forest).on(on).with_p(), "-log10(p)");
+    stream = add(&stream, NAMES[5], Detection::new(forest).on(on).with_p(), "0 - log10(p)");
     stream.with_columns([(NAMES[6], RISK)])
 }
 
