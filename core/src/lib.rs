@@ -91,8 +91,9 @@ pub use operator::aggregate::{
     zscore,
 };
 pub use operator::detect::{
-    Detection, adwin, ar_rls, auto, cusum, ensemble, event_rate, ewma, half_space_trees, holt_winters, impossible_travel, left_discord,
-    loda, mahalanobis, novelty, page_hinkley, peaks_over_threshold, quantile_band, random_cut_forest, robust_z, rolling_z, velocity,
+    Detection, adwin, ar_rls, auto, cusum, ensemble, event_rate, ewma, half_space_trees, holt_winters, impossible_travel, isolation_forest,
+    left_discord, loda, mahalanobis, novelty, page_hinkley, peaks_over_threshold, profile, quantile_band, random_cut_forest, robust_z,
+    rolling_z, velocity,
 };
 pub use operator::process::Process;
 pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};

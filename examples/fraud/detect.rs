@@ -10,22 +10,13 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::compute;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
 use clap::Args;
-use thalweg::operator::detect::Ewma;
 use thalweg::sink::{Callback, Ndjson, Parquet};
-use thalweg::{Detection, Listen, Metrics, Query, Running, Stream, count, event_time, hours, max, mean, min, mins, sum, tumbling};
+use thalweg::{Listen, Metrics, Query, Running, Stream, count, event_time, hours, max, mean, min, mins, sum, tumbling};
 
 use crate::Result;
 use crate::live::Live;
+use crate::signals;
 
-/// The business rule: no card pays more than this at once.
-const OVER_LIMIT: &str = "amount > 220";
-/// What the card is judged by. Amounts that the business rule has caught are left out, so that a thief's large
-/// purchases do not become what is usual for the card.
-const USUAL: &str = "CASE WHEN amount <= 220 THEN amount END";
-/// A memory of some 100 payments. In the first 40, what little is known of a card would pass for its whole nature.
-const HISTORY: Ewma = Ewma { alpha: 0.02, warmup: 40 };
-/// Small amounts are not worth a call to the card holder, however unusual.
-const UNUSUAL: &str = "is_anomaly AND amount > 40";
 /// How often to look whether the pipeline has ended.
 const TICK: Duration = Duration::from_millis(20);
 
@@ -47,7 +38,7 @@ pub struct Detect {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Alert {
     pub id: u64,
-    /// Whether the business rule raised it; if not, the card's history did.
+    /// Whether the amount is over the limit; if not, the payment is unlike its card.
     pub over_limit: bool,
 }
 
@@ -82,7 +73,7 @@ pub struct Pipeline {
 }
 
 /// The columns of a transaction.
-fn schema() -> SchemaRef {
+pub fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, None), false),
         Field::new("id", DataType::Int64, false),
@@ -107,12 +98,9 @@ fn streams(payments: &Stream) -> (Stream, Stream, Stream) {
         min("amount").alias("least"),
         max("amount").alias("most"),
     ]);
-    let decisions = payments
-        .with_columns([("usual", USUAL)])
-        .detect(Detection::new(HISTORY).on(["usual"]).by(["card"]).threshold(4.0))
-        .with_columns([("over_limit", OVER_LIMIT), ("unusual", UNUSUAL)]);
-    let alerts =
-        decisions.filter("over_limit OR unusual").select(["ts", "id", "card", "terminal", "amount", "x", "y", "score", "over_limit"]);
+    let decisions = signals::decided(&signals::signals(&payments));
+    let columns = ["ts", "id", "card", "terminal", "amount", "x", "y"].into_iter().chain(signals::NAMES).chain(["over_limit"]);
+    let alerts = decisions.filter("is_anomaly").select(columns);
     (spent, decisions, alerts)
 }
 

@@ -6,6 +6,7 @@
 //! cargo run --release --example fraud                              # both, for 20 seconds
 //! cargo run --release --example fraud -- detect --addr 127.0.0.1:9000 --truth truth.csv
 //! cargo run --release --example fraud -- generate --addr 127.0.0.1:9000 --rate 0 --truth truth.csv
+//! cargo run --release --example fraud -- evaluate                  # what each detector is worth
 //! ```
 //!
 //! Event time runs fast: the simulated world makes some 9,700 transactions a day, so at 200,000 a second one second
@@ -14,11 +15,13 @@
 #![allow(clippy::print_stdout, reason = "a program talks to its terminal")]
 
 mod detect;
+mod evaluate;
 mod generate;
 mod live;
 mod report;
 #[path = "../support/screen.rs"]
 mod screen;
+mod signals;
 mod simulator;
 mod wire;
 mod words;
@@ -30,6 +33,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use clap::{Args, Parser, Subcommand};
 
 use detect::{Detect, Pipeline};
+use evaluate::Evaluate;
 use generate::{Generate, Sent, Traffic};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -50,6 +54,8 @@ enum Part {
     Generate(Generate),
     /// Only listens and detects
     Detect(Detect),
+    /// Only measures, without a socket, which frauds each detector finds
+    Evaluate(Evaluate),
 }
 
 #[derive(Debug, Args)]
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         None => demo(&cli.demo),
         Some(Part::Generate(options)) => generate::run(options),
         Some(Part::Detect(options)) => detect::run(options),
+        Some(Part::Evaluate(options)) => evaluate::run(options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

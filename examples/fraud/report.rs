@@ -108,15 +108,15 @@ impl std::fmt::Display for Balance {
     }
 }
 
-/// Ids of the frauds with their scenarios, 1 to 3.
+/// Ids of the frauds with their scenarios, 1 to 4.
 fn read_truth(path: &Path) -> Result<HashMap<u64, u8>> {
     let text = fs::read_to_string(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     let mut frauds = HashMap::new();
     for (number, line) in text.lines().enumerate().skip(1) {
         let fields = line.split_once(',').and_then(|(id, scenario)| Some((id.parse().ok()?, scenario.parse().ok()?)));
         let (id, scenario) = fields
-            .filter(|(_, scenario)| (1..=3).contains(scenario))
-            .ok_or_else(|| format!("{} line {}: `{line}` is not an id and a scenario from 1 to 3", path.display(), number + 1))?;
+            .filter(|(_, scenario)| (1..=4).contains(scenario))
+            .ok_or_else(|| format!("{} line {}: `{line}` is not an id and a scenario from 1 to 4", path.display(), number + 1))?;
         frauds.insert(id, scenario);
     }
     Ok(frauds)
@@ -146,10 +146,10 @@ impl std::fmt::Display for Share {
 /// How good the alerts were.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Judgement {
-    /// Right alerts among those of the business rule and of the card's history.
+    /// Right alerts among those over the limit and the others.
     precision: [Share; 2],
     /// Frauds that were caught, by scenario.
-    recall: [Share; 3],
+    recall: [Share; 4],
 }
 
 impl Judgement {
@@ -171,15 +171,16 @@ impl std::fmt::Display for Judgement {
         let total = |shares: &[Share]| {
             shares.iter().fold(Share::default(), |sum, share| Share { part: sum.part + share.part, whole: sum.whole + share.whole })
         };
-        let [rule, history] = self.precision;
-        let [amount, terminal, card] = self.recall;
+        let [limit, unlike] = self.precision;
+        let [amount, terminal, card, clone] = self.recall;
         writeln!(f, "  precision                       {}", total(&self.precision))?;
-        writeln!(f, "    amount over 220               {rule}")?;
-        writeln!(f, "    unusual for the card          {history}")?;
+        writeln!(f, "    amount over 220               {limit}")?;
+        writeln!(f, "    unlike the card               {unlike}")?;
         writeln!(f, "  recall                          {}", total(&self.recall))?;
         writeln!(f, "    1 large amount                {amount}")?;
         writeln!(f, "    2 compromised terminal        {terminal}  leaves no trace in these columns")?;
-        write!(f, "    3 leaked card                 {card}")
+        writeln!(f, "    3 leaked card                 {card}")?;
+        write!(f, "    4 cloned card                 {clone}")
     }
 }
 
@@ -209,7 +210,7 @@ mod tests {
         let judgement = Judgement::of(&frauds, &[alert(1, true), alert(3, false), alert(9, false)]);
         let share = |part, whole| Share { part, whole };
         assert_eq!(judgement.precision, [share(1, 1), share(1, 2)]);
-        assert_eq!(judgement.recall, [share(1, 1), share(0, 1), share(1, 2)]);
+        assert_eq!(judgement.recall, [share(1, 1), share(0, 1), share(1, 2), share(0, 0)]);
         let text = judgement.to_string();
         assert!(text.starts_with("  precision                        66.7%  (2 of 3)\n"), "{text}");
         assert!(text.contains("  recall                           50.0%  (2 of 4)\n"), "{text}");
@@ -218,8 +219,8 @@ mod tests {
     #[test]
     fn a_truth_file_that_is_none_is_refused_by_line() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "id,scenario\n5,1\n6,4\n").unwrap();
+        fs::write(file.path(), "id,scenario\n5,1\n6,5\n").unwrap();
         let error = read_truth(file.path()).unwrap_err().to_string();
-        assert!(error.ends_with("line 3: `6,4` is not an id and a scenario from 1 to 3"), "{error}");
+        assert!(error.ends_with("line 3: `6,5` is not an id and a scenario from 1 to 4"), "{error}");
     }
 }

@@ -10,7 +10,9 @@
 //!   transactions has five times its amount and is fraud. A later scenario takes over from an earlier one.
 //!
 //! Added to the handbook: transactions arrive out of order. Each is under way for up to [`MAX_DELAY`]; one in
-//! [`OFFLINE_ONE_IN`] is held back by a terminal without a line, for up to [`OFFLINE_DELAY`].
+//! [`OFFLINE_ONE_IN`] is held back by a terminal without a line, for up to [`OFFLINE_DELAY`]. And (4) a few cards a day are
+//! cloned: the copies pay usual amounts at terminals all over the map, several times within two hours. The other transactions are the same with
+//! these and without.
 
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::index::sample;
@@ -33,6 +35,11 @@ pub const LIMIT_CENTS: u32 = 22_000;
 const TERMINAL_DAYS: i64 = 28;
 /// How long leaked credentials are misused, in days.
 const CARD_DAYS: i64 = 14;
+/// Cards that are cloned a day.
+const CLONED_A_DAY: usize = 3;
+/// How long a clone is used, in milliseconds, and how often.
+const CLONE_TIME: i64 = 2 * 3_600_000;
+const CLONE_PAYMENTS: std::ops::RangeInclusive<u32> = 3..=6;
 
 /// Size of the simulated world.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +60,8 @@ pub enum Scenario {
     Terminal = 2,
     /// The card's credentials have leaked.
     Card = 3,
+    /// A copy of the card is used.
+    Clone = 4,
 }
 
 /// One payment. `scenario` is the truth, which is not sent.
@@ -78,6 +87,8 @@ struct Customer {
 /// An endless stream of transactions in the order of their arrival; the same seed gives the same stream.
 pub struct Simulator {
     rng: Xoshiro256PlusPlus,
+    /// That of the clones alone.
+    clones: Xoshiro256PlusPlus,
     customers: Vec<Customer>,
     /// Where each terminal stands.
     pub places: Vec<(f64, f64)>,
@@ -114,6 +125,7 @@ impl Simulator {
         }
         Ok(Simulator {
             rng,
+            clones: Xoshiro256PlusPlus::seed_from_u64(!world.seed),
             terminal_safe: vec![0; places.len()],
             card_safe: vec![0; customers.len()],
             customers,
@@ -142,12 +154,28 @@ impl Simulator {
                 self.waiting.extend(transaction);
             }
         }
+        for card in sample(&mut self.clones, self.customers.len(), CLONED_A_DAY) {
+            self.clone_card(card);
+        }
         self.day += 1;
         let midnight = FIRST_DAY + self.day * DAY;
         self.waiting.sort_unstable_by_key(|transaction| transaction.arrival);
         let arrived = self.waiting.partition_point(|transaction| transaction.arrival < midnight);
         let later = self.waiting.split_off(arrived);
         self.ready = std::mem::replace(&mut self.waiting, later).into_iter();
+    }
+
+    /// What a copy of a card pays today.
+    fn clone_card(&mut self, number: usize) {
+        let (rng, mean) = (&mut self.clones, self.customers[number].mean);
+        let first = FIRST_DAY + self.day * DAY + rng.random_range(0..DAY - CLONE_TIME);
+        for _ in 0..rng.random_range(CLONE_PAYMENTS) {
+            let terminal = rng.random_range(0..self.places.len()) as u32;
+            let cents = ((mean * rng.random_range(0.5..1.5)) * 100.0).round() as u32;
+            let ts = first + rng.random_range(0..CLONE_TIME);
+            let arrival = ts + rng.random_range(0..=MAX_DELAY);
+            self.waiting.push(Transaction { ts, arrival, customer: number as u32, terminal, cents, scenario: Some(Scenario::Clone) });
+        }
     }
 
     /// One transaction of today; none if its time falls on another day or no terminal is in reach, as in the handbook.
@@ -262,7 +290,8 @@ mod tests {
         for day in 0..60 {
             simulator.simulate_day();
             let today = simulator.waiting.iter().chain(simulator.ready.as_slice());
-            for transaction in today.filter(|transaction| (transaction.ts - FIRST_DAY) / DAY == day) {
+            let is_own = |transaction: &&Transaction| transaction.scenario != Some(Scenario::Clone);
+            for transaction in today.filter(is_own).filter(|transaction| (transaction.ts - FIRST_DAY) / DAY == day) {
                 let compromised = simulator.terminal_safe[transaction.terminal as usize] > day;
                 assert!(!compromised || matches!(transaction.scenario, Some(Scenario::Terminal | Scenario::Card)), "{transaction:?}");
                 assert!(compromised || transaction.scenario != Some(Scenario::Terminal), "{transaction:?}");
@@ -275,6 +304,30 @@ mod tests {
         }
         let share = f64::from(misused) / f64::from(leaked);
         assert!((0.30..0.37).contains(&share), "{misused} of {leaked}");
+    }
+
+    #[test]
+    fn a_clone_pays_all_over_the_map_within_two_hours() {
+        let mut simulator = Simulator::new(WORLD).unwrap();
+        let places = simulator.places.clone();
+        let mut all = Vec::new();
+        while simulator.days() < 30 {
+            simulator.simulate_day();
+            all.extend(simulator.ready.by_ref().filter(|transaction| transaction.scenario == Some(Scenario::Clone)));
+        }
+        assert!((30 * 3 * 3 - 6..=30 * 3 * 6).contains(&all.len()), "{} payments with clones", all.len());
+        all.sort_by_key(|transaction| (transaction.customer, transaction.ts));
+        let pairs = all.windows(2).filter(|pair| pair[0].customer == pair[1].customer && pair[1].ts - pair[0].ts < DAY / 2);
+        let (mut far, mut near) = (0, 0);
+        for pair in pairs {
+            assert!(pair[1].ts - pair[0].ts < CLONE_TIME, "{pair:?}");
+            let (a, b) = (places[pair[0].terminal as usize], places[pair[1].terminal as usize]);
+            match (a.0 - b.0).hypot(a.1 - b.1) > 10.0 {
+                true => far += 1,
+                false => near += 1,
+            }
+        }
+        assert!(far > 10 * near, "{far} of {}", far + near);
     }
 
     #[test]
@@ -291,7 +344,7 @@ mod tests {
     fn customers_pay_where_they_can_go() {
         let simulator = Simulator::new(WORLD).unwrap();
         let reach: Vec<Vec<u32>> = simulator.customers.iter().map(|customer| customer.terminals.clone()).collect();
-        for transaction in simulator.take(20_000) {
+        for transaction in simulator.take(20_000).filter(|transaction| transaction.scenario != Some(Scenario::Clone)) {
             assert!(reach[transaction.customer as usize].contains(&transaction.terminal));
         }
     }

@@ -41,8 +41,8 @@
 //! | read numbers and strings in text | a [`Task`], given a [`Text`] by [`Backend::run`] |
 //! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RollingZ`], [`RobustZ`], [`QuantileBand`], [`PeaksOverThreshold`], [`Cusum`], [`PageHinkley`], [`Adwin`] |
 //! | score what a model does not expect | [`judge`] by [`Residuals`] of [`HoltWinters`] or [`ArRls`] |
-//! | score how often rows come, how fast a key moves, how much it takes | [`rate()`], [`travel()`], [`velocity()`] |
-//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`loda()`], [`mahalanobis()`] |
+//! | score how often rows come, how fast a key moves, how much it takes, how unlike itself it is | [`rate()`], [`travel()`], [`velocity()`], [`profile()`] |
+//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`isolation_forest`], [`loda()`], [`mahalanobis()`] |
 //! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
@@ -96,11 +96,17 @@ pub use anomaly::forecast::{Forecaster, ResidualCell, Residuals};
 pub use anomaly::forest::threshold::{UsualScores, above_usual};
 pub use anomaly::forest::{Forest, RandomCutForest, random_cut_forest};
 pub use anomaly::half_space::{HalfSpaceTrees, HalfSpaces, half_space_trees};
+pub use anomaly::isolation::{IsolationCell, IsolationForest, isolation_forest};
 pub use anomaly::loda::{Loda, LodaCell, LodaProjections, loda};
 pub use anomaly::mahalanobis::{CovarianceCell, Mahalanobis, mahalanobis};
 pub use anomaly::novelty::{Novelty, NoveltyCell, NoveltyScale, novelty};
 pub use anomaly::page_hinkley::PageHinkley;
 pub use anomaly::peaks::{PeaksCell, PeaksOverThreshold, Tail};
+pub use anomaly::profile::hours::Hours;
+pub use anomaly::profile::names::{KnownNames, NameFilter};
+pub use anomaly::profile::places::KnownPlaces;
+pub use anomaly::profile::quantity::Quantity;
+pub use anomaly::profile::{Profile, ProfileCell, ProfileHabit, ProfilePart, profile};
 pub use anomaly::rate::{Rate, RateCell, rate};
 pub use anomaly::robust::{LatestValues, RobustZ};
 pub use anomaly::rolling_z::{MomentWindow, RollingZ};

@@ -4,14 +4,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{AsArray, Float64Array, RecordBatch, UInt32Array};
-use arrow::compute::{cast, concat_batches, take};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef};
+use arrow::array::{Float64Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyType};
 use pyo3_arrow::input::AnyRecordBatch;
-use thalweg::operator::detect::{Detector, DetectorSpec, Observations, Told};
+use thalweg::operator::detect::{Detector, DetectorSpec, Observations, Told, watch};
 use thalweg::state::{Reader, Writer};
 use thalweg::time::Unit;
 use thalweg::{Error, Result};
@@ -185,6 +185,8 @@ impl Detector for Models {
 #[pyclass(name = "Scorer", module = "thalweg.anomaly", frozen)]
 pub struct PyScorer {
     on: Vec<String>,
+    /// Which of them are names.
+    names: Vec<bool>,
     description: String,
     detectors: Mutex<Vec<Watching>>,
 }
@@ -203,7 +205,8 @@ impl PyScorer {
         let each = if spec.is_joint() { on.len() } else { 1 };
         let built = (0..on.len()).step_by(each).map(|first| Ok((first..first + each, spec.build(&on[first..first + each], None)?)));
         let detectors = built.collect::<Result<Vec<_>>>().map_err(raise)?;
-        Ok(PyScorer { description: format!("Scorer({spec}, on={on:?})"), on, detectors: Mutex::new(detectors) })
+        let names = on.iter().map(|name| spec.is_name(name)).collect();
+        Ok(PyScorer { description: format!("Scorer({spec}, on={on:?})"), on, names, detectors: Mutex::new(detectors) })
     }
 
     /// The score of each row, a list of floats, NaN where there is none; the detector learns from each row before the next.
@@ -244,11 +247,11 @@ impl PyScorer {
 
 impl PyScorer {
     fn scores(&self, rows: &RecordBatch) -> Result<Vec<f64>> {
-        let column = |name: &String| -> Result<Float64Array> {
+        let column = |(name, is_name): (&String, &bool)| -> Result<Float64Array> {
             let column = rows.column_by_name(name).ok_or_else(|| Error::schema(format!("the rows have no column `{name}`")))?;
-            Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+            watch(column, *is_name)
         };
-        let columns = self.on.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let columns = self.on.iter().zip(&self.names).map(column).collect::<Result<Vec<_>>>()?;
         let slots = vec![0; rows.num_rows()];
         let mut all = vec![f64::NAN; rows.num_rows()];
         for (watched, detector) in self.detectors.lock().unwrap_or_else(PoisonError::into_inner).iter_mut() {

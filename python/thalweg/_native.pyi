@@ -842,6 +842,11 @@ def ar_rls(order: int = 8, forgetting: float = 0.999, *, coverage: float = 0.99,
 def loda(projections: int = 100, bins: int = 16, window_size: int = 256, *, seed: int = 42) -> Detector:
     """Scores by how rare a row is in histograms of random projections of it."""
 
+def isolation_forest(
+    number_of_trees: int = 50, sample_size: int = 128, window_size: int = 512, *, seed: int = 42
+) -> Detector:
+    """Scores by how few random cuts across random projections part a row from the others."""
+
 def velocity(
     rows: dict[str | timedelta, int] | dict[str, int] | None = None,
     sums: dict[str | timedelta, float] | dict[str, float] | None = None,
@@ -849,6 +854,17 @@ def velocity(
     most_rows: int = 1024,
 ) -> Detector:
     """Scores by how much of a limit a key's rows reach within spans of event time: too many, or too much."""
+
+def profile(
+    names: str | Sequence[str] | None = None,
+    place: tuple[str, str] | None = None,
+    *,
+    hours: bool = True,
+    window: int = 256,
+    warmup: int = 20,
+    near: float = 10.0,
+) -> Detector:
+    """Scores by how unlike its key a row is, by its quantities, its hour, its names and its place at once."""
 
 def impossible_travel(most_speed: float = 900.0, tolerance: float = 50.0) -> Detector:
     """Scores by how fast a key would have had to go from its latest row's place."""

@@ -19,8 +19,10 @@
 | `half_space_trees` | few rows of the latest window lie near; columns together | 0 to 1 | 0.75 | 40 kB |
 | `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
 | `loda` | it is rare in histograms of random projections; columns together | 2 to 3 is usual | 5 | 22 kB |
+| `isolation_forest` | few cuts across random projections part it from the others | 0 to 1 | 0.65 | 0.1 MB |
 | `impossible_travel` | it is too far from the one before for the time between them | speeds, 1 is 900 km/h | 1 | 32 B |
 | `velocity` | too many rows of its key, or too much, lie within a span of time | shares of a limit | 1 | 16 B a row |
+| `profile` | amount, hour, merchant and place are unlike the key's | 0 up, powers of ten | 3 | 4 kB a quantity |
 | `custom` | a class of yours finds it so | as it says, from 0 | 4 | its own |
 | `from_river` | a detector of River finds it so | as there | 0.5 | its own |
 | `from_sklearn` | an estimator of scikit-learn finds it so | as there, sign turned | 0.6 | its own |
@@ -29,7 +31,7 @@
 
 A score depends on the rows of the key up to its own alone: never on rows to come, nor on the size of batches. A row
 without a value (null, NaN, infinite) has no score and teaches nothing. Detectors count rows, not time,
-but for `event_rate`, `impossible_travel` and `velocity`.
+but for `event_rate`, `impossible_travel` and `velocity`; `profile` looks at hours, too.
 
 Ours go elsewhere too: `to_river` and `to_sklearn` make detectors of those libraries of them, `Scorer` scores rows
 without a stream.
@@ -53,12 +55,14 @@ from thalweg._native import (
     half_space_trees,
     holt_winters,
     impossible_travel,
+    isolation_forest,
     left_discord,
     loda,
     mahalanobis,
     novelty,
     page_hinkley,
     peaks_over_threshold,
+    profile,
     quantile_band,
     random_cut_forest,
     robust_z,
@@ -83,12 +87,14 @@ __all__ = [
     "half_space_trees",
     "holt_winters",
     "impossible_travel",
+    "isolation_forest",
     "left_discord",
     "loda",
     "mahalanobis",
     "novelty",
     "page_hinkley",
     "peaks_over_threshold",
+    "profile",
     "quantile_band",
     "random_cut_forest",
     "robust_z",

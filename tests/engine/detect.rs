@@ -3,20 +3,20 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use thalweg::operator::detect::{
-    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, LeftDiscord, Limit, Loda, Mahalanobis,
-    Novelty, PageHinkley, PeaksOverThreshold, QuantileBand, RandomCutForest, RobustZ, RollingZ, Velocity,
+    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, IsolationForest, LeftDiscord, Limit,
+    Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand, RandomCutForest, RobustZ, RollingZ, Velocity,
 };
 use thalweg::sink::Callback;
 use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
     Config, Detection, Kind, Query, Result, Stream, adwin, ar_rls, auto, ensemble, event_rate, event_time, ewma, half_space_trees,
-    holt_winters, impossible_travel, left_discord, loda, millis, mins, novelty, page_hinkley, peaks_over_threshold, quantile_band,
+    holt_winters, impossible_travel, left_discord, loda, millis, mins, novelty, page_hinkley, peaks_over_threshold, profile, quantile_band,
     random_cut_forest, robust_z, rolling_z, secs, velocity,
 };
 
@@ -64,6 +64,7 @@ fn statistics() -> Vec<(&'static str, Detection)> {
     let peaks = PeaksOverThreshold { risk: 0.01, level: 0.8, calibration: 20, depth: 0 };
     let seasons = HoltWinters { season: 5, second_season: 15, interval, ..HoltWinters::default() };
     let limits = [Limit::rows(3, millis(10)), Limit::sum(20.0, millis(50)), Limit::rows(25, millis(200))];
+    let habits = Profile { window: 20, warmup: 5, near: 100.0, ..Profile::default() };
     let joint = [ewma(0.1), Detection::new(Mahalanobis { warmup: 5, ..Mahalanobis::default() })];
     vec![
         ("rolling z", all(Detection::new(RollingZ { window: 20, warmup: 5 })).with_expected().with_attribution()),
@@ -76,7 +77,11 @@ fn statistics() -> Vec<(&'static str, Detection)> {
         ("holt-winters, no season", all(Detection::new(HoltWinters { interval, ..HoltWinters::default() })).with_expected()),
         ("ar", all(Detection::new(ArRls { order: 3, forgetting: 0.95, interval })).with_expected()),
         ("loda", both(Detection::new(Loda { projections: 5, bins: 4, window_size: 12, seed: 1 })).with_attribution()),
+        ("isolation", both(Detection::new(IsolationForest { number_of_trees: 5, sample_size: 8, window_size: 12, seed: 1 }))),
         ("travel", both(Detection::new(ImpossibleTravel { most_speed: 2e9, tolerance: 5.0 })).with_p()),
+        ("profile", all(Detection::new(Profile { window: 20, warmup: 5, ..Profile::default() })).with_attribution()),
+        ("profile, names", both(Detection::new(Profile { names: vec!["at".to_owned()], ..habits.clone() })).with_attribution()),
+        ("profile, place", both(Detection::new(Profile { place: Some(("value".to_owned(), "at".to_owned())), hours: false, ..habits }))),
         ("velocity", all(Detection::new(Velocity { limits: limits.to_vec(), most_rows: 30 })).with_p()),
         ("ensemble", ensemble([ewma(0.1), novelty(), left_discord()], How::Max).on(["value"]).by(["key"]).with_p()),
         ("ensemble, two columns", both(ensemble(joint, How::Weighted(vec![1.0, 2.0])))),
@@ -380,6 +385,63 @@ fn a_card_that_is_paid_with_too_often_or_too_much_is_found() {
     assert!(without.contains("needs event times"), "{without}");
 }
 
+/// A card that pays some 20 to 40 at noon in five shops of a town, and at last 45 by night elsewhere, with how far, and its habits.
+fn card() -> (RecordBatch, Profile) {
+    let row = |n: i64| match n {
+        399 => (n * 86_400_000 + 3 * 3_600_000, 45.0, Some("shop 9"), 48.1),
+        300 => (n * 86_400_000, 30.0, None, 52.5),
+        _ => (
+            n * 86_400_000 + (10 + n * 5 % 6) * 3_600_000,
+            20.0 + (n * 37 % 200) as f64 / 10.0,
+            Some(["a", "b", "c", "d", "e"][n as usize * 3 % 5]),
+            52.5,
+        ),
+    };
+    let rows: Vec<_> = (0..400).map(row).collect();
+    let at: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>());
+    let amount: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Float64Array>());
+    let shop: ArrayRef = Arc::new(rows.iter().map(|row| row.2).collect::<StringArray>());
+    let lat: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.3)).collect::<Float64Array>());
+    let lon: ArrayRef = Arc::new(rows.iter().map(|_| Some(13.4)).collect::<Float64Array>());
+    let batch = RecordBatch::try_from_iter_with_nullable([
+        ("at", at, false),
+        ("amount", amount, false),
+        ("shop", shop, true),
+        ("lat", lat, false),
+        ("lon", lon, false),
+    ]);
+    let place = Some(("lat".to_owned(), "lon".to_owned()));
+    (batch.unwrap(), Profile { names: vec!["shop".to_owned()], place, ..Profile::default() })
+}
+
+#[test]
+fn a_payment_that_is_unlike_its_card_is_found_and_says_why() {
+    let (rows, habits) = card();
+    let stream = Stream::from_arrow([rows.slice(0, 250), rows.slice(250, 150)]).event_time(event_time("at"));
+    let detected = |habits: &Profile, on: &[&str]| {
+        let detection = Detection::new(habits.clone()).on(on.iter().copied()).with_attribution();
+        let table = stream.detect(detection).collect()?;
+        Ok::<_, thalweg::Error>(concat_batches(&table.schema(), table.batches()).unwrap())
+    };
+    let found = detected(&habits, &["amount", "shop", "lat", "lon"]).unwrap();
+    assert_eq!(anomalies(&found), [399]);
+    assert_eq!(floats(&found, "score")[300], None, "a row without a shop");
+    let parts = found.column_by_name("attribution").unwrap().as_struct();
+    let part = |name: &str| parts.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(399);
+    let (amount, shop, place) = (part("amount"), part("shop"), part("lat") + part("lon"));
+    assert!(place > amount && amount > 0.3 && shop > 0.3, "{amount}, {shop}, {place}");
+    let said = |habits: Profile, on: &[&str]| detected(&habits, on).unwrap_err().to_string();
+    let text = said(Profile { names: Vec::new(), ..habits.clone() }, &["amount", "shop", "lat", "lon"]);
+    assert!(text.contains("cannot watch `shop`: it is of type Utf8"), "{text}");
+    let text = said(habits.clone(), &["amount", "lat", "lon"]);
+    assert!(text.contains("is told what `shop` is, but watches [amount, lat, lon]"), "{text}");
+    let text = said(Profile { names: vec!["lat".to_owned()], ..habits.clone() }, &["amount", "lat", "lon"]);
+    assert!(text.contains("both for a name and for a part of a place"), "{text}");
+    let mixed = ensemble([Detection::new(habits), ewma(0.1)], How::Max).on(["amount", "shop", "lat", "lon"]);
+    let text = stream.detect(mixed).schema().unwrap_err().to_string();
+    assert!(text.contains("cannot watch `shop` both as a name and as a number"), "{text}");
+}
+
 #[test]
 fn bursts_and_lulls_are_found_by_event_time() {
     let mut rows: Vec<Row> = (0..5_000).filter(|n| !(3_000..3_400).contains(n)).map(|n| (n, 0, Some(1.0))).collect();
@@ -469,9 +531,14 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(peaks_over_threshold().with_expected()).contains("cannot tell `expected`"));
     assert!(said(Detection::new(QuantileBand { lower: 0.99, ..QuantileBand::default() })).contains("`lower` is 0.99"));
     assert!(said(event_rate(millis(100))).contains("call `event_time(column)` before `detect`"));
+    assert!(said(profile()).contains("watches the hours of event times, but the stream has none"));
+    assert!(said(Detection::new(Profile { window: 9, ..Profile::default() })).contains("`window` is 9 rows"));
+    assert!(said(Detection::new(Profile { near: 0.0, hours: false, ..Profile::default() })).contains("`near` is 0 km"));
     assert!(said(holt_winters(1)).contains("`season` is 1 rows"));
     assert!(said(Detection::new(ArRls { order: 65, ..ArRls::default() })).contains("`order` is 65 rows"));
     assert!(said(Detection::new(Loda { bins: 1, ..Loda::default() })).contains("`bins` is 1"));
+    let isolation = IsolationForest { sample_size: 513, ..IsolationForest::default() };
+    assert!(said(Detection::new(isolation)).contains("`sample_size` is 513 rows; it must lie between 2 and 512"));
     assert!(said(ensemble([], How::Max)).contains("at least one detector"));
     assert!(said(ensemble([ewma(0.1)], How::Weighted(vec![]))).contains("has 0 weights"));
     assert!(said(ensemble([ewma(2.0)], How::Mean)).contains("`alpha` is 2"));

@@ -31,6 +31,8 @@ DETECTORS: list[Callable[[], tw.anomaly.Detector]] = [
     lambda: tw.anomaly.holt_winters(season=7, second_season=28, residuals=64),
     lambda: tw.anomaly.ar_rls(order=4, residuals=64),
     lambda: tw.anomaly.loda(projections=10, bins=4, window_size=50),
+    lambda: tw.anomaly.profile(window=50),
+    lambda: tw.anomaly.isolation_forest(number_of_trees=10, sample_size=16, window_size=50),
     lambda: tw.anomaly.ensemble([tw.anomaly.ewma(), tw.anomaly.robust_z()], how="mean", weights=[2.0, 1.0]),
 ]
 
@@ -213,6 +215,29 @@ def test_a_card_that_is_paid_with_too_often_or_too_much_is_found() -> None:
     assert [place for place, row in enumerate(found) if row["is_anomaly"]] == [3, 6]
     with pytest.raises(tw.ConfigError, match="at least one limit"):
         tw.from_arrow(table).event_time("ts").detect(tw.anomaly.velocity(), on="amount")
+
+
+def test_a_payment_that_is_unlike_its_card_is_found_and_says_why() -> None:
+    day, hour = 86_400_000, 3_600_000
+    usual = [
+        (n * day + (10 + n * 5 % 6) * hour, 20.0 + n * 37 % 20, "abcde"[n * 3 % 5], 52.5, 13.4) for n in range(300)
+    ]
+    rows = [*usual, (300 * day + 3 * hour, 45.0, "x", 48.1, 11.6), (301 * day + 12 * hour, 30.0, None, 52.5, 13.4)]
+    ts, amount, shop, lat, lon = zip(*rows, strict=True)
+    table = pa.table({"ts": pa.array(ts, pa.timestamp("ms")), "amount": amount, "shop": shop, "lat": lat, "lon": lon})
+    habits = tw.anomaly.profile(names="shop", place=("lat", "lon"))
+    assert repr(habits) == "profile(names=[shop], place=(lat, lon), hours=true, window=256)"
+    stream = tw.from_arrow(table).event_time("ts").detect(habits, on=["amount", "shop", "lat", "lon"], attribution=True)
+    found = rows_of(stream.collect())
+    assert [place for place, row in enumerate(found) if row["is_anomaly"]] == [300]
+    assert all(part > 0 for part in found[300]["attribution"].values())
+    assert found[301]["score"] is None
+    with pytest.raises(tw.ConfigError, match="is told what `shop` is"):
+        tw.from_arrow(table).event_time("ts").detect(habits, on=["amount", "lat", "lon"]).collect()
+    scorer = tw.anomaly.Scorer(tw.anomaly.profile(["shop"], hours=False), on=["amount", "shop"])
+    scores = scorer.score(table)
+    assert max(scores[:300]) < 3.0 < scores[300]
+    assert math.isnan(scores[301])
 
 
 def test_parameters_are_checked_and_shown() -> None:

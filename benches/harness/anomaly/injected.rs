@@ -16,11 +16,11 @@ use crate::anomaly::{Entry, measure};
 pub const SERIES: usize = 20;
 
 /// Rows of a series, and the first of them that count.
-const ROWS: usize = 3_000;
+pub const ROWS: usize = 3_000;
 const SETTLED: usize = 1_000;
 
 /// Where an anomaly begins, and rows in which it may be found.
-const AT: usize = 2_000;
+pub const AT: usize = 2_000;
 const WITHIN: usize = 96;
 
 /// Rows of clean series for one false alarm.
@@ -73,15 +73,19 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 pub fn recalls(entry: &Entry) -> Result<Vec<f64>> {
     let all: Vec<Option<usize>> = std::iter::once(None).chain((0..KINDS.len()).map(Some)).collect();
     let series: Vec<Series> = all.iter().flat_map(|kind| (0..SERIES).map(|number| drawn(*kind, number))).collect();
-    let scores = measure(entry, &series, 1)?.scores;
+    Ok(found(&measure(entry, &series, 1)?.scores, WITHIN))
+}
+
+/// The share of anomalies of each kind that are found within so many rows, from the scores of the clean series and of those of each kind.
+pub fn found(scores: &[Vec<f64>], within: usize) -> Vec<f64> {
     let (clean, injected) = scores.split_at(SERIES);
     let mut usual: Vec<f64> = clean.iter().flat_map(|scores| &scores[SETTLED..]).copied().filter(|score| !score.is_nan()).collect();
     usual.sort_by(|a, b| b.total_cmp(a));
     let alarms = usual.len() / ALARM_EVERY;
     // More alarms than that are none: those of equal scores do not count either.
     let threshold = usual.get(alarms).copied().unwrap_or(f64::INFINITY);
-    let found = |scores: &&Vec<f64>| scores[AT..AT + WITHIN].iter().any(|score| *score > threshold);
-    Ok(injected.chunks(SERIES).map(|scores| scores.iter().filter(found).count() as f64 / SERIES as f64).collect())
+    let found = |scores: &&Vec<f64>| scores[AT..AT + within].iter().any(|score| *score > threshold);
+    injected.chunks(SERIES).map(|scores| scores.iter().filter(found).count() as f64 / SERIES as f64).collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod baseline;
 mod injected;
+mod joint;
 mod nab;
 mod score;
 mod speed;
@@ -18,8 +19,8 @@ use arrow::datatypes::Float64Type;
 use clap::Args;
 use thalweg::operator::detect::{How, PeaksOverThreshold, RandomCutForest};
 use thalweg::{
-    Detection, Stream, adwin, ar_rls, auto, cusum, ensemble, ewma, half_space_trees, holt_winters, left_discord, loda, novelty,
-    page_hinkley, peaks_over_threshold, quantile_band, robust_z, rolling_z,
+    Detection, Stream, adwin, ar_rls, auto, cusum, ensemble, ewma, half_space_trees, holt_winters, isolation_forest, left_discord, loda,
+    novelty, page_hinkley, peaks_over_threshold, quantile_band, robust_z, rolling_z,
 };
 
 use crate::Result;
@@ -60,9 +61,18 @@ pub struct Options {
     /// Runs only detectors whose name contains this.
     #[arg(long)]
     only: Option<String>,
+    /// Measures only the recall of injected anomalies, which needs no files and does not depend on the machine.
+    #[arg(long)]
+    injected: bool,
     /// Writes scores here too, as NAB has them: DETECTOR/CATEGORY/FILE.
     #[arg(long)]
     scores: Option<PathBuf>,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.contains(only.as_str()))
+    }
 }
 
 /// A detector as it is run.
@@ -111,6 +121,7 @@ fn entries() -> Vec<Entry> {
         events("random cut forest, shingle 8, refractory 128", forest(8, false)),
         events("random cut forest, thresholded, refractory 128", forest(8, true)),
         events("half-space trees, refractory 128", half_space_trees()),
+        events("isolation forest, refractory 128", isolation_forest()),
         events("loda, refractory 128", loda()),
         events("ensemble of novelty, robust z and ar, max, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Max)),
         events("ensemble of novelty, robust z and ar, mean, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Mean)),
@@ -120,6 +131,10 @@ fn entries() -> Vec<Entry> {
 
 /// Runs every detector over every series and prints what they are worth.
 pub fn run(options: &Options) -> Result<()> {
+    let entries: Vec<Entry> = entries().into_iter().filter(|entry| options.wants(entry.name)).collect();
+    if options.injected {
+        return print_recalls(&entries, options);
+    }
     let folder = options.nab.clone().unwrap_or_else(|| machine::data_folder().join("nab-open"));
     let series = nab::read(&folder)?;
     machine::pin(0);
@@ -130,8 +145,6 @@ pub fn run(options: &Options) -> Result<()> {
         "{:62} {:>20} {:>20}  {:>9} {:>9}  {:>5} {:>6}  {:>10} {:>9}",
         "", "best", "fixed", "threshold", "fixed", "F1", "VUS-PR", "points/s", "bytes/key"
     );
-    let entries: Vec<Entry> =
-        entries().into_iter().filter(|entry| options.only.as_ref().is_none_or(|only| entry.name.contains(only.as_str()))).collect();
     for entry in &entries {
         let (threshold, outcome) = (entry.detection.score_threshold(), measure(entry, &series, options.runs)?);
         let scored = Scored::new(&series, &outcome.decided);
@@ -154,12 +167,12 @@ pub fn run(options: &Options) -> Result<()> {
             write(&folder.join(entry.name), &series, &outcome.decided)?;
         }
     }
-    print_recalls(&entries)?;
+    print_recalls(&entries, options)?;
     speed::measure(options.runs, options.only.as_deref(), &options.python)
 }
 
 /// Prints what share of anomalies of known kinds each detector finds.
-fn print_recalls(entries: &[Entry]) -> Result<()> {
+fn print_recalls(entries: &[Entry], options: &Options) -> Result<()> {
     println!(
         "\nRecall of anomalies put into {} series for each kind, the plain score, at one false alarm in 1,000 rows:",
         injected::SERIES
@@ -175,6 +188,12 @@ fn print_recalls(entries: &[Entry]) -> Result<()> {
         let recalls: String = injected::recalls(entry)?.iter().map(|recall| format!("{:>11.0}%", 100.0 * recall)).collect();
         println!("{name:62} {recalls}");
         told.push(name.to_owned());
+    }
+    println!("\nThe same of anomalies in four columns, found within the 24 rows that they last:");
+    println!("{:62} {}", "", joint::kinds().map(|kind| format!("{kind:>12}")).collect::<String>());
+    for (name, detection) in joint::detections().into_iter().filter(|(name, _)| options.wants(name)) {
+        let recalls: String = joint::recalls(&detection)?.iter().map(|recall| format!("{:>11.0}%", 100.0 * recall)).collect();
+        println!("{name:62} {recalls}");
     }
     Ok(())
 }

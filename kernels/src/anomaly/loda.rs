@@ -68,7 +68,7 @@ impl Projection {
 }
 
 /// A number drawn from the normal distribution: G. E. P. Box and M. E. Muller, 1958.
-fn normal(random: &mut Random) -> f64 {
+pub(crate) fn normal(random: &mut Random) -> f64 {
     let radius = (-2.0 * (1.0 - random.unit()).max(f64::MIN_POSITIVE).ln()).sqrt();
     radius * (std::f64::consts::TAU * random.unit()).cos()
 }

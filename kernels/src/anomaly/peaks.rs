@@ -62,6 +62,44 @@ pub struct Tail {
     pub excesses: Running,
 }
 
+/// A generalised Pareto distribution of excesses.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pareto {
+    /// From 0 to [`MOST_SHAPE`].
+    shape: f64,
+    scale: f64,
+}
+
+impl Pareto {
+    /// The one with these moments, of a scale that is at least `least`.
+    pub(crate) fn of(excesses: &Running, least: f64) -> Pareto {
+        let Running { count, mean, squares } = *excesses;
+        let variance = squares / count.max(1) as f64;
+        let shape = match count < FEW || variance <= 0.0 {
+            true => 0.0,
+            false => (0.5 * (1.0 - mean / variance * mean)).clamp(0.0, MOST_SHAPE),
+        };
+        Pareto { shape, scale: (mean * (1.0 - shape)).max(least).max(LEAST_FLOOR) }
+    }
+
+    /// -ln of the share of excesses that are at least this one.
+    pub(crate) fn surprise(&self, excess: f64) -> f64 {
+        let y = (excess / self.scale).min(f64::MAX);
+        match self.shape {
+            0.0 => y,
+            shape => (shape * y).ln_1p() / shape,
+        }
+    }
+
+    /// The excess of this surprise.
+    pub(crate) fn excess(&self, surprise: f64) -> f64 {
+        match self.shape {
+            0.0 => self.scale * surprise,
+            shape => self.scale * (shape * surprise).exp_m1() / shape,
+        }
+    }
+}
+
 /// What is known of one key; the default is a key not yet seen.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PeaksCell {
@@ -93,18 +131,8 @@ impl Tail {
         if excess <= 0.0 {
             return 0.0;
         }
-        let Running { count, mean, squares } = self.excesses;
-        let variance = squares / count.max(1) as f64;
-        let shape = match count < FEW || variance <= 0.0 {
-            true => 0.0,
-            false => (0.5 * (1.0 - mean / variance * mean)).clamp(0.0, MOST_SHAPE),
-        };
-        let scale = (mean * (1.0 - shape)).max(RELATIVE_FLOOR * self.level.abs()).max(LEAST_FLOOR);
-        let y = (excess / scale).min(f64::MAX);
-        let logarithm = match shape {
-            0.0 => y,
-            _ => (shape * y).ln_1p() / shape,
-        };
+        let count = self.excesses.count;
+        let logarithm = Pareto::of(&self.excesses, RELATIVE_FLOOR * self.level.abs()).surprise(excess);
         let share = count.max(1) as f64 / rows as f64;
         (logarithm / std::f64::consts::LN_10 - share.log10()).clamp(0.0, MOST_SCORE)
     }

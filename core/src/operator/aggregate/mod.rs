@@ -28,6 +28,7 @@ pub(crate) use accumulators::{Accumulators, Spans};
 pub use custom::{AggregateFunction, Custom, custom};
 pub(crate) use placed::Placed;
 pub(crate) use resolve::{Aggregates, Parts};
+pub(in crate::operator) use values::hashes;
 pub(crate) use values::{Inputs, Lane, Values};
 
 /// An aggregate function.

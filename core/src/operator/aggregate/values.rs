@@ -306,7 +306,10 @@ fn integers(column: &ArrayRef) -> Result<(ScalarBuffer<i64>, Option<NullBuffer>)
 }
 
 /// Hashes of a column's values: those that are equal have one hash.
-fn hashes(column: &ArrayRef, hash: Hash) -> Result<Vec<u64>> {
+///
+/// # Errors
+/// [`Kind::Schema`](crate::error::Kind::Schema) if values of its type cannot be told apart.
+pub(in crate::operator) fn hashes(column: &ArrayRef, hash: Hash) -> Result<Vec<u64>> {
     let mut hashes = vec![0; column.len()];
     match (lane(column.data_type()), column.data_type()) {
         (Some(Lane::Float), _) => hash_f64(&floats(column)?.0, hash, &mut hashes),

@@ -105,6 +105,11 @@ impl Ensemble {
 impl DetectorSpec for Ensemble {
     fn build(&self, on: &[String], unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let weights = self.weights()?;
+        if let Some(name) = on.iter().find(|name| self.is_name(name) && !self.members.iter().all(|member| member.is_name(name))) {
+            return Err(Error::config(format!(
+                "an ensemble cannot watch `{name}` both as a name and as a number; give the detector that takes names a `detect` of its own"
+            )));
+        }
         let member = |spec: &Arc<dyn DetectorSpec>| {
             let each = if spec.is_joint() { on.len() } else { 1 };
             let detectors = on.chunks(each).map(|on| spec.build(on, unit)).collect::<Result<_>>()?;
@@ -115,6 +120,10 @@ impl DetectorSpec for Ensemble {
 
     fn is_joint(&self) -> bool {
         self.members.iter().any(|member| member.is_joint())
+    }
+
+    fn is_name(&self, column: &str) -> bool {
+        self.members.iter().any(|member| member.is_name(column))
     }
 
     fn threshold(&self) -> f64 {

@@ -22,8 +22,9 @@
 //! * **Missing values**: a row without a value (null, NaN, infinite) has no score: `score` and the columns on request are null, except that
 //!   `region` keeps its level; it is no anomaly, and teaches the key nothing.
 //! * **Warm-up**: rows that are scored 0 because too little is known of their key count as scores like any other.
-//! * **Gaps in time**: the detectors here count rows, but [`event_rate`], [`impossible_travel`] and [`velocity`], which go by time. To all others a gap changes nothing but the end of an
-//!   event told by time. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
+//! * **Names**: columns are numbers, unless the detector takes one for a name ([`DetectorSpec::is_name`]), which may be of text or any other type.
+//! * **Gaps in time**: the detectors here count rows, but [`event_rate`], [`impossible_travel`] and [`velocity`], which go by time, and [`profile`], which looks
+//!   at hours. To all others a gap changes nothing but the end of an event told by time. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
 //! * **Resets and drift**: a key is never forgotten. Detectors forget old rows, each as it says, and so follow a level that has shifted.
 //! * **State** is bounded by key; all keys together by [`Config::max_state_bytes`], and their number by [`Config::max_keys`].
 //!
@@ -45,10 +46,12 @@ mod ewma;
 mod forecast;
 mod forest;
 mod half_space;
+mod isolation;
 mod loda;
 mod mahalanobis;
 mod novelty;
 mod peaks;
+mod profile;
 mod robust;
 mod rolling;
 mod stepwise;
@@ -64,11 +67,12 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, LargeBi
 use arrow::buffer::{BooleanBuffer, NullBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Float64Type, Schema, SchemaRef};
-use thalweg_kernels::Bits;
+use thalweg_kernels::{Bits, Hash};
 
 use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::operator::aggregate::hashes;
 use crate::operator::column_index;
 use crate::operator::devices::cpu_only;
 use crate::operator::keys::{KeyColumns, Keys, Slots};
@@ -89,10 +93,12 @@ pub use ewma::{Ewma, ewma};
 pub use forecast::{ArRls, HoltWinters, Interval, ar_rls, holt_winters};
 pub use forest::{RandomCutForest, random_cut_forest};
 pub use half_space::{HalfSpaceTrees, half_space_trees};
+pub use isolation::{IsolationForest, isolation_forest};
 pub use loda::{Loda, loda};
 pub use mahalanobis::{Mahalanobis, mahalanobis};
 pub use novelty::{Novelty, novelty};
 pub use peaks::{PeaksOverThreshold, peaks_over_threshold};
+pub use profile::{Profile, profile};
 pub use robust::{RobustZ, robust_z};
 pub use rolling::{RollingZ, rolling_z};
 pub use travel::{ImpossibleTravel, impossible_travel};
@@ -194,6 +200,11 @@ pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
         false
     }
 
+    /// Whether a column of this name is one of names, whatever its type: it is watched as numbers that stand for its values, equal ones for equal values.
+    fn is_name(&self, _column: &str) -> bool {
+        false
+    }
+
     /// Whether it tells which value was expected.
     fn tells_expected(&self) -> bool {
         false
@@ -219,10 +230,20 @@ pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
 const KEYS: &str = "keys";
 const STATE: &str = "state";
 
+/// The hash that stands for a name: fixed for good, as snapshots hold what is made of it.
+const NAMES: Hash = Hash::Seeded(1);
+
 /// A detector and the columns that it watches.
 struct Watched {
-    columns: Vec<usize>,
+    columns: Vec<WatchedColumn>,
     detector: Box<dyn Detector>,
+}
+
+/// A column as a detector watches it.
+#[derive(Debug, Clone, Copy)]
+struct WatchedColumn {
+    index: usize,
+    is_name: bool,
 }
 
 /// Adds `score`, `is_anomaly` and what else is asked for to every row, see the [module documentation](self).
@@ -276,8 +297,7 @@ impl Detect {
         let mut scores = vec![f64::NAN; records.num_rows()];
         let (mut own, mut all) = (Vec::new(), self.requested.told(0, 0));
         for Watched { columns, detector } in &mut self.watched {
-            let floats = |index: &usize| Ok(cast(records.column(*index), &DataType::Float64)?.as_primitive::<Float64Type>().clone());
-            let columns = columns.iter().map(floats).collect::<Result<Vec<_>>>()?;
+            let columns = columns.iter().map(|column| watch(records.column(column.index), column.is_name)).collect::<Result<Vec<_>>>()?;
             own.clear();
             own.resize(scores.len(), f64::NAN);
             let mut told = self.requested.told(columns.len(), scores.len());
@@ -370,19 +390,34 @@ fn null_where_nan(values: Vec<f64>) -> ArrayRef {
     Arc::new(Float64Array::new(values.into(), valid))
 }
 
+/// A column as detectors see it. Of names a hash stands for each, cut to the bits that a float holds: two of a million names share one by a chance of
+/// one in 18,000.
+///
+/// # Errors
+/// [`Kind::Schema`](crate::error::Kind::Schema) if its type cannot be watched.
+pub fn watch(column: &ArrayRef, is_name: bool) -> Result<Float64Array> {
+    if !is_name {
+        return Ok(cast(column, &DataType::Float64)?.as_primitive::<Float64Type>().clone());
+    }
+    let numbers = hashes(column, NAMES)?.into_iter().map(|hash| (hash >> 11) as f64).collect::<Vec<f64>>();
+    Ok(Float64Array::new(numbers.into(), column.logical_nulls()))
+}
+
 /// The detectors of a detection, with the columns that each watches.
 fn watched(detection: &Detection, schema: &Schema, unit: Option<Unit>) -> Result<Vec<Watched>> {
     let column = |name: &String| {
-        let index = column_index(schema, name)?;
+        let (index, is_name) = (column_index(schema, name)?, detection.detector.is_name(name));
         match schema.field(index).data_type() {
-            number if number.is_numeric() => Ok(index),
+            _ if is_name => Ok(WatchedColumn { index, is_name }),
+            number if number.is_numeric() => Ok(WatchedColumn { index, is_name }),
             other => Err(Error::schema(format!("a detector cannot watch `{name}`: it is of type {other}, not a number"))),
         }
     };
-    let columns = detection.on.iter().map(column).collect::<Result<Vec<usize>>>()?;
+    let columns = detection.on.iter().map(column).collect::<Result<Vec<WatchedColumn>>>()?;
     let each = if detection.detector.is_joint() { columns.len() } else { 1 };
-    let watch =
-        |(columns, on): (&[usize], &[String])| Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(on, unit)? });
+    let watch = |(columns, on): (&[WatchedColumn], &[String])| {
+        Ok(Watched { columns: columns.to_vec(), detector: detection.detector.build(on, unit)? })
+    };
     columns.chunks(each).zip(detection.on.chunks(each)).map(watch).collect()
 }
 
