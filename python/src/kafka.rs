@@ -5,13 +5,30 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
-use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, OutOfRange, Start, Value};
+use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Start, Value};
 use thalweg::{Error, Stream};
 
 use crate::error::{detached, raise};
 use crate::format::{FormatLike, Payload};
 use crate::sink::PySink;
 use crate::stream::PyStream;
+
+/// Ties `read_kafka` to `write_kafka`: the sink's transactions hold the offsets of what was read. For one query.
+///
+/// Example:
+///     >>> offsets = tw.KafkaOffsets()
+///     >>> s = tw.read_kafka(b, "payments", group="fraud", offsets=offsets, schema=schema).filter("amount > 1000")
+///     >>> q = s.run(sink=tw.write_kafka(b, "large", transactional_id="fraud", offsets=offsets))
+#[pyclass(name = "KafkaOffsets", module = "thalweg", frozen)]
+pub struct PyOffsets(Offsets);
+
+#[pymethods]
+impl PyOffsets {
+    #[new]
+    fn new() -> PyOffsets {
+        PyOffsets(Offsets::new())
+    }
+}
 
 /// The records of topics of Apache Kafka. The cluster is asked when the stream runs.
 ///
@@ -31,6 +48,7 @@ use crate::stream::PyStream;
 ///     metadata: What else of records becomes columns: "key", "headers", "topic", "partition", "offset", "timestamp", "timestamp_type",
 ///         each with "_" before its name. With any, records without a value are rows of nulls; else they are left out and counted.
 ///     on_out_of_range: What to do when the broker has deleted what is to be read next: "error", "earliest" or "latest".
+///     offsets: A `KafkaOffsets`, which the sink has too: offsets are committed by its transactions.
 ///     config: Settings under librdkafka's names; "env:NAME" and "file:PATH" stand for what they hold. Never shown or logged.
 ///
 /// Example:
@@ -38,7 +56,7 @@ use crate::stream::PyStream;
 #[pyfunction]
 #[pyo3(signature = (
     bootstrap, topics=None, *, partitions=None, group=None, start=None, end=None, format=None, schema=None, delimiter=None,
-    metadata=None, on_out_of_range="error", config=None
+    metadata=None, on_out_of_range="error", offsets=None, config=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn read_kafka(
@@ -54,6 +72,7 @@ pub fn read_kafka(
     delimiter: Option<&str>,
     metadata: Option<Names>,
     on_out_of_range: &str,
+    offsets: Option<PyRef<'_, PyOffsets>>,
     config: Option<Settings>,
 ) -> PyResult<PyStream> {
     let mut kafka = match (topics, partitions) {
@@ -79,6 +98,9 @@ pub fn read_kafka(
     if let Some(end) = end {
         kafka = kafka.end(end_of(end)?);
     }
+    if let Some(offsets) = offsets {
+        kafka = kafka.offsets(&offsets.0);
+    }
     kafka = kafka.on_out_of_range(policy(on_out_of_range)?);
     for (name, value) in config.map(|Settings(settings)| settings).unwrap_or_default() {
         kafka = kafka.set(name, value);
@@ -96,13 +118,15 @@ pub fn read_kafka(
 ///     headers: Columns that become headers of their names.
 ///     timestamp: The column that is the time of the record.
 ///     transactional_id: Writes in transactions from commit to commit: readers of committed records see a commit whole or not at all.
+///     offsets: A `KafkaOffsets`, which `read_kafka` has too: transactions hold the offsets of what was read, so that results come exactly
+///         once also after a crash, if no step has state.
 ///     config: Settings under librdkafka's names, as for `read_kafka`.
 ///
 /// Example:
 ///     >>> q = w.run(sink=tw.write_kafka("localhost:9092", "totals", key="card"))
 ///     >>> q = s.run(sink=out, quarantine=tw.write_kafka(b, "dead", value="bytes", headers=["error", "partition", "offset"]))
 #[pyfunction]
-#[pyo3(signature = (bootstrap, topic, *, key=None, value=None, headers=None, timestamp=None, transactional_id=None, config=None))]
+#[pyo3(signature = (bootstrap, topic, *, key=None, value=None, headers=None, timestamp=None, transactional_id=None, offsets=None, config=None))]
 #[allow(clippy::too_many_arguments)]
 pub fn write_kafka(
     bootstrap: String,
@@ -112,11 +136,13 @@ pub fn write_kafka(
     headers: Option<Names>,
     timestamp: Option<String>,
     transactional_id: Option<String>,
+    offsets: Option<PyRef<'_, PyOffsets>>,
     config: Option<Settings>,
 ) -> PySink {
     let names = |names: Option<Names>| names.map(|Names(names)| names).unwrap_or_default();
     let config = config.map(|Settings(settings)| settings).unwrap_or_default();
     let (key, headers) = (names(key), names(headers));
+    let offsets = offsets.map(|offsets| offsets.0.clone());
     let description = format!("write_kafka({bootstrap:?}, {topic:?})");
     let make = move || {
         let mut sink = KafkaSink::new(&bootstrap, &topic).key(&key).headers(&headers);
@@ -128,6 +154,9 @@ pub fn write_kafka(
         }
         if let Some(id) = &transactional_id {
             sink = sink.transactional_id(id);
+        }
+        if let Some(offsets) = &offsets {
+            sink = sink.offsets(offsets);
         }
         config.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
     };

@@ -510,6 +510,11 @@ def avro_confluent(
 def avro_single_object(schemas: Sequence[_JsonText], *, reader_schema: _JsonText | None = None) -> Format:
     """Avro records in Avro's single-object encoding."""
 
+class KafkaOffsets:
+    """Ties `read_kafka` to `write_kafka`: the sink's transactions hold the offsets of what was read."""
+
+    def __init__(self) -> None: ...
+
 def read_kafka(
     bootstrap: str,
     topics: _Columns | None = None,
@@ -523,6 +528,7 @@ def read_kafka(
     delimiter: str | None = None,
     metadata: _Columns | None = None,
     on_out_of_range: Literal["error", "earliest", "latest"] = "error",
+    offsets: KafkaOffsets | None = None,
     config: _Settings | None = None,
 ) -> Stream:
     """The records of topics of Apache Kafka."""
@@ -643,6 +649,7 @@ def write_kafka(
     headers: _Columns | None = None,
     timestamp: str | None = None,
     transactional_id: str | None = None,
+    offsets: KafkaOffsets | None = None,
     config: _Settings | None = None,
 ) -> Sink:
     """Writes rows to a topic of Apache Kafka, a record each."""

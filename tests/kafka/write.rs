@@ -1,12 +1,15 @@
 //! What becomes of rows.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
 use arrow::compute::concat_batches;
-use arrow::datatypes::{Int32Type, TimestampMillisecondType};
-use thalweg::connector::kafka::{Column, End, Kafka as Topics, KafkaSink, Value};
-use thalweg::{Query, Sink, Stream};
+use arrow::datatypes::{Int32Type, SchemaRef, TimestampMillisecondType};
+use thalweg::connector::kafka::{Column, End, Kafka as Topics, KafkaSink, Offsets, Repartition, Value};
+use thalweg::sink::Callback;
+use thalweg::{Config, Error, Kind, Query, Sink, Stream, millis, secs};
 
 use crate::Test;
 use crate::rig::{Rig, Send, collect, numbers, until, values};
@@ -16,6 +19,8 @@ pub const TESTS: &[Test] = &[
     ("keys_go_where_java_puts_them", keys_go_where_java_puts_them),
     ("a_transaction_is_seen_whole_or_never", a_transaction_is_seen_whole_or_never),
     ("a_zombie_is_fenced_off", a_zombie_is_fenced_off),
+    ("results_and_offsets_are_committed_together", results_and_offsets_are_committed_together),
+    ("rows_are_shared_out_by_key_over_a_topic", rows_are_shared_out_by_key_over_a_topic),
     ("a_full_queue_is_waited_for", a_full_queue_is_waited_for),
     ("what_cannot_be_delivered_is_said", what_cannot_be_delivered_is_said),
     ("dead_letters_say_why", dead_letters_say_why),
@@ -111,6 +116,119 @@ fn a_zombie_is_fenced_off(rig: &Rig) {
     assert!(error.to_string().contains(&says) && !error.is_retriable(), "{error:?}");
     zombie.abort();
     assert_eq!(values(&collect(rig.numbers(&topic))), (10..20).collect::<Vec<_>>());
+}
+
+/// A program that breaks off between the commit of its results and whatever comes after it.
+struct BreaksOff {
+    breaks_off: bool,
+}
+
+impl Sink for BreaksOff {
+    fn open(&mut self, _: &SchemaRef) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: &RecordBatch) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        if self.breaks_off { Err(Error::connector("broken off")) } else { Ok(()) }
+    }
+
+    fn abort(&mut self) {}
+}
+
+fn results_and_offsets_are_committed_together(rig: &Rig) {
+    let (topic, copy, group) = (rig.topic(2), rig.topic(1), rig.name("group"));
+    let offsets = Offsets::new();
+    let read = || numbers(rig.bootstrap(), &topic).group(&group).offsets(&offsets);
+    let sink = || KafkaSink::new(rig.bootstrap(), &copy).transactional_id(&copy).offsets(&offsets);
+    let start = |filter: &str, breaks_off: bool| {
+        let rows = Stream::read_kafka(read()).unwrap().filter(filter);
+        let mut config = Config::default();
+        // One that breaks off does so at its end.
+        config.commit_every = if breaks_off { secs(3_600) } else { millis(50) };
+        Query::new().config(config).sink(&rows, sink()).sink(&rows, BreaksOff { breaks_off }).start().unwrap()
+    };
+    let committed = || values(&collect(rig.numbers(&copy)));
+    // The results of each run are there, and the offsets, but nobody has heard of it.
+    for run in 0..3 {
+        rig.send_numbers(&topic, (run % 2) as i32, run * 100..(run + 1) * 100);
+        let mut query = start("a >= 0", true);
+        until("the rows are read", || query.metrics().rows_in == 100);
+        query.stop();
+        let error = query.wait().unwrap_err().to_string();
+        assert!(error.contains("broken off"), "{error}");
+    }
+    let mut query = start("a >= 0", false);
+    rig.send_numbers(&topic, 0, 300..400);
+    until("all is copied", || committed().len() >= 400);
+    query.stop();
+    query.wait().unwrap();
+    assert_eq!(committed(), (0..400).collect::<Vec<_>>(), "each once");
+    // Offsets are committed though there are no results of them.
+    rig.send_numbers(&topic, 1, 400..500);
+    let mut query = start("a < 0", false);
+    until("they are read", || query.metrics().rows_in == 100);
+    query.stop();
+    query.wait().unwrap();
+    let mut query = start("a >= 0", false);
+    rig.send_numbers(&topic, 1, 500..501);
+    until("the next is copied", || committed().len() == 401);
+    assert_eq!(query.metrics().rows_in, 1);
+    query.stop();
+    query.wait().unwrap();
+    // What cannot be tied says so.
+    let mut alone = open(KafkaSink::new(rig.bootstrap(), &copy).transactional_id(&group).offsets(&Offsets::new()));
+    let error = alone.commit().unwrap_err().to_string();
+    assert!(error.contains("nothing reads them; give the same `offsets` to the read"), "{error}");
+    let error = KafkaSink::new(rig.bootstrap(), &copy).offsets(&offsets).open(&batch([]).schema()).unwrap_err().to_string();
+    assert!(error.contains("give the sink of Kafka a `transactional_id`"), "{error}");
+    let error = Stream::read_kafka(numbers(rig.bootstrap(), &topic).offsets(&offsets)).err().unwrap().to_string();
+    assert!(error.contains("no `group` is named"), "{error}");
+}
+
+fn rows_are_shared_out_by_key_over_a_topic(rig: &Rig) {
+    let (topic, group) = (rig.name("by-word"), rig.name("group"));
+    let shared = Repartition::new(rig.bootstrap(), &topic, ["word"]).partitions(4).replication(1);
+    shared.create().unwrap();
+    shared.create().unwrap();
+    let error = shared.clone().partitions(6).create().unwrap_err();
+    assert!(error.to_string().starts_with(&format!("topic `{topic}` has 4 partitions, not 6")) && error.kind() == Kind::Config, "{error}");
+    let gone = Repartition::new("127.0.0.1:1", "t", ["word"]).set("socket.timeout.ms", "500").create().unwrap_err().to_string();
+    assert!(gone.starts_with("cannot make topic `t` at 127.0.0.1:1"), "{gone}");
+    let words = |numbers: std::ops::Range<i64>| {
+        let words = StringArray::from_iter_values(numbers.clone().map(|number| format!("word {}", number % 10)));
+        let columns: [(&str, ArrayRef); 2] = [("a", Arc::new(Int64Array::from_iter_values(numbers))), ("word", Arc::new(words))];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let schema = words(0..0).schema();
+    Query::new().sink(&Stream::from_arrow([words(0..500), words(500..1_000)]), shared.sink()).run().unwrap();
+    // Two members of a group: no word comes to both.
+    let member = || {
+        let (sender, arrived) = channel();
+        let sink = Callback::new(move |batch: &RecordBatch| {
+            let words = batch.column_by_name("word").unwrap().as_string::<i32>();
+            let _ = sender.send(words.iter().flatten().map(str::to_owned).collect::<Vec<_>>());
+            Ok(())
+        });
+        let rows = Stream::read_kafka(shared.source(&group, SchemaRef::clone(&schema)).metadata([Column::Partition])).unwrap();
+        (Query::new().sink(&rows, sink).start().unwrap(), arrived)
+    };
+    let mut members = [member(), member()];
+    let mut seen = [Vec::new(), Vec::new()];
+    until("all words have come", || {
+        for ((_, arrived), seen) in members.iter().zip(&mut seen) {
+            seen.extend(arrived.try_iter().flatten());
+        }
+        seen[0].len() + seen[1].len() >= 1_000
+    });
+    members.iter_mut().for_each(|(query, _)| query.stop());
+    members.iter_mut().for_each(|(query, _)| drop(query.wait().unwrap()));
+    let all = seen.concat().len();
+    let sets = seen.map(|words| words.into_iter().collect::<BTreeSet<_>>());
+    assert_eq!((all, sets[0].union(&sets[1]).count()), (1_000, 10));
 }
 
 fn a_full_queue_is_waited_for(rig: &Rig) {

@@ -95,6 +95,36 @@ def test_windows_of_a_live_topic(kafka: dict[str, str]) -> None:
     assert query.metrics()["rows_in"] == 50
 
 
+def test_results_and_offsets_are_committed_together(kafka: dict[str, str]) -> None:
+    write(kafka, "given", numbers(0, 100))
+    offsets = tw.KafkaOffsets()
+
+    def copy() -> tw.Query:
+        read = tw.read_kafka(kafka["bootstrap"], "given", group="copier", offsets=offsets, schema=SCHEMA)
+        sink = tw.write_kafka(kafka["bootstrap"], "copied", transactional_id="copier", offsets=offsets)
+        return read.filter("a >= 10").run(sink=sink)
+
+    def copied() -> list[int]:
+        read = tw.read_kafka(kafka["bootstrap"], "copied", end="latest", schema=SCHEMA)
+        return [row["a"] for row in rows_of(read.collect())]
+
+    with copy() as query:
+        while query.metrics()["rows_in"] < 100:
+            assert query.is_running, query.wait()
+        query.stop()
+        query.wait()
+    assert copied() == list(range(10, 100))
+    write(kafka, "given", numbers(100, 101))
+    with copy() as query:
+        while query.metrics()["rows_in"] < 1:
+            assert query.is_running, query.wait()
+        query.stop()
+        query.wait()
+    assert copied() == list(range(10, 101))
+    with pytest.raises(tw.ConfigError, match="no `group` is named"):
+        tw.read_kafka(kafka["bootstrap"], "given", offsets=offsets, schema=SCHEMA)
+
+
 def test_poison_goes_to_a_topic_of_its_own(kafka: dict[str, str]) -> None:
     write(kafka, "mixed", pa.table({"text": ['{"a": 1}', "poison", '{"a": 2}']}), value="text")
     dead = tw.write_kafka(kafka["bootstrap"], "dead", value="bytes", headers=["error", "partition", "offset"])

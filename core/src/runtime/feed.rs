@@ -10,7 +10,7 @@ use crate::batch::PartitionId;
 use crate::config::{BATCH_RING, Config};
 use crate::error::{Error, Result};
 use crate::ring::{Consumer, Empty, spsc_waiting};
-use crate::source::{Committed, Delivery, Source};
+use crate::source::{BeforeCommit, Committed, Delivery, Source};
 
 /// The longest that a source thread waits before it looks whether it shall stop.
 const SOURCE_WAIT: Duration = Duration::from_millis(50);
@@ -18,6 +18,7 @@ const SOURCE_WAIT: Duration = Duration::from_millis(50);
 /// Deliveries of a source, counted.
 pub(crate) struct Feed {
     from: From,
+    before_commit: Option<Arc<dyn BeforeCommit>>,
     /// Deliveries that were taken.
     taken: u64,
 }
@@ -59,8 +60,9 @@ impl Feed {
     /// # Errors
     /// [`Kind::Connector`](crate::error::Kind::Connector) if the source thread cannot be started.
     pub fn new(source: Box<dyn Source>, config: &Config) -> Result<Feed> {
+        let before_commit = source.before_commit();
         if !config.source_thread {
-            return Ok(Feed { from: From::Inline(source), taken: 0 });
+            return Ok(Feed { from: From::Inline(source), before_commit, taken: 0 });
         }
         let (mut producer, consumer) = spsc_waiting(BATCH_RING, config.wait);
         let stop = Arc::new(AtomicBool::new(false));
@@ -81,7 +83,8 @@ impl Feed {
         };
         let thread = std::thread::Builder::new().name("thalweg-source".to_owned()).spawn(read);
         let thread = thread.map_err(|error| Error::io("cannot start the source thread", error))?;
-        Ok(Feed { from: From::Thread(SourceThread { ring: Some(consumer), stop, orders, thread: Some(thread) }), taken: 0 })
+        let from = From::Thread(SourceThread { ring: Some(consumer), stop, orders, thread: Some(thread) });
+        Ok(Feed { from, before_commit, taken: 0 })
     }
 
     /// The next delivery, waiting for it no longer than `wait`.
@@ -106,6 +109,13 @@ impl Feed {
                 locked(&source.orders).paused = Some(partitions);
                 Ok(())
             }
+        }
+    }
+
+    /// The sinks are about to commit what was taken; `finished` and `last` as in [`Committed`].
+    pub fn committing(&self, finished: bool, last: bool) {
+        if let Some(before) = &self.before_commit {
+            before.committing(Committed { deliveries: self.taken, finished, last });
         }
     }
 

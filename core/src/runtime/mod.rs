@@ -282,6 +282,7 @@ impl Pipeline {
         }
         if delivery.commit || now.saturating_sub(self.last_commit) >= self.config.commit_every.as_nanos() as u64 {
             self.last_commit = now;
+            self.feed.committing(!self.keeps_state, false);
             self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
             self.feed.committed(!self.keeps_state)?;
         }
@@ -438,6 +439,7 @@ impl Pipeline {
             workers.settle(&mut self.graph, &self.counters)?;
         }
         self.watch_devices();
+        self.feed.committing(true, true);
         self.graph.outlets.iter_mut().try_for_each(Outlet::commit)?;
         self.feed.finish()?;
         self.state = State::Ended;

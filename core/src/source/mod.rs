@@ -15,6 +15,7 @@ pub mod socket;
 pub mod watch;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
@@ -79,6 +80,12 @@ pub struct Committed {
     pub last: bool,
 }
 
+/// Told before sinks commit how far their commit will go, so that one of them can put the source's positions into it.
+pub trait BeforeCommit: Send + Sync {
+    /// The next commit of the sinks covers so much. Called on the thread that then commits.
+    fn committing(&self, committing: Committed);
+}
+
 /// An input: files, sockets, memory, a broker.
 pub trait Source: Send {
     /// The columns of the batches to come.
@@ -108,6 +115,11 @@ pub trait Source: Send {
     fn committed(&mut self, committed: Committed) -> Result<()> {
         let _ = committed;
         Ok(())
+    }
+
+    /// Who wants to know before sinks commit; asked once, before the first poll.
+    fn before_commit(&self) -> Option<Arc<dyn BeforeCommit>> {
+        None
     }
 }
 

@@ -1,8 +1,11 @@
 //! librdkafka's consumer, and what it says between records.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{self, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use rdkafka::client::{Client, ClientContext};
@@ -17,6 +20,25 @@ use rdkafka::{ClientConfig, TopicPartitionList};
 use super::settings::not_made;
 use crate::error::{Error, Result};
 use crate::time::SystemClock;
+
+/// Waits for an answer of librdkafka, whose own thread wakes this one.
+pub(super) fn now<T>(answer: impl Future<Output = T>) -> T {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Unpark>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = task::Context::from_waker(&waker);
+    let mut answer = pin!(answer);
+    loop {
+        match answer.as_mut().poll(&mut context) {
+            Poll::Ready(answer) => return answer,
+            Poll::Pending => thread::park(),
+        }
+    }
+}
 
 /// The longest of several tries to reach a cluster.
 const TRY: Duration = Duration::from_millis(500);

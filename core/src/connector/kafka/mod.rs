@@ -31,7 +31,9 @@
 //! its input to the end, so that after a crash all rows since then are read again.
 //!
 //! **Guarantee:** at least once. No row is lost; rows whose results were not committed yet come again after a crash, and those of a
-//! partition that was lost before its results could be committed come to the next member too.
+//! partition that was lost before its results could be committed come to the next member too. **Exactly once**, from topic to topic of one
+//! cluster, if the sink commits the [`offsets`](Kafka::offsets) in its transactions and no step has state; with state, a query that was
+//! stopped goes on exactly once, and one that was killed reads and writes again what it had since it began.
 //!
 //! # Records
 //! One record is one frame: a JSON object, lines of CSV without a header, an Arrow IPC stream, an Avro record, a message of protocol buffers, or the
@@ -49,8 +51,10 @@ mod client;
 mod columns;
 mod event;
 mod extras;
+mod offsets;
 mod poller;
 mod positions;
+mod repartition;
 mod rows;
 mod settings;
 mod sink;
@@ -62,7 +66,9 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 pub use self::columns::Column;
 use self::columns::Columns;
+pub use self::offsets::Offsets;
 use self::poller::Reading;
+pub use self::repartition::Repartition;
 use self::settings::Settings;
 pub use self::sink::KafkaSink;
 use self::source::KafkaSource;
@@ -135,6 +141,7 @@ pub struct Kafka {
     on_out_of_range: OutOfRange,
     values: Encoding,
     metadata: Vec<Column>,
+    offsets: Option<Offsets>,
 }
 
 impl Kafka {
@@ -142,17 +149,20 @@ impl Kafka {
     /// regular expression that names must match from their beginning. Values come as they are, in the column `value` of type binary, unless a
     /// [`format`](Kafka::format) is given.
     pub fn new(brokers: impl Into<String>, topics: impl IntoIterator<Item = impl Into<String>>) -> Kafka {
-        Kafka::of(brokers, Topics::Named(topics.into_iter().map(Into::into).collect()))
+        Kafka::of(Settings::new(brokers), Topics::Named(topics.into_iter().map(Into::into).collect()))
     }
 
     /// The records of certain partitions, as [`Kafka::new`]. They are read without being a member of the group, if one is named.
     pub fn partitions(brokers: impl Into<String>, partitions: impl IntoIterator<Item = (impl Into<String>, i32)>) -> Kafka {
-        Kafka::of(brokers, Topics::Partitions(partitions.into_iter().map(|(topic, partition)| (topic.into(), partition)).collect()))
+        Kafka::of(
+            Settings::new(brokers),
+            Topics::Partitions(partitions.into_iter().map(|(topic, partition)| (topic.into(), partition)).collect()),
+        )
     }
 
-    fn of(brokers: impl Into<String>, topics: Topics) -> Kafka {
+    fn of(settings: Settings, topics: Topics) -> Kafka {
         Kafka {
-            settings: Settings::new(brokers),
+            settings,
             topics,
             group: None,
             start: Start::default(),
@@ -160,6 +170,7 @@ impl Kafka {
             on_out_of_range: OutOfRange::default(),
             values: Encoding::Raw(DataType::Binary),
             metadata: Vec::new(),
+            offsets: None,
         }
     }
 
@@ -184,6 +195,13 @@ impl Kafka {
     /// The consumer group that offsets are committed to and, if the read is unbounded, whose member the source becomes.
     pub fn group(mut self, group: impl Into<String>) -> Kafka {
         self.group = Some(group.into());
+        self
+    }
+
+    /// Leaves the commit of offsets to the transactions of a [`KafkaSink`] that has the same `offsets`: results and offsets are committed
+    /// together, or neither. Needs a [`group`](Kafka::group).
+    pub fn offsets(mut self, offsets: &Offsets) -> Kafka {
+        self.offsets = Some(offsets.clone());
         self
     }
 
@@ -229,6 +247,9 @@ impl Kafka {
         if self.start == Start::Committed && self.group.is_none() {
             return Err(Error::config("`start` is where a group has committed, and no `group` is named; name one or start elsewhere"));
         }
+        if self.offsets.is_some() && self.group.is_none() {
+            return Err(Error::config("offsets are committed to a group, and no `group` is named"));
+        }
         let schema = self.schema();
         for (position, field) in schema.fields().iter().enumerate() {
             if schema.fields()[..position].iter().any(|other| other.name() == field.name()) {
@@ -271,7 +292,14 @@ impl OpenSource for Kafka {
         let gathered = Gathered::new(self.schema(), self.values.values(config)?, config, clock);
         let reading = self.reading();
         let consumer = client::Context::consumer(&reading.settings(&self.settings)?)?;
-        Ok(Box::new(KafkaSource::start(consumer, reading, &self.settings, (gathered, self.columns()), config, clock)?))
+        Ok(Box::new(KafkaSource::start(
+            consumer,
+            reading,
+            &self.settings,
+            (gathered, self.columns()),
+            self.offsets.clone(),
+            (config, clock),
+        )?))
     }
 }
 

@@ -79,6 +79,9 @@ pub(super) struct Poller {
     chunk: Chunk,
     extras: Extras,
     partitions: Partitions,
+    /// Partitions that librdkafka has fetched to their ends. It says so in statistics, which overtake records: they are at an end when
+    /// nothing is queued any more. Its count of what is queued is older than what it says of fetches, so that is not to be gone by.
+    fetched: BTreeSet<u32>,
     /// Partitions that the pipeline wants paused.
     asked: BTreeSet<u32>,
     /// Whether all are paused because the ring is full.
@@ -148,6 +151,7 @@ impl Poller {
             chunk: Chunk::default(),
             extras: Extras::default(),
             partitions: Partitions::default(),
+            fetched: BTreeSet::new(),
             asked: BTreeSet::new(),
             throttled: false,
             rebalances: VecDeque::new(),
@@ -284,7 +288,10 @@ impl Poller {
                     self.close_chunk();
                     return self.trouble(error);
                 }
-                None => break,
+                None => {
+                    self.end_fetched();
+                    break;
+                }
             }
             if self.chunk.is_full() {
                 break;
@@ -335,6 +342,15 @@ impl Poller {
         self.outbox.push_back(Event::Ended(vec![number]));
     }
 
+    /// Nothing is queued: partitions that were fetched to their ends are read to them, though the last records were none for us.
+    fn end_fetched(&mut self) {
+        for number in std::mem::take(&mut self.fetched) {
+            if self.partitions.get(number).open {
+                self.end(number);
+            }
+        }
+    }
+
     /// What is to be done beside reading.
     fn chores(&mut self) -> Result<()> {
         while let Some(rebalance) = self.consumer.context().take_rebalance() {
@@ -367,6 +383,8 @@ impl Poller {
             self.consumer.resume(&list(resume.iter().map(|place| (place, Offset::Invalid)))?).map_err(doing)?;
         }
         if !pause.is_empty() {
+            // What was fetched is thrown away, and fetched again later.
+            self.fetched.clear();
             self.consumer.pause(&list(pause.iter().map(|place| (place, Offset::Invalid)))?).map_err(doing)?;
         }
         Ok(())
@@ -429,7 +447,7 @@ impl Poller {
 
     /// How far behind it is, and whether partitions have ended whose last records were no records for us.
     fn look_at(&mut self, statistics: &Statistics) {
-        let (mut newest, mut ended) = (Vec::new(), Vec::new());
+        let mut newest = Vec::new();
         for (number, partition) in self.partitions.open_ones() {
             let known = statistics.topics.get(&partition.place.0).and_then(|topic| topic.partitions.get(&partition.place.1));
             let Some(known) = known else { continue };
@@ -437,12 +455,10 @@ impl Poller {
             if high >= 0 {
                 newest.push((number, high));
             }
-            // Statistics overtake records, so what was fetched is with us only once nothing is queued.
-            if partition.end.is_some_and(|end| known.next_offset >= end) && known.fetchq_cnt == 0 {
-                ended.push(number);
+            if !partition.paused && partition.end.is_some_and(|end| known.next_offset >= end) {
+                self.fetched.insert(number);
             }
         }
-        ended.into_iter().for_each(|number| self.end(number));
         if !newest.is_empty() {
             self.outbox.push_back(Event::Newest(newest));
         }

@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use super::client::{Context, reach};
+use super::offsets::Offsets;
 use super::positions::ANSWER;
 use super::rows::{Layout, Rows};
 use super::settings::{Settings, failed, is_retriable, not_made};
@@ -27,13 +28,15 @@ const ROOM: Duration = Duration::from_millis(50);
 /// clients choose (murmur2), those without a key to any.
 ///
 /// **Guarantee:** exactly once within a run with a [`transactional_id`](KafkaSink::transactional_id): what was written since the last
-/// commit becomes visible to readers of committed records at once, or never. Without, at least once: records are visible as they are
+/// commit becomes visible to readers of committed records at once, or never; from one run to the next too if transactions hold the
+/// [`offsets`](KafkaSink::offsets) of what is read. Without, at least once: records are visible as they are
 /// delivered and an abort does not take them back.
 pub struct KafkaSink {
     settings: Settings,
     topic: String,
     layout: Layout,
     transactional_id: Option<String>,
+    offsets: Option<Offsets>,
     producer: Option<BaseProducer<Context>>,
     in_transaction: bool,
 }
@@ -41,11 +44,17 @@ pub struct KafkaSink {
 impl KafkaSink {
     /// Writes to `topic` of the cluster that has `brokers` (`host:port`, several after commas).
     pub fn new(brokers: impl Into<String>, topic: impl Into<String>) -> KafkaSink {
+        KafkaSink::of(Settings::new(brokers), topic)
+    }
+
+    /// Writes to `topic` of the cluster that the settings are of.
+    pub(super) fn of(settings: Settings, topic: impl Into<String>) -> KafkaSink {
         KafkaSink {
-            settings: Settings::new(brokers),
+            settings,
             topic: topic.into(),
             layout: Layout::default(),
             transactional_id: None,
+            offsets: None,
             producer: None,
             in_transaction: false,
         }
@@ -88,6 +97,13 @@ impl KafkaSink {
     /// takes the same name later fences this one off, which then fails for good.
     pub fn transactional_id(mut self, id: impl Into<String>) -> KafkaSink {
         self.transactional_id = Some(id.into());
+        self
+    }
+
+    /// Commits the offsets of a [read](super::Kafka::offsets) in the same transactions: after a crash nothing is read whose results are
+    /// there, and all else is read again. Needs a [`transactional_id`](KafkaSink::transactional_id).
+    pub fn offsets(mut self, offsets: &Offsets) -> KafkaSink {
+        self.offsets = Some(offsets.clone());
         self
     }
 
@@ -169,6 +185,28 @@ impl KafkaSink {
         }
     }
 
+    /// Begins a transaction, if there are to be any and none is under way.
+    fn begin_transaction(&mut self) -> Result<()> {
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
+        if self.transactional_id.is_some() && !self.in_transaction {
+            producer.begin_transaction().map_err(|error| self.of_transaction("cannot begin", error))?;
+            self.in_transaction = true;
+        }
+        Ok(())
+    }
+
+    /// Tries a call of the transaction until it succeeds or cannot.
+    fn until_done(&self, doing: &str, call: impl Fn(&BaseProducer<Context>) -> KafkaResult<()>) -> Result<()> {
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
+        loop {
+            match call(producer) {
+                Ok(()) => return Ok(()),
+                Err(KafkaError::Transaction(error)) if error.is_retriable() => self.check(producer)?,
+                Err(error) => return Err(self.of_transaction(doing, error)),
+            }
+        }
+    }
+
     /// Waits until every record is delivered.
     fn flush(&self, producer: &BaseProducer<Context>) -> Result<()> {
         loop {
@@ -185,33 +223,32 @@ impl KafkaSink {
 impl Sink for KafkaSink {
     fn open(&mut self, schema: &SchemaRef) -> Result<()> {
         self.layout.check(schema)?;
+        if self.offsets.is_some() && self.transactional_id.is_none() {
+            return Err(Error::config("offsets are committed in transactions; give the sink of Kafka a `transactional_id`"));
+        }
         self.producer = Some(self.connect().map_err(|error| error.context(format!("Kafka at {}", self.settings.brokers())))?);
         Ok(())
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         let rows = self.layout.rows(batch)?;
-        let producer = self.producer.as_ref().ok_or_else(not_open)?;
-        if self.transactional_id.is_some() && !self.in_transaction && rows.len() > 0 {
-            producer.begin_transaction().map_err(|error| self.of_transaction("cannot begin", error))?;
-            self.in_transaction = true;
+        if rows.len() > 0 {
+            self.begin_transaction()?;
         }
+        let producer = self.producer.as_ref().ok_or_else(not_open)?;
         (0..rows.len()).try_for_each(|row| self.send(producer, &rows, row))?;
         producer.poll(Duration::ZERO);
         self.check(producer)
     }
 
     fn commit(&mut self) -> Result<()> {
-        let producer = self.producer.as_ref().ok_or_else(not_open)?;
-        self.flush(producer)?;
+        self.flush(self.producer.as_ref().ok_or_else(not_open)?)?;
+        if let Some((offsets, group)) = self.offsets.as_ref().map_or(Ok(None), Offsets::take)? {
+            self.begin_transaction()?;
+            self.until_done("cannot put offsets into", |producer| producer.send_offsets_to_transaction(&offsets, &group, ANSWER))?;
+        }
         if self.in_transaction {
-            loop {
-                match producer.commit_transaction(ANSWER) {
-                    Ok(()) => break,
-                    Err(KafkaError::Transaction(error)) if error.is_retriable() => self.check(producer)?,
-                    Err(error) => return Err(self.of_transaction("cannot commit", error)),
-                }
-            }
+            self.until_done("cannot commit", |producer| producer.commit_transaction(ANSWER))?;
             self.in_transaction = false;
         }
         Ok(())

@@ -16,6 +16,7 @@ use super::columns::Columns;
 use super::event::Event;
 use super::extras::Extras;
 use super::name_of;
+use super::offsets::Offsets;
 use super::poller::{Poller, Reading, Setting};
 use super::positions::{Place, list};
 use super::settings::{Settings, failed, is_retriable};
@@ -24,7 +25,7 @@ use crate::config::{BATCH_RING, Config};
 use crate::connector::records::{self, Chunk, Gathered, Gatherer, Pending, Shared};
 use crate::error::{Error, Result};
 use crate::ring::{self, spsc_waiting};
-use crate::source::{Committed, Delivery, Source};
+use crate::source::{BeforeCommit, Committed, Delivery, Source};
 use crate::time::SharedClock;
 
 /// How often offsets are committed at the end while the group is busy with a rebalance, and how far apart: ten seconds in all.
@@ -37,6 +38,8 @@ pub(super) struct KafkaSource {
     columns: Columns,
     seen: BTreeMap<u32, Seen>,
     offsets: Option<Pending<i64>>,
+    /// Where offsets go that a sink commits, instead of this.
+    tied: Option<Offsets>,
     consumer: Consumer,
     shared: Arc<Shared>,
     ring: Option<ring::Consumer<Event>>,
@@ -61,8 +64,8 @@ impl KafkaSource {
         reading: Reading,
         settings: &Settings,
         (gathered, columns): (Gathered, Columns),
-        config: &Config,
-        clock: &SharedClock,
+        tied: Option<Offsets>,
+        (config, clock): (&Config, &SharedClock),
     ) -> Result<KafkaSource> {
         let (producer, ring) = spsc_waiting(BATCH_RING, config.wait);
         let shared = Arc::new(Shared::default());
@@ -74,11 +77,24 @@ impl KafkaSource {
             ring: producer,
             clock: SharedClock::clone(clock),
         };
+        if let Some(tied) = &tied {
+            tied.begin(&consumer);
+        }
         let offsets = reading.group.is_some().then(Pending::default);
         let poller = Poller::new(setting, reading, settings);
         let thread = std::thread::Builder::new().name("thalweg-kafka".to_owned()).spawn(move || poller.run());
         let thread = thread.map_err(|error| Error::io("cannot start the thread that polls Kafka", error))?;
-        Ok(KafkaSource { gathered, columns, seen: BTreeMap::new(), offsets, consumer, shared, ring: Some(ring), thread: Some(thread) })
+        Ok(KafkaSource {
+            gathered,
+            columns,
+            seen: BTreeMap::new(),
+            offsets,
+            tied,
+            consumer,
+            shared,
+            ring: Some(ring),
+            thread: Some(thread),
+        })
     }
 
     /// Partitions go to others.
@@ -95,7 +111,7 @@ impl KafkaSource {
 
     /// Takes the records of a chunk in.
     fn decode(&mut self, chunk: &Chunk, extras: &Extras) -> Result<()> {
-        let KafkaSource { gathered, columns, seen, offsets, .. } = self;
+        let KafkaSource { gathered, columns, seen, offsets, tied, .. } = self;
         let with_columns = !columns.is_empty();
         gathered.decode(chunk, with_columns, |place, rows| {
             if let (true, Some(seen)) = (with_columns, seen.get(&chunk.records[place].partition)) {
@@ -106,6 +122,7 @@ impl KafkaSource {
             let Some(last) = stretch.last() else { continue };
             if let Some(seen) = seen.get_mut(&last.partition) {
                 seen.next = last.offset + 1;
+                tied.iter().for_each(|tied| tied.reach(last.partition, &seen.place, seen.next));
             }
             if let Some(offsets) = offsets {
                 offsets.reach(last.partition, last.offset + 1);
@@ -116,6 +133,9 @@ impl KafkaSource {
 
     /// Commits what is ready, of one partition or all.
     fn commit(&self, mode: CommitMode, which: impl Fn(u32) -> bool) -> Result<(), KafkaError> {
+        if self.tied.is_some() {
+            return Ok(());
+        }
         let ready = self.offsets.iter().flat_map(Pending::ready).filter(|(partition, _)| which(*partition));
         let places = ready.filter_map(|(partition, next)| Some((&self.seen.get(&partition)?.place, Offset::Offset(*next))));
         match list(places) {
@@ -192,6 +212,7 @@ impl Gatherer for KafkaSource {
         if let Some(offsets) = &mut self.offsets {
             offsets.deliver(std::mem::take(&mut self.gathered.revoked));
         }
+        self.tied.iter().for_each(Offsets::deliver);
         self.gathered.deliver(self.columns.finish())
     }
 }
@@ -208,6 +229,10 @@ impl Source for KafkaSource {
     fn pause(&mut self, partitions: &BTreeSet<PartitionId>) -> Result<()> {
         self.shared.pause(partitions.iter().map(|partition| partition.0).collect());
         Ok(())
+    }
+
+    fn before_commit(&self) -> Option<Arc<dyn BeforeCommit>> {
+        self.tied.clone().map(|tied| Arc::new(tied) as Arc<dyn BeforeCommit>)
     }
 
     fn committed(&mut self, committed: Committed) -> Result<()> {
