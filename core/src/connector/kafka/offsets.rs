@@ -41,9 +41,7 @@ impl Offsets {
     /// A partition is at `next` after records of the next delivery.
     pub(super) fn reach(&self, number: u32, place: &Place, next: i64) {
         let mut state = self.lock();
-        if !state.places.contains_key(&number) {
-            state.places.insert(number, place.clone());
-        }
+        state.places.entry(number).or_insert_with(|| place.clone());
         state.pending.reach(number, next);
     }
 
