@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
-use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Start, Value};
+use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Repartition, Start, Value};
 use thalweg::{Error, Stream};
 
 use crate::error::{detached, raise};
@@ -27,6 +27,68 @@ impl PyOffsets {
     #[new]
     fn new() -> PyOffsets {
         PyOffsets(Offsets::new())
+    }
+}
+
+/// A topic by which rows are shared out by key among programs: every member of a group that reads it has all rows of its keys.
+///
+/// Args:
+///     bootstrap: Brokers, as "host:port", several after commas.
+///     topic: The topic.
+///     by: The column of the key, or several. Keys go to the partitions that Java's clients choose.
+///     partitions: How many it has if it is made here, and with them how many programs at most have a share.
+///     replication: On how many brokers each is kept, if it is made here; the cluster's default without it.
+///     config: Settings under librdkafka's names, as for `read_kafka`.
+///
+/// Example:
+///     >>> by_user = tw.KafkaRepartition("localhost:9092", "clicks-by-user", by="user")
+///     >>> by_user.create()
+///     >>> clicks.run(sink=by_user.sink())
+///     >>> mine = by_user.source(group="counters", schema=clicks.schema)
+#[pyclass(name = "KafkaRepartition", module = "thalweg", frozen)]
+pub struct PyRepartition {
+    repartition: Repartition,
+    description: String,
+}
+
+#[pymethods]
+impl PyRepartition {
+    #[new]
+    #[pyo3(signature = (bootstrap, topic, *, by, partitions=12, replication=None, config=None))]
+    fn new(bootstrap: &str, topic: &str, by: Names, partitions: i32, replication: Option<i32>, config: Option<Settings>) -> PyRepartition {
+        let mut repartition = Repartition::new(bootstrap, topic, by.0).partitions(partitions);
+        if let Some(brokers) = replication {
+            repartition = repartition.replication(brokers);
+        }
+        for (name, value) in config.map(|Settings(settings)| settings).unwrap_or_default() {
+            repartition = repartition.set(name, value);
+        }
+        PyRepartition { repartition, description: format!("KafkaRepartition({bootstrap:?}, {topic:?})") }
+    }
+
+    /// Makes the topic if it is not there. One with another number of partitions is an error, as keys would be elsewhere.
+    fn create(&self, py: Python<'_>) -> PyResult<()> {
+        detached(py, || self.repartition.create())
+    }
+
+    /// Where rows go: all columns as a JSON object, behind the key.
+    fn sink(&self) -> PySink {
+        let repartition = self.repartition.clone();
+        PySink::made(format!("{}.sink()", self.description), move || repartition.sink())
+    }
+
+    /// The rows of the keys that are dealt to this member of `group`, with the columns of `schema`.
+    #[pyo3(signature = (*, group, schema))]
+    fn source(&self, py: Python<'_>, group: &str, schema: &Bound<'_, PyAny>) -> PyResult<PyStream> {
+        let kafka = match Payload::of("a topic", None, Some(schema), None)? {
+            Payload::Rows(_, schema) => self.repartition.source(group, schema),
+            Payload::Bytes | Payload::Text => return Err(raise(Error::config("rows have columns; give a schema"))),
+        };
+        PyStream::checked(py, detached(py, || Stream::read_kafka(kafka))?)
+    }
+
+    fn __repr__(&self) -> &str {
+        &self.description
     }
 }
 

@@ -69,6 +69,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::listen_udp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_unix, module)?)?;
     module.add_class::<kafka::PyOffsets>()?;
+    module.add_class::<kafka::PyRepartition>()?;
     module.add_function(wrap_pyfunction!(kafka::read_kafka, module)?)?;
     module.add_function(wrap_pyfunction!(kafka::write_kafka, module)?)?;
     module.add_function(wrap_pyfunction!(kinesis::read_kinesis, module)?)?;

@@ -515,6 +515,26 @@ class KafkaOffsets:
 
     def __init__(self) -> None: ...
 
+class KafkaRepartition:
+    """A topic by which rows are shared out by key among programs."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        topic: str,
+        *,
+        by: _Columns,
+        partitions: int = 12,
+        replication: int | None = None,
+        config: _Settings | None = None,
+    ) -> None: ...
+    def create(self) -> None:
+        """Makes the topic if it is not there."""
+    def sink(self) -> Sink:
+        """Where rows go."""
+    def source(self, *, group: str, schema: _SchemaLike) -> Stream:
+        """The rows of the keys that are dealt to this member of the group."""
+
 def read_kafka(
     bootstrap: str,
     topics: _Columns | None = None,

@@ -125,6 +125,22 @@ def test_results_and_offsets_are_committed_together(kafka: dict[str, str]) -> No
         tw.read_kafka(kafka["bootstrap"], "given", offsets=offsets, schema=SCHEMA)
 
 
+def test_rows_are_shared_out_by_key(kafka: dict[str, str]) -> None:
+    by_word = tw.KafkaRepartition(kafka["bootstrap"], "by-word", by="word", partitions=3, replication=1)
+    by_word.create()
+    by_word.create()
+    with pytest.raises(tw.ConfigError, match="`by-word` has 3 partitions, not 4"):
+        tw.KafkaRepartition(kafka["bootstrap"], "by-word", by="word", partitions=4).create()
+    tw.from_arrow(numbers(0, 90)).run(sink=by_word.sink()).wait()
+    seen: list[int] = []
+    rows = by_word.source(group="counters", schema=SCHEMA)
+    with rows.run(sink=lambda batch: seen.extend(row["a"] for row in rows_of(batch))) as query:
+        while len(seen) < 90:
+            assert query.is_running, query.wait()
+    assert sorted(seen) == list(range(90))
+    assert repr(by_word) == f'KafkaRepartition("{kafka["bootstrap"]}", "by-word")'
+
+
 def test_poison_goes_to_a_topic_of_its_own(kafka: dict[str, str]) -> None:
     write(kafka, "mixed", pa.table({"text": ['{"a": 1}', "poison", '{"a": 2}']}), value="text")
     dead = tw.write_kafka(kafka["bootstrap"], "dead", value="bytes", headers=["error", "partition", "offset"])
