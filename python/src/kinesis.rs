@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyDict;
 use thalweg::connector::kinesis::{Column, End, Kinesis, KinesisSink, OnExpired, Start, Value};
 use thalweg::{Error, Stream};
 
@@ -23,7 +24,8 @@ use crate::stream::PyStream;
 ///     region: Its region; without it AWS_REGION or the profile's.
 ///     endpoint_url: Where the service answers, if it is not AWS. Plain http needs `settings={"allow_http": True}`.
 ///     application: Who reads: the name of the table of leases.
-///     start: "trim_horizon" (the oldest record), "latest" or a time (datetime, or milliseconds since 1970).
+///     start: "trim_horizon" (the oldest record), "latest", a time (datetime, or milliseconds since 1970) or {shard: sequence number}, the
+///         first records to read.
 ///     end: None for a stream without end, else "latest" (what is there now) or a time.
 ///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro and Protobuf; "text" or "bytes" for a column `value`.
 ///         "ndjson" if there is a schema, else "bytes".
@@ -159,10 +161,13 @@ fn time(value: &Bound<'_, PyAny>, what: &str) -> PyResult<i64> {
 }
 
 fn start_of(value: &Bound<'_, PyAny>) -> PyResult<Start> {
+    if let Ok(places) = value.cast::<PyDict>() {
+        return Ok(Start::At(places.iter().map(|(shard, sequence)| Ok((shard.extract()?, sequence.extract()?))).collect::<PyResult<_>>()?));
+    }
     match value.extract::<&str>() {
         Ok("trim_horizon") => Ok(Start::TrimHorizon),
         Ok("latest") => Ok(Start::Latest),
-        Ok(other) => Err(raise(Error::config(format!("`start` is {other:?}; it may be trim_horizon, latest or a time")))),
+        Ok(other) => Err(raise(Error::config(format!("`start` is {other:?}; it may be trim_horizon, latest, a time or sequence numbers")))),
         Err(_) => Ok(Start::Timestamp(time(value, "start")?)),
     }
 }

@@ -559,7 +559,7 @@ def read_kinesis(
     region: str | None = None,
     endpoint_url: str | None = None,
     application: str | None = None,
-    start: Literal["trim_horizon", "latest"] | int | datetime | None = None,
+    start: Literal["trim_horizon", "latest"] | int | datetime | dict[str, str] | None = None,
     end: Literal["latest"] | int | datetime | None = None,
     format: _Format | Literal["text", "bytes"] | None = None,
     schema: _SchemaLike | None = None,

@@ -18,6 +18,7 @@ use crate::rig::{Rig, SECRET};
 pub const TESTS: &[Test] = &[
     ("a_bounded_read_has_all_there_is", a_bounded_read_has_all_there_is),
     ("a_read_begins_where_it_is_told_to", a_read_begins_where_it_is_told_to),
+    ("a_read_begins_at_sequence_numbers", a_read_begins_at_sequence_numbers),
     ("shards_are_followed_when_they_split_and_merge", shards_are_followed_when_they_split_and_merge),
     ("aggregated_records_are_taken_apart", aggregated_records_are_taken_apart),
     ("poisoned_records_go_to_quarantine", poisoned_records_go_to_quarantine),
@@ -82,6 +83,42 @@ fn a_read_begins_where_it_is_told_to(rig: &Rig) {
     assert_eq!(values(&collect(service.numbers(&stream).start(Start::Timestamp(now)))), (1_000..1_010).collect::<Vec<_>>());
     assert_eq!(collect(service.numbers_of(&stream).end(End::Timestamp(now))).num_rows() as i64, start);
     assert_eq!(collect(service.numbers(&stream)).num_rows() as i64, start + 10);
+}
+
+fn a_read_begins_at_sequence_numbers(rig: &Rig) {
+    let double = rig.double();
+    let service = double.at();
+    let stream = service.stream(rig, 1);
+    service.put_numbers(&stream, 0..20);
+    let parent = service.shards(&stream).remove(0);
+    let place = |shard: &str, record: usize| vec![(shard.to_owned(), service.records(&stream, shard)[record].0.clone())];
+    let read = |start: Start| values(&collect(service.numbers(&stream).start(start)));
+    assert_eq!(read(Start::At(place(&parent, 10))), (10..20).collect::<Vec<_>>());
+    assert_eq!(read(Start::After(place(&parent, 10))), (11..20).collect::<Vec<_>>());
+    service.split(&stream, &parent);
+    service.put_numbers(&stream, 20..40);
+    assert_eq!(read(Start::At(place(&parent, 10))), (10..40).collect::<Vec<_>>(), "what descends from it is read");
+    let halves = service.shards(&stream).split_off(1);
+    let both = [place(&halves[0], 0), place(&halves[1], 1)].concat();
+    let rest = read(Start::After(both));
+    assert_eq!(rest.len(), 17, "all of the halves, less one and two, and nothing of the parent");
+    assert!(rest.iter().all(|number| *number >= 20));
+    let error = failure(service.numbers(&stream).start(Start::At(place(&halves[0], 0))));
+    assert!(error.contains(&format!("`start` names neither {} of stream `{stream}` nor", halves[1])), "{error}");
+    // Only where there is no checkpoint.
+    let application = rig.name("app");
+    let shared = || service.numbers_of(&stream).application(&application).start(Start::At(place(&parent, 10)));
+    let mut live = Live::start(shared());
+    live.wait_for(30);
+    let mut seen = live.stop();
+    seen.sort_unstable();
+    assert_eq!(seen, (10..40).collect::<Vec<_>>());
+    let mut live = Live::start(shared());
+    service.put_numbers(&stream, 40..41);
+    live.wait_for(1);
+    assert_eq!(live.stop(), [40]);
+    let error = failure(service.numbers(&stream).start(Start::At(vec![(parent, "x1".to_owned())])));
+    assert!(error.contains("is not a sequence number of Kinesis") && error.contains("config"), "{error}");
 }
 
 /// Numbers of a key, which the service keeps in order within a shard, and a reader from one shard to the next.

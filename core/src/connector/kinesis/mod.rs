@@ -88,6 +88,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 
 pub use self::columns::Column;
 use self::columns::Columns;
+use self::position::Sequence;
 use self::reader::Reading;
 use self::settings::Settings;
 pub use self::sink::KinesisSink;
@@ -107,7 +108,7 @@ const FAILOVER: Duration = Duration::from_secs(10);
 const DISCOVERY: Duration = Duration::from_secs(60);
 
 /// Where a read begins in shards that have no checkpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Start {
     /// At the oldest record.
     #[default]
@@ -117,6 +118,11 @@ pub enum Start {
     Latest,
     /// At the first record that came at this time or later, in milliseconds since the Unix epoch.
     Timestamp(i64),
+    /// At these records, by the names of shards and sequence numbers. What descends from these shards is read, their ancestors are not; an
+    /// open shard that neither is named nor descends from one that is is an error.
+    At(Vec<(String, String)>),
+    /// Behind these records, likewise.
+    After(Vec<(String, String)>),
 }
 
 /// Where a bounded read ends.
@@ -246,6 +252,12 @@ impl Kinesis {
             return Err(Error::config(
                 "a bounded read takes all shards, and an application shares them out; leave `end` or `application` away",
             ));
+        }
+        if let Start::At(places) | Start::After(places) = &self.reading.start {
+            places
+                .iter()
+                .try_for_each(|(_, sequence)| Sequence::parse(sequence).map(drop))
+                .map_err(|error| Error::config(error.to_string()))?;
         }
         if self.reading.failover < Duration::from_secs(1) {
             return Err(Error::config("a lease of Kinesis lasts a second or longer; let `failover` be that"));

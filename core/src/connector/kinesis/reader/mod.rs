@@ -1,5 +1,6 @@
 //! The thread that reads: requests for shards, lists and leases side by side, on a runtime of its own.
 
+mod reading;
 mod sharing;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -10,6 +11,8 @@ use std::time::Duration;
 use aws_sdk_kinesis::types::ChildShard;
 use tokio::task::JoinSet;
 
+pub(super) use self::reading::Reading;
+use self::reading::descends;
 use super::columns::Extras;
 use super::event::{Checkpoints, Event};
 use super::lease::{Lease, Write};
@@ -20,8 +23,8 @@ use super::pull::{Cursor, From, Pull, Pulled, Trouble};
 use super::reel::{Into, Reel, Taken};
 use super::session::Session;
 use super::settings::Settings;
-use super::shards::{self, Lineage, Shard};
-use super::{End, OnExpired, Start};
+use super::shards::{Lineage, Shard};
+use super::{End, OnExpired};
 use crate::connector::records::{Chunk, Layout, Shared};
 use crate::error::{Error, Result};
 use crate::ring::Producer;
@@ -39,49 +42,8 @@ const MAX_WAITING_BYTES: usize = 32 << 20;
 const MAX_ASKING: usize = 32;
 /// How long a subscription may be silent: Kinesis says every few seconds that there is nothing new.
 const SILENCE: Duration = Duration::from_secs(60);
-/// A record that comes so long after a read began is not one of those that were there, whatever the clocks say.
-const SKEW: Duration = Duration::from_secs(60);
 /// How often it is said how far behind the shards are.
 const BEHIND_EVERY: Duration = Duration::from_secs(1);
-
-/// What is read, from where to where.
-#[derive(Debug, Clone)]
-pub(super) struct Reading {
-    pub stream: String,
-    pub application: Option<String>,
-    pub consumer: Option<String>,
-    pub start: Start,
-    pub end: Option<End>,
-    pub on_expired: OnExpired,
-    pub failover: Duration,
-    pub discovery: Duration,
-}
-
-impl Reading {
-    fn shards_start(&self) -> shards::Start {
-        match self.start {
-            Start::TrimHorizon => shards::Start::TrimHorizon,
-            Start::Latest => shards::Start::Latest,
-            Start::Timestamp(_) => shards::Start::AtTimestamp,
-        }
-    }
-
-    /// Where `AT_TIMESTAMP` is, in milliseconds.
-    fn time(&self) -> i64 {
-        match self.start {
-            Start::Timestamp(time) => time,
-            _ => 0,
-        }
-    }
-
-    /// The time before which records belong to a read that begins at `now`, in milliseconds.
-    fn until(&self, now: i64) -> Option<i64> {
-        self.end.map(|end| match end {
-            End::Latest => now + SKEW.as_millis() as i64,
-            End::Timestamp(time) => time,
-        })
-    }
-}
 
 /// What the reading thread needs beside what is read.
 pub(super) struct Setting {
@@ -220,7 +182,27 @@ impl Reader {
         if let Some(application) = application.clone() {
             self.begin_sharing(application).await?;
         }
-        self.listed(Ok(list))
+        let named = self.name_shards(&list)?;
+        self.listed(Ok(list))?;
+        self.make_leases(named, false);
+        Ok(())
+    }
+
+    /// Makes entries of the shards that are named, when there are none yet.
+    fn name_shards(&mut self, list: &[Shard]) -> Result<Vec<(String, Checkpoint)>> {
+        let named: BTreeSet<String> = self.reading.places().map(|(id, _)| id.clone()).collect();
+        if named.is_empty() || !self.lineage.checkpoints().is_empty() {
+            return Ok(Vec::new());
+        }
+        if let Some(id) = list.iter().filter(|shard| !shard.closed).map(|shard| &shard.id).find(|id| !descends(list, id, &named)) {
+            return Err(Error::config(format!(
+                "`start` names neither {id} of stream `{}` nor a shard that it descends from; name one of every open shard",
+                self.reading.stream
+            )));
+        }
+        let named: Vec<_> = named.into_iter().map(|id| (id, Checkpoint::TrimHorizon)).collect();
+        named.iter().for_each(|(id, checkpoint)| self.lineage.read_to(id, checkpoint.clone()));
+        Ok(named)
     }
 
     /// Puts events into the ring, as long as it has room.
@@ -293,7 +275,13 @@ impl Reader {
         let number = *self.numbers.entry(id.to_owned()).or_insert(next);
         let range = self.lineage.shard(id).map_or(super::position::HashRange::ALL, |shard| shard.range);
         let now = self.timer.wall() / 1_000_000;
-        self.reels.insert(number, Reel::new(id.to_owned(), number, range, checkpoint, self.reading.time(), now));
+        let mut reel = Reel::new(id.to_owned(), number, range, checkpoint, self.reading.time(), now);
+        if *checkpoint == Checkpoint::TrimHorizon
+            && let Some((_, from)) = self.reading.places().find(|(named, _)| *named == id)
+        {
+            reel.from = from;
+        }
+        self.reels.insert(number, reel);
         (number, format!("{}/{id}", self.reading.stream))
     }
 
