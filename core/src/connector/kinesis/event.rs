@@ -1,7 +1,7 @@
 //! What the reading thread hands over, and what the source tells it.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::columns::Extras;
@@ -49,6 +49,15 @@ struct State {
     closed: bool,
 }
 
+/// Tells those who wait for checkpoints, at the end of the thread that writes them, be it by a panic.
+pub(super) struct Closing(pub Arc<Checkpoints>);
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// What the reading thread is to write.
 #[derive(Default)]
 pub(super) struct Wanted {
@@ -88,7 +97,7 @@ impl Checkpoints {
     }
 
     /// Nothing more will be written.
-    pub fn close(&self) {
+    fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }

@@ -14,6 +14,8 @@ pub(super) struct Reel {
     pub id: String,
     /// Its [`PartitionId`](crate::batch::PartitionId).
     pub number: u32,
+    /// Which opening of a shard it is, of all so far.
+    pub opening: u64,
     range: HashRange,
     /// Where a cursor is opened if there is none.
     pub from: From,
@@ -51,7 +53,7 @@ pub(super) enum Taken {
 
 impl Reel {
     /// A shard that is read from `checkpoint` on; `time` is where `AT_TIMESTAMP` is, in milliseconds since the Unix epoch.
-    pub fn new(id: String, number: u32, range: HashRange, checkpoint: &Checkpoint, time: i64, now: i64) -> Reel {
+    pub fn new(id: String, (number, opening): (u32, u64), range: HashRange, checkpoint: &Checkpoint, time: i64, now: i64) -> Reel {
         let (from, resume) = match checkpoint {
             Checkpoint::TrimHorizon | Checkpoint::ShardEnd => (From::TrimHorizon, None),
             Checkpoint::Latest => (From::Latest, None),
@@ -61,6 +63,7 @@ impl Reel {
         Reel {
             id,
             number,
+            opening,
             range,
             from,
             cursor: None,

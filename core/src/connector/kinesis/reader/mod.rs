@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 pub(super) use self::reading::Reading;
 use self::reading::descends;
 use super::columns::Extras;
-use super::event::{Checkpoints, Event};
+use super::event::{Checkpoints, Closing, Event};
 use super::lease::{Lease, Write};
 use super::leases::{At, Leases, Outcome};
 use super::lookup;
@@ -39,7 +39,7 @@ const NOTHING_NEW: Duration = Duration::from_millis(200);
 const ITERATOR_AGE: Duration = Duration::from_secs(4 * 60);
 /// Bytes on their way to the pipeline from which on no shard is asked, and shards that are asked at a time.
 const MAX_WAITING_BYTES: usize = 32 << 20;
-const MAX_ASKING: usize = 32;
+const MAX_ASKING: usize = 16;
 /// How long a subscription may be silent: Kinesis says every few seconds that there is nothing new.
 const SILENCE: Duration = Duration::from_secs(60);
 /// How often it is said how far behind the shards are.
@@ -59,8 +59,13 @@ enum Answer {
     Listed(Result<Vec<Shard>>),
     Scanned(Result<Vec<Lease>>),
     Written(Box<Write>, Outcome),
-    /// Of the reel of this number, asked at that time.
-    Pulled(u32, u64, Result<Pulled, Trouble>),
+    /// Of the reel that this number had at that opening, asked at that time.
+    Pulled {
+        number: u32,
+        opening: u64,
+        asked: u64,
+        pulled: Result<Pulled, Trouble>,
+    },
 }
 
 /// The state of the thread that reads.
@@ -75,6 +80,8 @@ pub(super) struct Reader {
     consumer: Option<String>,
     /// The shards that are being read, by their numbers, and the numbers of all that were.
     reels: BTreeMap<u32, Reel>,
+    /// How many were opened so far.
+    openings: u64,
     numbers: BTreeMap<String, u32>,
     /// Shards that a bounded read has done with, though they are not at their ends.
     done: BTreeSet<String>,
@@ -103,14 +110,14 @@ pub(super) struct Reader {
 impl Reader {
     /// Reads until there is no more, something breaks or the source is gone.
     pub fn run(setting: Setting, reading: Reading, settings: &Settings) {
-        let checkpoints = Arc::clone(&setting.checkpoints);
+        let _closing = Closing(Arc::clone(&setting.checkpoints));
         let what = format!("stream `{}`", reading.stream);
         let session = match Session::connect(settings) {
             Ok(session) => Arc::new(session),
             Err(error) => {
                 let mut ring = setting.ring;
                 let _ = ring.push(Event::Failed(error.context(what)));
-                return checkpoints.close();
+                return;
             }
         };
         let mut reader = Reader::new(Arc::clone(&session), reading, setting);
@@ -123,7 +130,6 @@ impl Reader {
                 }
             }
         }
-        checkpoints.close();
     }
 
     fn new(session: Arc<Session>, reading: Reading, setting: Setting) -> Reader {
@@ -137,6 +143,7 @@ impl Reader {
             sharing: None,
             consumer: None,
             reels: BTreeMap::new(),
+            openings: 0,
             numbers: BTreeMap::new(),
             done: BTreeSet::new(),
             gone: BTreeSet::new(),
@@ -275,7 +282,8 @@ impl Reader {
         let number = *self.numbers.entry(id.to_owned()).or_insert(next);
         let range = self.lineage.shard(id).map_or(super::position::HashRange::ALL, |shard| shard.range);
         let now = self.timer.wall() / 1_000_000;
-        let mut reel = Reel::new(id.to_owned(), number, range, checkpoint, self.reading.time(), now);
+        self.openings += 1;
+        let mut reel = Reel::new(id.to_owned(), (number, self.openings), range, checkpoint, self.reading.time(), now);
         if *checkpoint == Checkpoint::TrimHorizon
             && let Some((_, from)) = self.reading.places().find(|(named, _)| *named == id)
         {
@@ -322,12 +330,13 @@ impl Reader {
     /// Asks for records of shards that are due.
     fn ask(&mut self) {
         let now = self.timer.monotonic();
-        for reel in self.reels.values_mut() {
+        let ready = |reel: &&mut Reel| !reel.asking && reel.pace.is_due(now) && !self.paused.contains(&reel.number);
+        let mut due: Vec<&mut Reel> = self.reels.values_mut().filter(ready).collect();
+        // Who has waited longest comes first, so that all have their turn.
+        due.sort_by_key(|reel| reel.pace.due());
+        for reel in due {
             if self.waiting_bytes >= MAX_WAITING_BYTES || (self.asking >= MAX_ASKING && self.consumer.is_none()) {
                 break;
-            }
-            if reel.asking || !reel.pace.is_due(now) || self.paused.contains(&reel.number) {
-                continue;
             }
             let too_old = ITERATOR_AGE.as_millis() as i64 <= self.timer.wall() / 1_000_000 - reel.answered;
             let cursor = reel.cursor.take().filter(|cursor| !(too_old && matches!(cursor, Cursor::Iterator(_))));
@@ -348,8 +357,8 @@ impl Reader {
             };
             reel.asking = true;
             self.asking += 1;
-            let number = reel.number;
-            self.answers.spawn(async move { Answer::Pulled(number, now, pull.run().await) });
+            let (number, opening) = (reel.number, reel.opening);
+            self.answers.spawn(async move { Answer::Pulled { number, opening, asked: now, pulled: pull.run().await } });
         }
     }
 
@@ -369,7 +378,7 @@ impl Reader {
                 Ok(Answer::Listed(listed)) => self.listed(listed)?,
                 Ok(Answer::Scanned(list)) => self.scanned(list)?,
                 Ok(Answer::Written(write, outcome)) => self.written(&write, outcome)?,
-                Ok(Answer::Pulled(number, asked, pulled)) => self.pulled(number, asked, pulled)?,
+                Ok(Answer::Pulled { number, opening, asked, pulled }) => self.pulled((number, opening), asked, pulled)?,
                 Err(error) => {
                     return Err(Error::connector(format!(
                         "a request to Kinesis has panicked ({error}); this is a defect, please report it"
@@ -407,8 +416,12 @@ impl Reader {
     }
 
     /// Takes the answer of a shard in.
-    fn pulled(&mut self, number: u32, asked: u64, pulled: Result<Pulled, Trouble>) -> Result<()> {
+    fn pulled(&mut self, (number, opening): (u32, u64), asked: u64, pulled: Result<Pulled, Trouble>) -> Result<()> {
         self.asking -= 1;
+        // A shard that was lost meanwhile, and may be ours again, is read from elsewhere.
+        if self.reels.get(&number).is_none_or(|reel| reel.opening != opening) {
+            return Ok(());
+        }
         let Some(mut reel) = self.reels.remove(&number) else { return Ok(()) };
         reel.asking = false;
         let goes_on = match pulled {
