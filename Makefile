@@ -48,9 +48,10 @@ flink: setup
 	target/flink/bin/python -m pip install --quiet apache-flink
 	target/flink/bin/python tests/golden/flink/make.py
 
-# OpenSSL goes into the wheel, for which maturin looks for patchelf.
+# OpenSSL goes into the wheel, for which maturin looks for patchelf. It changes the library where cargo has put it, which therefore is linked
+# anew each time.
 wheel: venv
-	rm -rf target/wheels
+	rm -rf target/wheels target/maturin target/release/lib_native.so target/release/deps/lib_native*.so
 	PATH="$(abspath $(VENV))/bin:$$PATH" $(VENV)/bin/maturin build --release --interpreter $(PYTHON) --out target/wheels
 	$(PYTHON) -m pip install --quiet --force-reinstall --no-deps target/wheels/*.whl
 
