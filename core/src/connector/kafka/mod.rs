@@ -74,7 +74,7 @@ pub use self::sink::KafkaSink;
 use self::source::KafkaSource;
 use crate::config::Config;
 pub use crate::connector::records::Value;
-use crate::connector::records::{Encoding, Gathered};
+use crate::connector::records::{Encoding, Gathered, names_differ};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::source::{OpenSource, Source};
@@ -250,15 +250,7 @@ impl Kafka {
         if self.offsets.is_some() && self.group.is_none() {
             return Err(Error::config("offsets are committed to a group, and no `group` is named"));
         }
-        let schema = self.schema();
-        for (position, field) in schema.fields().iter().enumerate() {
-            if schema.fields()[..position].iter().any(|other| other.name() == field.name()) {
-                return Err(Error::config(format!(
-                    "two columns are called `{}`; rename that of the value, or leave the other out",
-                    field.name()
-                )));
-            }
-        }
+        names_differ(&self.schema())?;
         self.reading().settings(&self.settings)?.create_native_config().map_err(settings::not_made)?;
         Ok(self)
     }

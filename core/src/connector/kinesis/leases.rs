@@ -163,10 +163,11 @@ impl Leases {
         (self.asked, self.is_last) = (wanted.asked, wanted.last);
     }
 
-    /// The requests for checkpoints that are done since the last call, with what failed.
-    pub fn take_done(&mut self) -> Option<(u64, Option<Error>)> {
+    /// The requests for checkpoints that are done since the last call, with what failed. The last is done when no lease is held any more: a
+    /// row that cannot be given up, as nobody knows whether it is ours, is waited for no longer than a lease lasts.
+    pub fn take_done(&mut self, now: u64) -> Option<(u64, Option<Error>)> {
         let idle = self.checkpoints.is_empty() && self.writing.is_empty();
-        let given_up = !self.is_last || self.table.leases().all(|lease| lease.owner.as_ref() != Some(&self.me));
+        let given_up = !self.is_last || self.table.leases().all(|lease| !self.table.holds(&lease.key, now));
         if self.asked == self.done || !(idle && given_up || self.failed.is_some()) {
             return None;
         }

@@ -95,7 +95,7 @@ pub use self::sink::KinesisSink;
 use self::source::KinesisSource;
 use crate::config::Config;
 pub use crate::connector::records::Value;
-use crate::connector::records::{Encoding, Gathered};
+use crate::connector::records::{Encoding, Gathered, names_differ};
 use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::source::{OpenSource, Source};
@@ -262,15 +262,7 @@ impl Kinesis {
         if self.reading.failover < Duration::from_secs(1) {
             return Err(Error::config("a lease of Kinesis lasts a second or longer; let `failover` be that"));
         }
-        let schema = self.schema();
-        for (position, field) in schema.fields().iter().enumerate() {
-            if schema.fields()[..position].iter().any(|other| other.name() == field.name()) {
-                return Err(Error::config(format!(
-                    "two columns are called `{}`; rename that of the value, or leave the other out",
-                    field.name()
-                )));
-            }
-        }
+        names_differ(&self.schema())?;
         Ok(self)
     }
 

@@ -13,4 +13,4 @@ pub(in crate::connector) use link::Shared;
 pub(in crate::connector) use pending::Pending;
 pub use rows::Value;
 pub(in crate::connector) use rows::{Target, lines};
-pub(in crate::connector) use values::Encoding;
+pub(in crate::connector) use values::{Encoding, names_differ};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder, RecordBatch, StringBuilder, UInt32Array, new_null_array};
 use arrow::compute::take;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
 use super::chunk::{Chunk, Layout, Record};
 use crate::batch::PartitionId;
@@ -64,6 +64,20 @@ impl fmt::Display for Encoding {
             Encoding::Raw(DataType::Utf8) => f.write_str("text"),
             Encoding::Raw(_) => f.write_str("bytes"),
             Encoding::Formatted(format, _) => format.fmt(f),
+        }
+    }
+}
+
+/// Whether no two columns have one name: those of values and those of what else there is of records.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config), with the name.
+pub(in crate::connector) fn names_differ(schema: &SchemaRef) -> Result<()> {
+    let twice = |(position, field): &(usize, &FieldRef)| schema.fields()[..*position].iter().any(|other| other.name() == field.name());
+    match schema.fields().iter().enumerate().find(twice) {
+        None => Ok(()),
+        Some((_, field)) => {
+            Err(Error::config(format!("two columns are called `{}`; rename that of the value, or leave the other out", field.name())))
         }
     }
 }

@@ -29,7 +29,7 @@ impl Reader {
             let named = |(id, number): (&String, &u32)| Some((id.clone(), wanted.checkpoints.get(number)?.clone()));
             leases.commit(&wanted, self.numbers.iter().filter_map(named));
         }
-        if let Some((asked, failed)) = leases.take_done() {
+        if let Some((asked, failed)) = leases.take_done(now) {
             self.setting.checkpoints.done(asked, failed);
         }
         let chance = (self.timer.wall() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
