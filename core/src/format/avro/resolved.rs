@@ -11,6 +11,7 @@ use arrow_avro::reader::{Decoder, ReaderBuilder};
 use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
 use serde_json::{Value, json};
 
+use super::flat::Flat;
 use crate::error::{Error, Result};
 use crate::format::bulk::message;
 
@@ -54,6 +55,8 @@ pub(super) struct Resolved {
     columns: SchemaRef,
     /// Absent after an error, which leaves it in the middle of something.
     decoder: Option<Decoder>,
+    /// What decodes instead, if it can.
+    flat: Option<Flat>,
 }
 
 impl Resolved {
@@ -72,11 +75,12 @@ impl Resolved {
         if let Some(reader) = reader {
             return Resolved::built(&writer, Some(&reader), wrap);
         }
-        match wanted.and_then(|wanted| pruned(&writer, wanted)) {
+        let resolved = match wanted.and_then(|wanted| pruned(&writer, wanted)) {
             // A type that is defined in a field which is left out may be used in one that is not; then all are decoded.
-            Some(part) => Ok(Resolved::built(&writer, Some(&part), wrap).unwrap_or(whole)),
-            None => Ok(whole),
-        }
+            Some(part) => Resolved::built(&writer, Some(&part), wrap).unwrap_or(whole),
+            None => whole,
+        };
+        Ok(Resolved { flat: Flat::new(&writer, &resolved.columns), ..resolved })
     }
 
     fn built(writer: &Value, reader: Option<&Value>, wrap: Wrap) -> Result<Resolved> {
@@ -96,7 +100,17 @@ impl Resolved {
             Wrap::Record | Wrap::Numbered(_) => columns,
             Wrap::Block => Arc::new(Schema::new(rows_of(&columns)?)),
         };
-        Ok(Resolved { wrap, writer, reader, columns, decoder: Some(decoder) })
+        Ok(Resolved { wrap, writer, reader, columns, decoder: Some(decoder), flat: None })
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_flat(&self) -> bool {
+        self.flat.is_some()
+    }
+
+    #[cfg(test)]
+    pub(super) fn without_flat(self) -> Resolved {
+        Resolved { flat: None, ..self }
     }
 
     /// The columns that come out.
@@ -109,6 +123,13 @@ impl Resolved {
     /// # Errors
     /// In words, if any of them does not decode.
     pub(super) fn rows<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) -> Result<RecordBatch, String> {
+        match &mut self.flat {
+            Some(flat) => flat_rows(flat, self.wrap, frames),
+            None => self.any_rows(frames),
+        }
+    }
+
+    fn any_rows<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) -> Result<RecordBatch, String> {
         // What has panicked, or failed, is dropped.
         let mut decoder = match self.decoder.take() {
             Some(decoder) => decoder,
@@ -135,6 +156,19 @@ impl Resolved {
             }
         }
     }
+}
+
+fn flat_rows<'a>(flat: &mut Flat, wrap: Wrap, mut frames: impl Iterator<Item = &'a [u8]>) -> Result<RecordBatch, String> {
+    let decoded = match wrap {
+        Wrap::Record => frames.try_for_each(|frame| flat.record(frame)),
+        Wrap::Numbered(_) => frames.try_for_each(|frame| flat.record(frame.get(PREFIX_BYTES..).unwrap_or_default())),
+        Wrap::Block => frames.try_for_each(|frame| flat.block(frame)),
+    };
+    let rows = decoded.and_then(|()| flat.take());
+    if rows.is_err() {
+        flat.clear();
+    }
+    rows
 }
 
 /// Decodes one record, and no less than all of it: its prefix and its body, or `whole`, which is both one behind the other, if it is not
