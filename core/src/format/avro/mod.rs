@@ -20,7 +20,8 @@
 //! in the unit that they have, in UTC unless they are local; `array` and `map` are lists and maps, records structs, `["null", T]` is T, other
 //! unions are dense unions. Recursive types are refused, as are arrays of what takes no bytes, of which few bytes could claim any number.
 //!
-//! Records of numbers, texts and the like are decoded here, all others by `arrow-avro`; this module finds the records, holds their lengths against what was decoded, and isolates those that do not decode.
+//! Records of numbers, texts and the like are decoded here, all others by `arrow-avro`; this module finds the records, holds their lengths
+//! against what was decoded, and isolates those that do not decode.
 
 mod container;
 mod flat;
