@@ -65,7 +65,7 @@ impl FileFormat {
             (_, Ok(Format::ArrowIpc)) => Ok(FileFormat::Arrow),
             (_, Ok(format)) => Ok(FileFormat::Bytes(format)),
             (_, Err(_)) => {
-                Err(Error::config(format!("`{name}` is not a format of files; it may be ndjson, csv, tsv, avro, arrow or parquet")))
+                Err(Error::config(format!("`{name}` is not a format of files; it may be ndjson, debezium, csv, tsv, avro, arrow or parquet")))
             }
         }
     }
