@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -125,9 +126,8 @@ fn schemas_of_avro_are_given_with_what_they_refer_to() {
         {"name":"price","type":"shop.common.Money"},{"name":"tax","type":["null","shop.common.Money"]},{"name":"paid_in","type":"shop.common.Currency"}]}"#;
     let of_currency = [reference("shop.common.Currency", "currency", 1)];
     let of_both = [reference("shop.common.Money", "money", 1), of_currency[0].clone()];
-    let register = |subject, schema, references: &[Reference]| {
-        client.register_with_references(subject, schema, SchemaKind::Avro, references)
-    };
+    let register =
+        |subject, schema, references: &[Reference]| client.register_with_references(subject, schema, SchemaKind::Avro, references);
     let error = register("money", money, &of_currency).unwrap_err();
     assert!(error.kind() == Kind::Schema && error.to_string().contains("No schema reference found"), "{error}");
     register("currency", currency, &[]).unwrap();
@@ -154,7 +154,7 @@ fn schemas_of_avro_are_given_with_what_they_refer_to() {
     assert_eq!(service.tell("asked"), "3", "each is asked for once, and so is what they refer to");
     // By a reader's schema that refers to others too, whose columns are those of the latest.
     let mut messages = Format::Avro(Avro::confluent(client.clone()).reader_schema(&latest.schema)).messages(&expected).unwrap().unwrap();
-    messages.decode(&records[0], &[0..records[0].len()], &mut Vec::new()).unwrap();
+    messages.decode(&records[0], from_ref(&(0..records[0].len())), &mut Vec::new()).unwrap();
     let rows = messages.take().unwrap().unwrap();
     let (price, tax) = (rows["price"].as_struct(), rows["tax"].as_struct());
     assert_eq!(price.column(0).as_primitive::<Int64Type>().values(), &[150]);

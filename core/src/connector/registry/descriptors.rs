@@ -1,10 +1,10 @@
 //! Descriptor sets of protocol buffers, put together of the files that a registry has.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use super::references::{Walk, kind_of};
 use super::{RegistryClient, SchemaKind, Version};
 use crate::error::{Error, Result};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 
 impl RegistryClient {
     /// The `.proto` file that is a version of a subject, behind those that it refers to: a descriptor set, as

@@ -136,7 +136,8 @@ impl RegistryClient {
         if kind_of(&body) != SchemaKind::Avro.name() {
             return Err(Error::schema(format!("the schema registry at {url} has {what} in {}, not in Avro", kind_of(&body))));
         }
-        let referred = Arc::new(Referred { schema: self.text(&what, &body, "schema")?.to_owned(), references: self.references(&what, &body)? });
+        let referred =
+            Arc::new(Referred { schema: self.text(&what, &body, "schema")?.to_owned(), references: self.references(&what, &body)? });
         known().insert(place, Arc::clone(&referred));
         Ok(referred)
     }

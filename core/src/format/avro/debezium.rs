@@ -35,9 +35,8 @@ pub(super) fn columns(events: &Schema) -> Result<SchemaRef> {
     })?;
     let beside = [(OP, DataType::Utf8), (TS_MS, DataType::Int64), (DELETED, DataType::Boolean)];
     let of_table = row.iter().filter(|field| beside.iter().all(|(name, _)| field.name() != name));
-    let mut fields: Vec<Field> = of_table
-        .map(|field| Field::new(field.name(), noted(field).unwrap_or_else(|| field.data_type().clone()), true))
-        .collect();
+    let mut fields: Vec<Field> =
+        of_table.map(|field| Field::new(field.name(), noted(field).unwrap_or_else(|| field.data_type().clone()), true)).collect();
     fields.extend(beside.into_iter().map(|(name, kind)| Field::new(name, kind, true)));
     Ok(Arc::new(Schema::new(fields)))
 }
@@ -285,7 +284,8 @@ mod tests {
         let torn = r#"{"type":"record","name":"E","fields":[{"name":"op","type":["null","string"]},
             {"name":"before","type":["null",{"type":"record","name":"Old","fields":[{"name":"id","type":"string"}]}]},
             {"name":"after","type":["null",{"type":"record","name":"New","fields":[{"name":"id","type":"int"},{"name":"name","type":"string"}]}]}]}"#;
-        let documents = r#"{"type":"record","name":"E","fields":[{"name":"op","type":"string"},{"name":"after","type":["null","string"]}]}"#;
+        let documents =
+            r#"{"type":"record","name":"E","fields":[{"name":"op","type":"string"},{"name":"after","type":["null","string"]}]}"#;
         let unwrapped = r#"{"type":"record","name":"Value","fields":[{"name":"id","type":"int"}]}"#;
         let schemas = [envelope(PLAIN), later, torn.to_owned(), documents.to_owned(), unwrapped.to_owned()];
         let schemas: HashMap<u32, String> = (1..).zip(schemas).collect();

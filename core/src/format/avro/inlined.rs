@@ -257,7 +257,9 @@ mod tests {
         assert!(error.contains("uses the type `shop.Money`, which neither it nor what it refers to defines"), "{error}");
         assert!(inlined("{", &["\"int\""]).unwrap_err().to_string().contains("no JSON"));
         // A chain of types, and one of each of which holds the next twice.
-        let link = |number: usize| record(&format!("T{number}"), None, &[("a", json!(format!("T{}", number + 1))), ("b", json!(format!("T{}", number + 1)))]);
+        let link = |number: usize| {
+            record(&format!("T{number}"), None, &[("a", json!(format!("T{}", number + 1))), ("b", json!(format!("T{}", number + 1)))])
+        };
         let chain = |length: usize| (1..length).map(link).chain([record(&format!("T{length}"), None, &[])]).collect::<Vec<_>>();
         assert!(put_together(&link(0), &chain(MAX_NESTED - 1)).is_ok());
         let error = put_together(&link(0), &chain(MAX_NESTED)).unwrap_err().to_string();
@@ -312,15 +314,18 @@ mod tests {
         known
     }
 
+    /// One of the types before, and whether its name is as short as can be.
+    type Use = (prop::sample::Index, bool);
+
     /// Types, each of which uses those before it: the namespace it has, whether it is in a schema of its own, and what it uses, by full name
     /// or as short as can be.
-    fn schemas(types: &[(usize, bool, Vec<(prop::sample::Index, bool)>)]) -> Vec<Value> {
+    fn schemas(types: &[(usize, bool, Vec<Use>)]) -> Vec<Value> {
         let namespaces = ["", "a", "a.b", "b"];
-        let (mut made, mut pending): (Vec<Value>, Vec<(String, Value)>) = (Vec::new(), Vec::new());
-        let mut names: Vec<String> = Vec::new();
+        let (mut made, mut pending, mut names): (Vec<Value>, Vec<Value>, Vec<String>) = Default::default();
         for (number, (namespace, alone, uses)) in types.iter().enumerate() {
             let namespace = namespaces[namespace % namespaces.len()];
-            let mut fields: Vec<Value> = pending.drain(..).map(|(_, definition)| definition).collect();
+            // What is in no schema of its own is in that of the next type.
+            let mut fields = std::mem::take(&mut pending);
             for (index, short) in uses {
                 let Some(name) = (!names.is_empty()).then(|| index.get(&names)) else { continue };
                 let (space, simple) = split(name);
@@ -338,10 +343,10 @@ mod tests {
             names.push(full_name(&simple, namespace).into_owned());
             match alone {
                 true => made.push(definition),
-                false => pending.push((simple, definition)),
+                false => pending.push(definition),
             }
         }
-        made.extend(pending.into_iter().map(|(_, definition)| definition));
+        made.extend(pending);
         made
     }
 
