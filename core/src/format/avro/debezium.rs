@@ -386,5 +386,21 @@ mod tests {
             let words = |bad: Vec<(usize, String)>| bad.into_iter().map(|(_, why)| why).collect::<Vec<_>>();
             prop_assert_eq!(words(bad), rejected.into_iter().map(|row| row.error).collect::<Vec<_>>());
         }
+
+        #[test]
+        fn damaged_events_are_rows_or_quarantined(
+            damage in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>()), 0..9),
+            rows in prop::collection::vec((a_row(), a_row(), "[cudr]"), 1..20),
+        ) {
+            let bytes = |row: &Row| row.as_ref().map(|(id, name, at)| plain((*id).into(), name.as_deref(), *at));
+            let mut records: Vec<Vec<u8>> = rows.iter().map(|(before, after, op)| event(bytes(before), bytes(after), op, Some(1))).collect();
+            for (record, place, byte) in damage {
+                let record = record.index(records.len());
+                let place = place.index(records[record].len());
+                records[record][place] = byte;
+            }
+            let narrow = columns(&[("id", DataType::Int8), ("name", DataType::Int32), ("at", DataType::Date32), (OP, DataType::Utf8)]);
+            decode_messages(&Avro::bare(envelope(PLAIN)).debezium(), &narrow, &records).unwrap();
+        }
     }
 }
