@@ -57,20 +57,54 @@ pub fn avro(schema: JsonText, reader_schema: Option<JsonText>) -> PyFormat {
 #[pyfunction]
 #[pyo3(signature = (schemas, *, subject=None, reader_schema=None))]
 pub fn avro_confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>, reader_schema: Option<JsonText>) -> PyResult<PyFormat> {
+    if subject.is_some() && reader_schema.is_some() {
+        return Err(raise(Error::config(
+            "give either `subject` or `reader_schema`: both are the schema that records are resolved against",
+        )));
+    }
+    let (avro, latest) = confluent(py, schemas, subject)?;
+    Ok(resolved(avro, latest.or(reader_schema)))
+}
+
+/// Change events of Debezium in Avro, in the wire format of Confluent's schema registry, as Kafka Connect's Avro converter writes them: each
+/// is the row that it is about, as with "debezium" of those in JSON.
+///
+/// A row is what is `after` the change, and of a delete what was `before` it. Beside the columns of the table there are `__op` ("c" created,
+/// "u" updated, "d" deleted, "r" read by a snapshot), `__ts_ms` (when the connector took the event in, milliseconds since 1970) and
+/// `__deleted`. Columns are found by their names, whichever schema an event was written by; one that it does not have is null. What is no
+/// envelope of a row goes to quarantine.
+///
+/// Args:
+///     schemas: A `SchemaRegistry`, or the writers' schemas by their numbers. An event of an unknown schema goes to quarantine.
+///     subject: With a registry: the columns are those of the latest version of this subject, now. Without it give `schema=` for columns
+///         where the format goes.
+///
+/// Example:
+///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
+///     >>> orders = tw.formats.debezium_avro(registry, subject="shop.public.orders-value")
+///     >>> tw.read_kafka(b, "shop.public.orders", format=orders)
+#[pyfunction]
+#[pyo3(signature = (schemas, *, subject=None))]
+pub fn debezium_avro(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>) -> PyResult<PyFormat> {
+    let (avro, latest) = confluent(py, schemas, subject)?;
+    let format = Format::Avro(latest.into_iter().fold(avro, |avro, latest| avro.reader_schema(latest.0)).debezium());
+    // A subject of something else is better known now.
+    format.columns().map_err(raise)?;
+    Ok(PyFormat(format))
+}
+
+/// Records in Confluent's wire format, and the latest schema of a subject.
+fn confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>) -> PyResult<(Avro, Option<JsonText>)> {
     match (schemas, subject) {
-        (Schemas::Registry(_), Some(_)) if reader_schema.is_some() => {
-            Err(raise(Error::config("give either `subject` or `reader_schema`: both are the schema that records are resolved against")))
-        }
         (Schemas::Registry(registry), subject) => {
             let client = &registry.get().client;
             let latest = subject.map(|subject| detached(py, || client.version(subject, Version::Latest))).transpose()?;
-            let reader_schema = latest.map(|latest| JsonText(latest.schema)).or(reader_schema);
-            Ok(resolved(Avro::confluent(client.clone()), reader_schema))
+            Ok((Avro::confluent(client.clone()), latest.map(|latest| JsonText(latest.schema))))
         }
         (Schemas::Known(_), Some(_)) => Err(raise(Error::config("`subject` is asked of a `SchemaRegistry`; give one as `schemas`"))),
         (Schemas::Known(schemas), None) => {
             let schemas: HashMap<u32, String> = schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect();
-            Ok(resolved(Avro::confluent(schemas), reader_schema))
+            Ok((Avro::confluent(schemas), None))
         }
     }
 }

@@ -104,7 +104,7 @@ impl PyRepartition {
 ///     group: The consumer group.
 ///     start: "earliest", "latest", "committed", a time (datetime, or milliseconds since 1970) or {(topic, partition): offset}.
 ///     end: None for a stream without end, else "latest" (what is there now), a time or {(topic, partition): offset}.
-///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro and Protobuf; "text" or "bytes" for a column `value`.
+///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro, change events in Avro, and Protobuf; "text" or "bytes" for a column `value`.
 ///         "ndjson" if there is a schema, else "bytes".
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
 ///     metadata: What else of records becomes columns: "key", "headers", "topic", "partition", "offset", "timestamp", "timestamp_type",

@@ -27,7 +27,7 @@ use crate::stream::PyStream;
 ///     start: "trim_horizon" (the oldest record), "latest", a time (datetime, or milliseconds since 1970) or {shard: sequence number}, the
 ///         first records to read.
 ///     end: None for a stream without end, else "latest" (what is there now) or a time.
-///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro and Protobuf; "text" or "bytes" for a column `value`.
+///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro, change events in Avro, and Protobuf; "text" or "bytes" for a column `value`.
 ///         "ndjson" if there is a schema, else "bytes".
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema.
 ///     metadata: What else of records becomes columns: "partition_key", "sequence_number", "sub_sequence_number", "shard", "timestamp",

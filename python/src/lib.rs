@@ -55,6 +55,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(source::read_parquet, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_arrow, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_ndjson, module)?)?;
+    module.add_function(wrap_pyfunction!(source::read_debezium, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_csv, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_avro, module)?)?;
     module.add_function(wrap_pyfunction!(source::read_protobuf, module)?)?;
@@ -64,6 +65,7 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(format::avro, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_confluent, module)?)?;
     module.add_function(wrap_pyfunction!(format::avro_single_object, module)?)?;
+    module.add_function(wrap_pyfunction!(format::debezium_avro, module)?)?;
     module.add_function(wrap_pyfunction!(source::watch, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_tcp, module)?)?;
     module.add_function(wrap_pyfunction!(source::listen_udp, module)?)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use thalweg::connector::registry::{Registry, RegistryClient, SchemaKind, Version};
+use thalweg::connector::registry::{Reference, Registry, RegistryClient, SchemaKind, Version};
 
 use crate::config::Interval;
 use crate::error::{detached, raise};
@@ -65,12 +65,12 @@ impl PyRegistry {
         Ok(PyRegistry { client, url })
     }
 
-    /// The schema of a number, or None if the registry has none.
+    /// The schema of a number, or None if the registry has none. One of Avro is given with the definitions of those that it refers to.
     fn schema(&self, py: Python<'_>, id: u32) -> PyResult<Option<String>> {
         Ok(detached(py, || self.client.schema(id))?.map(|schema| schema.to_string()))
     }
 
-    /// A version of a subject, the latest unless said, as a dict of `id`, `version` and `schema`.
+    /// A version of a subject, the latest unless said, as a dict of `id`, `version` and `schema`, which is as `schema()` gives it.
     #[pyo3(signature = (subject, version=None))]
     fn version<'py>(&self, py: Python<'py>, subject: &str, version: Option<u32>) -> PyResult<Bound<'py, PyDict>> {
         let registered = detached(py, || self.client.version(subject, version.map_or(Version::Latest, Version::Number)))?;
@@ -81,20 +81,31 @@ impl PyRegistry {
         Ok(found)
     }
 
-    /// Registers a schema ("avro", "json" or "protobuf") under a subject; returns its number.
-    #[pyo3(signature = (subject, schema, kind="avro"))]
-    fn register(&self, py: Python<'_>, subject: &str, schema: JsonText, kind: &str) -> PyResult<u32> {
+    /// Registers a schema ("avro", "json" or "protobuf") under a subject; returns its number. `references` are the schemas that it refers
+    /// to, each a dict of `name`, `subject` and `version`.
+    #[pyo3(signature = (subject, schema, kind="avro", references=Vec::new()))]
+    fn register(&self, py: Python<'_>, subject: &str, schema: JsonText, kind: &str, references: Vec<PyReference>) -> PyResult<u32> {
         let kind = SchemaKind::parse(kind).map_err(raise)?;
-        detached(py, || self.client.register(subject, &schema.0, kind))
+        let references = referred(references);
+        detached(py, || self.client.register_with_references(subject, &schema.0, kind, &references))
     }
 
     /// What stands in the way of registering a schema beside a version of a subject, the latest unless said: a list of words, empty if
-    /// nothing does.
-    #[pyo3(signature = (subject, schema, version=None, kind="avro"))]
-    fn conflicts(&self, py: Python<'_>, subject: &str, schema: JsonText, version: Option<u32>, kind: &str) -> PyResult<Vec<String>> {
+    /// nothing does. `references` as for `register`.
+    #[pyo3(signature = (subject, schema, version=None, kind="avro", references=Vec::new()))]
+    fn conflicts(
+        &self,
+        py: Python<'_>,
+        subject: &str,
+        schema: JsonText,
+        version: Option<u32>,
+        kind: &str,
+        references: Vec<PyReference>,
+    ) -> PyResult<Vec<String>> {
         let kind = SchemaKind::parse(kind).map_err(raise)?;
         let version = version.map_or(Version::Latest, Version::Number);
-        let found = detached(py, || self.client.compatibility(subject, version, &schema.0, kind))?;
+        let references = referred(references);
+        let found = detached(py, || self.client.compatibility_with_references(subject, version, &schema.0, kind, &references))?;
         Ok(match (found.is_compatible, found.messages.is_empty()) {
             (true, _) => Vec::new(),
             (false, false) => found.messages,
@@ -105,4 +116,19 @@ impl PyRegistry {
     fn __repr__(&self) -> String {
         format!("SchemaRegistry({:?})", self.url)
     }
+}
+
+/// A schema that another one refers to, in a mapping.
+#[derive(FromPyObject)]
+pub struct PyReference {
+    #[pyo3(item)]
+    name: String,
+    #[pyo3(item)]
+    subject: String,
+    #[pyo3(item)]
+    version: u32,
+}
+
+fn referred(references: Vec<PyReference>) -> Vec<Reference> {
+    references.into_iter().map(|PyReference { name, subject, version }| Reference { name, subject, version }).collect()
 }

@@ -93,6 +93,31 @@ pub fn read_ndjson(
     files(py, path, schema, Format::Ndjson, compression, storage_options)
 }
 
+/// The change events of Debezium in files that a path or glob names, each a line of JSON: a row is what is `after` the change, and of a delete
+/// what was `before` it. Without `schema` the columns are those of the first events. Truncations, messages and what is no envelope go to
+/// quarantine.
+///
+/// Args:
+///     path: A path or glob; "-" is standard input.
+///     schema: The columns, as `{"id": "int64", …}` or an Arrow schema: those of the table, and "__op" ("c" created, "u" updated, "d" deleted,
+///         "r" read by a snapshot), "__ts_ms" (when the connector took the event in, milliseconds since 1970) and "__deleted" (a bool).
+///     compression: As for `read_ndjson`.
+///     storage_options: Settings of the object store, as for `read_parquet`.
+///
+/// Example:
+///     >>> s = tw.read_debezium("s3://lake/shop.public.orders/*.json.gz", schema={"id": "int64", "__op": "string", "__ts_ms": "int64"})
+#[pyfunction]
+#[pyo3(signature = (path, schema=None, compression=None, *, storage_options=None))]
+pub fn read_debezium(
+    py: Python<'_>,
+    path: FilePath,
+    schema: Option<&Bound<'_, PyAny>>,
+    compression: Option<&str>,
+    storage_options: Option<StorageOptions>,
+) -> PyResult<PyStream> {
+    files(py, path, schema, Format::Debezium, compression, storage_options)
+}
+
 /// The rows of the CSV files that a path or glob names. Without `schema` the columns are inferred from the first rows. Other arguments
 /// as for `read_ndjson`.
 ///
@@ -199,7 +224,7 @@ fn files(
 ///
 /// Args:
 ///     path: A glob of this machine, or of an object store: `s3://bucket/prefix/*.ndjson`.
-///     format: "ndjson", "csv", "tsv", "avro", "arrow", "parquet" or `formats.protobuf(…)`.
+///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv", "avro", "arrow", "parquet" or `formats.protobuf(…)`.
 ///     schema: The columns, as `{"ts": "timestamp[ms]", …}` or an Arrow schema; without it those of the first file that is there.
 ///     poll: How often the folder is listed.
 ///     settle: How long a file has to stay as it is: "5s" on this machine, no time in an object store. 0 if files appear by being renamed.

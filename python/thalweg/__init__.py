@@ -12,8 +12,9 @@ Example:
     >>> with odd.run(sink=tw.write_ndjson("alerts.ndjson")) as query:
     ...     query.wait()
 
-Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_csv`, `read_avro`, `read_protobuf`, `watch`,
-`read_kafka`, `read_kinesis`, `listen_tcp`, `listen_udp`, `listen_unix`. Formats that need more than a name: `formats`.
+Sources: `from_arrow`, `read_parquet`, `read_arrow`, `read_ndjson`, `read_debezium`, `read_csv`, `read_avro`,
+`read_protobuf`, `watch`, `read_kafka`, `read_kinesis`, `listen_tcp`, `listen_udp`, `listen_unix`. Formats that need
+more than a name: `formats`.
 Steps: the methods of `Stream`. Results: `Stream.collect`, `for batch in stream`, `async for`, `Stream.run`, `run`.
 Tests of pipelines: `testing`.
 The engine logs to the logger "thalweg".
@@ -80,6 +81,7 @@ from thalweg._native import (
     read_arrow,
     read_avro,
     read_csv,
+    read_debezium,
     read_kafka,
     read_kinesis,
     read_ndjson,
@@ -165,6 +167,7 @@ __all__ = [
     "read_arrow",
     "read_avro",
     "read_csv",
+    "read_debezium",
     "read_kafka",
     "read_kinesis",
     "read_ndjson",

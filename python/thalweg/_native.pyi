@@ -32,6 +32,7 @@ _TimerFunction: TypeAlias = Callable[[int, dict[Any, Any], Context], _Rows]
 _Unit: TypeAlias = Literal["s", "ms", "us", "ns"]
 _Compression: TypeAlias = Literal["none", "gzip", "zstd", "lz4"]
 _JsonText: TypeAlias = str | dict[str, Any]
+_Reference: TypeAlias = Mapping[str, Any]
 _Format: TypeAlias = Literal["ndjson", "debezium", "csv", "tsv", "arrow", "avro"] | Format
 _Settings: TypeAlias = Mapping[str, str | int | bool]
 
@@ -130,14 +131,21 @@ class SchemaRegistry:
         """The schema of a number, or None if the registry has none."""
     def version(self, subject: str, version: int | None = None) -> dict[str, Any]:
         """A version of a subject, the latest unless said, as a dict of `id`, `version` and `schema`."""
-    def register(self, subject: str, schema: _JsonText, kind: Literal["avro", "json", "protobuf"] = "avro") -> int:
-        """Registers a schema under a subject; returns its number."""
+    def register(
+        self,
+        subject: str,
+        schema: _JsonText,
+        kind: Literal["avro", "json", "protobuf"] = "avro",
+        references: Sequence[_Reference] = (),
+    ) -> int:
+        """Registers a schema under a subject; returns its number. `references` are the schemas that it refers to."""
     def conflicts(
         self,
         subject: str,
         schema: _JsonText,
         version: int | None = None,
         kind: Literal["avro", "json", "protobuf"] = "avro",
+        references: Sequence[_Reference] = (),
     ) -> list[str]:
         """What stands in the way of registering a schema beside a version of a subject; empty if nothing does."""
 
@@ -442,6 +450,15 @@ def read_csv(
 ) -> Stream:
     """The rows of the CSV files that a path or glob names."""
 
+def read_debezium(
+    path: _Path,
+    schema: _SchemaLike | None = None,
+    compression: _Compression | None = None,
+    *,
+    storage_options: _Settings | None = None,
+) -> Stream:
+    """The rows that the change events of Debezium are about, in the JSON files that a path or glob names."""
+
 def read_avro(
     path: _Path,
     schema: _SchemaLike | None = None,
@@ -506,6 +523,9 @@ def avro_confluent(
     reader_schema: _JsonText | None = None,
 ) -> Format:
     """Avro records in the wire format of Confluent's schema registry."""
+
+def debezium_avro(schemas: SchemaRegistry | dict[int, _JsonText], *, subject: str | None = None) -> Format:
+    """Change events of Debezium in Avro, in the wire format of Confluent's schema registry."""
 
 def avro_single_object(schemas: Sequence[_JsonText], *, reader_schema: _JsonText | None = None) -> Format:
     """Avro records in Avro's single-object encoding."""

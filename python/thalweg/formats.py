@@ -5,11 +5,13 @@
 | `avro` | Avro records alone, all of one writer's schema | Kafka |
 | `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | Kafka |
 | `avro_single_object` | Avro records behind the fingerprint of their writer's schema | Kafka |
+| `debezium_avro` | change events of Debezium in Avro, as `avro_confluent`, for the rows that they are about | Kafka |
 | `json_confluent` | objects of JSON behind the number of their schema | Kafka |
 | `protobuf` | messages of protocol buffers, in sockets each behind its length | Kafka, sockets |
 | `protobuf_confluent` | messages of protocol buffers by a file of Confluent's registry | Kafka |
 
-Object container files of Avro are read by `read_avro`, files of messages by `read_protobuf`.
+Object container files of Avro are read by `read_avro`, files of messages by `read_protobuf`, files of change events in
+JSON by `read_debezium`; elsewhere these have the name "debezium".
 
 Of each Avro writer's schema the fields are decoded that bear the names of columns, and are cast to their types; other
 fields are passed over, and a column without a field is null. So columns stay while writers change their schemas. A
@@ -25,9 +27,19 @@ from thalweg._native import (
     avro,
     avro_confluent,
     avro_single_object,
+    debezium_avro,
     json_confluent,
     protobuf,
     protobuf_confluent,
 )
 
-__all__ = ["Format", "avro", "avro_confluent", "avro_single_object", "json_confluent", "protobuf", "protobuf_confluent"]
+__all__ = [
+    "Format",
+    "avro",
+    "avro_confluent",
+    "avro_single_object",
+    "debezium_avro",
+    "json_confluent",
+    "protobuf",
+    "protobuf_confluent",
+]

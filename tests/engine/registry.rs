@@ -3,13 +3,14 @@
 use std::io::{BufRead, BufReader, Lines, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use thalweg::connector::registry::{Registry, RegistryClient, SchemaKind, Version};
+use thalweg::connector::registry::{Reference, Registry, RegistryClient, SchemaKind, Version};
 use thalweg::format::avro::Avro;
 use thalweg::format::protobuf::Protobuf;
 use thalweg::{Error, Format, Kind, millis};
@@ -108,6 +109,76 @@ fn records_are_read_by_the_schemas_that_they_name() {
     let latest = client.version("payments-value", Version::Latest).unwrap();
     assert_eq!((latest.id, latest.version, latest.schema.as_str()), (second, 2, SECOND));
     assert_eq!(client.version("payments-value", Version::Number(1)).unwrap().id, first);
+}
+
+fn reference(name: &str, subject: &str, version: u32) -> Reference {
+    Reference { name: name.to_owned(), subject: subject.to_owned(), version }
+}
+
+#[test]
+fn schemas_of_avro_are_given_with_what_they_refer_to() {
+    let mut service = Service::start(&[]);
+    let client = service.client();
+    let currency = r#"{"type":"enum","name":"Currency","namespace":"shop.common","symbols":["EUR","USD"]}"#;
+    let money = r#"{"type":"record","name":"Money","namespace":"shop.common","fields":[
+        {"name":"cents","type":"long"},{"name":"currency","type":"Currency"}]}"#;
+    let payment = r#"{"type":"record","name":"Payment","namespace":"shop","fields":[{"name":"id","type":"int"},
+        {"name":"price","type":"shop.common.Money"},{"name":"tax","type":["null","shop.common.Money"]},{"name":"paid_in","type":"shop.common.Currency"}]}"#;
+    let of_currency = [reference("shop.common.Currency", "currency", 1)];
+    let of_both = [reference("shop.common.Money", "money", 1), of_currency[0].clone()];
+    let register =
+        |subject, schema, references: &[Reference]| client.register_with_references(subject, schema, SchemaKind::Avro, references);
+    let error = register("money", money, &of_currency).unwrap_err();
+    assert!(error.kind() == Kind::Schema && error.to_string().contains("No schema reference found"), "{error}");
+    register("currency", currency, &[]).unwrap();
+    register("money", money, &of_currency).unwrap();
+    let id = register("payments-value", payment, &of_both).unwrap();
+    let lacking = register("lacking", payment, &of_currency).unwrap();
+    let other = register("other", &payment.replace("\"Payment\"", "\"Other\""), &of_both).unwrap();
+    let beside = client.compatibility_with_references("payments-value", Version::Latest, payment, SchemaKind::Avro, &of_both).unwrap();
+    assert!(beside.is_compatible);
+    service.tell("asked");
+    let latest = client.version("payments-value", Version::Latest).unwrap();
+    assert_eq!(service.tell("asked"), "3", "one question for each schema");
+    assert_eq!(client.schema(id).unwrap().as_deref(), Some(latest.schema.as_str()));
+    let expected = Avro::bare(&latest.schema).columns().unwrap().unwrap();
+    assert_eq!(expected.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>(), ["id", "price", "tax", "paid_in"]);
+    // Payment 7 of 1.50 EUR, with a tax of 0.20 USD, paid in EUR.
+    let body = [14, 0xAC, 2, 0, 2, 40, 2, 0];
+    let records = [record(id, &body), record(lacking, &body), record(other, &body)];
+    let (rows, bad) = decode(&client, &records).unwrap();
+    assert_eq!(rows.unwrap()["id"].as_primitive::<Int64Type>().values(), &[7, 7]);
+    let why = format!("schema {lacking}: the schema registry at {}: schema {lacking} and what it refers to: ", service.url);
+    assert!(bad.len() == 1 && bad[0].0 == 1 && bad[0].1.starts_with(&why), "{bad:?}");
+    assert!(bad[0].1.ends_with("uses the type `shop.common.Money`, which neither it nor what it refers to defines"), "{bad:?}");
+    assert_eq!(service.tell("asked"), "3", "each is asked for once, and so is what they refer to");
+    // By a reader's schema that refers to others too, whose columns are those of the latest.
+    let mut messages = Format::Avro(Avro::confluent(client.clone()).reader_schema(&latest.schema)).messages(&expected).unwrap().unwrap();
+    messages.decode(&records[0], from_ref(&(0..records[0].len())), &mut Vec::new()).unwrap();
+    let rows = messages.take().unwrap().unwrap();
+    let (price, tax) = (rows["price"].as_struct(), rows["tax"].as_struct());
+    assert_eq!(price.column(0).as_primitive::<Int64Type>().values(), &[150]);
+    assert_eq!(tax.column(0).as_primitive::<Int64Type>().values(), &[20]);
+}
+
+#[test]
+fn what_is_referred_to_and_is_not_there_quarantines_what_refers_to_it() {
+    let mut service = Service::start(&[]);
+    let client = service.client();
+    let payment = r#"{"type":"record","name":"Payment","fields":[{"name":"id","type":"int"},{"name":"of","type":"Of"}]}"#;
+    let id = client.register("payments-value", payment, SchemaKind::Avro).unwrap();
+    // Registries do not let what is referred to go, nor let a schema refer to itself; the double of one is told to.
+    for (line, says) in [
+        ("refer payments-value money 3", "does not have version 3 of subject `money`, which schema 1 refers to as `Of`,"),
+        ("refer payments-value payments-value 1", "version 1 of subject `payments-value` refers to itself, over payments-value"),
+    ] {
+        service.tell(line);
+        let asking = service.client();
+        let (rows, bad) = decode(&asking, &[record(id, &[2, 2])]).unwrap();
+        assert!(rows.is_none() && bad.len() == 1 && bad[0].1.contains(says), "{bad:?}");
+        let error = asking.version("payments-value", Version::Latest).unwrap_err();
+        assert!(error.kind() == Kind::Schema && !error.is_retriable(), "{error}");
+    }
 }
 
 /// A field of a message in Protobuf's wire format whose value has a length.

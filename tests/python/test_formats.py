@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import datetime
 import decimal
+import gzip
 import io
 import json
 import subprocess
@@ -147,6 +148,74 @@ def test_a_registry_has_the_schemas(registry: str, tmp_path: Path) -> None:
         tw.formats.avro_confluent({1: FIRST}, subject="s")
 
 
+def test_schemas_that_refer_to_others(registry: str) -> None:
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    money = {"type": "record", "name": "Money", "namespace": "shop", "fields": [{"name": "cents", "type": "long"}]}
+    fields = [{"name": "price", "type": "shop.Money"}, {"name": "tax", "type": ["null", "shop.Money"], "default": None}]
+    payment = {"type": "record", "name": "Payment", "namespace": "sales", "fields": fields}
+    references = [{"name": "shop.Money", "subject": "money", "version": 1}]
+    with pytest.raises(tw.SchemaError, match="No schema reference found"):
+        client.register("payments-value", payment, references=references)
+    client.register("money", money)
+    number = client.register("payments-value", payment, references=references)
+    assert client.conflicts("payments-value", payment, references=references) == []
+    schema = client.schema(number)
+    assert schema is not None
+    assert client.version("payments-value")["schema"] == schema
+    # One schema, which others understand too.
+    fastavro.parse_schema(json.loads(schema))
+    assert json.loads(schema)["fields"][0]["type"] == money
+    stream = tw.read_kafka("localhost:1", "t", format=tw.formats.avro_confluent(client, subject="payments-value"))
+    assert dict(stream.schema) == {"price": "struct<cents: int64>", "tax": "struct<cents: int64>"}
+    with pytest.raises(KeyError, match="version"):
+        client.register("payments-value", payment, references=[{"name": "shop.Money", "subject": "money"}])
+
+
+def envelope(*fields: dict[str, Any]) -> dict[str, Any]:
+    """The schema of change events, as Kafka Connect's Avro converter writes it, of a table with `fields`."""
+    value = {"type": "record", "name": "Value", "fields": list(fields), "connect.name": "shop.public.orders.Value"}
+    source = {"type": "record", "name": "io.debezium.Source", "fields": [{"name": "db", "type": "string"}]}
+    parts = [
+        {"name": "before", "type": ["null", value], "default": None},
+        {"name": "after", "type": ["null", "Value"], "default": None},
+        {"name": "source", "type": source},
+        {"name": "op", "type": "string"},
+        {"name": "ts_ms", "type": ["null", "long"], "default": None},
+    ]
+    return {"type": "record", "name": "Envelope", "namespace": "shop.public.orders", "fields": parts}
+
+
+ORDERS = envelope(
+    {"name": "id", "type": "int"},
+    {"name": "placed", "type": {"type": "long", "connect.name": "io.debezium.time.MicroTimestamp"}},
+    {"name": "total", "type": ["null", {"type": "bytes", "logicalType": "decimal", "precision": 10, "scale": 2}]},
+)
+
+
+def test_columns_of_change_events_in_avro(registry: str) -> None:
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    client.register("shop.public.orders-value", ORDERS)
+    client.register("payments-value", FIRST)
+    format = tw.formats.debezium_avro(client, subject="shop.public.orders-value")
+    assert repr(format) == "Format(debezium_avro)"
+    assert dict(tw.read_kafka("localhost:1", "t", format=format).schema) == {
+        "id": "int32",
+        "placed": "timestamp[us]",
+        "total": "decimal128(10, 2)",
+        "__op": "string",
+        "__ts_ms": "int64",
+        "__deleted": "bool",
+    }
+    with pytest.raises(tw.SchemaError, match="is no envelope of Debezium"):
+        tw.formats.debezium_avro(client, subject="payments-value")
+    with pytest.raises(tw.ConfigError, match="needs a `schema`"):
+        tw.read_kafka("localhost:1", "t", format=tw.formats.debezium_avro({1: ORDERS}))
+    with pytest.raises(tw.ConfigError, match="`subject` is asked of a `SchemaRegistry`"):
+        tw.formats.debezium_avro({1: ORDERS}, subject="s")
+    with pytest.raises(tw.ConfigError, match="have no ends of their own"):
+        tw.listen_tcp("0", schema={"id": "int64"}, format=tw.formats.debezium_avro({1: ORDERS})).collect()
+
+
 def test_protocol_buffers_by_a_file_of_the_registry_and_what_it_refers_to(registry: str) -> None:
     money = descriptor_pb2.FileDescriptorProto(name="money.proto", package="shop", syntax="proto3")
     amount = money.message_type.add(name="Amount")
@@ -200,7 +269,7 @@ def test_json_behind_the_number_of_its_schema(registry: str) -> None:
         tw.formats.json_confluent(client)
 
 
-def test_change_events_are_the_rows_that_they_are_about() -> None:
+def change_events() -> bytes:
     row = {"id": 1, "name": "a"}
     events = [
         {"before": None, "after": row, "op": "r", "ts_ms": 1},
@@ -211,20 +280,44 @@ def test_change_events_are_the_rows_that_they_are_about() -> None:
         {"before": {"id": 1}, "after": None, "op": "d", "ts_ms": 3},
         {"op": "t", "ts_ms": 4},
     ]
+    return b"".join(json.dumps(event).encode() + b"\n" for event in events)
+
+
+CHANGES = [
+    {"id": 1, "name": "a", "__op": "r", "__ts_ms": 1, "__deleted": False},
+    {"id": 1, "name": "b", "__op": "u", "__ts_ms": 2, "__deleted": False},
+    {"id": 1, "name": None, "__op": "d", "__ts_ms": 3, "__deleted": True},
+]
+
+
+def test_change_events_are_the_rows_that_they_are_about() -> None:
     columns = {"id": "int64", "name": "string", "__op": "string", "__ts_ms": "int64", "__deleted": "bool"}
     stream = tw.listen_tcp("0", schema=columns, format="debezium", end_on_disconnect=True)
-    payload = b"".join(json.dumps(event).encode() + b"\n" for event in events)
-    sender = threading.Thread(target=send, args=(str(stream.local_addr), payload))
+    sender = threading.Thread(target=send, args=(str(stream.local_addr), change_events()))
     sender.start()
     with pytest.warns(tw.DroppedRowsWarning, match="1 row did not decode"):
         result = stream.collect()
     sender.join()
-    assert rows_of(result) == [
-        {"id": 1, "name": "a", "__op": "r", "__ts_ms": 1, "__deleted": False},
-        {"id": 1, "name": "b", "__op": "u", "__ts_ms": 2, "__deleted": False},
-        {"id": 1, "name": None, "__op": "d", "__ts_ms": 3, "__deleted": True},
-    ]
+    assert rows_of(result) == CHANGES
     assert "is of no row" in rows_of(result.quarantined)[0]["error"]
+
+
+def test_change_events_in_files(tmp_path: Path) -> None:
+    (tmp_path / "orders.json.gz").write_bytes(gzip.compress(change_events()))
+    stream = tw.read_debezium(tmp_path / "*.json.gz")
+    columns = {"id": "int64", "name": "string", "__op": "string", "__ts_ms": "int64", "__deleted": "bool"}
+    assert dict(stream.schema) == columns
+    with pytest.warns(tw.DroppedRowsWarning, match="1 row did not decode"):
+        result = stream.collect()
+    assert rows_of(result) == CHANGES
+    assert rows_of(result.quarantined)[0]["bytes"] == b'{"op": "t", "ts_ms": 4}'
+    asked = {"__ts_ms": "timestamp[ms]", "name": "string"}
+    with pytest.warns(tw.DroppedRowsWarning):
+        watched = tw.watch(tmp_path / "*.json.gz", "debezium", asked, end="latest", settle=0).collect()
+    with pytest.warns(tw.DroppedRowsWarning):
+        found = tw.read_debezium(tmp_path / "*.json.gz", asked, "gzip").collect()
+    assert rows_of(found) == rows_of(watched)
+    assert [row["name"] for row in rows_of(found)] == ["a", "b", None]
 
 
 def test_an_inferred_schema_can_be_pinned(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
+import fastavro
 import pyarrow as pa
 import pytest
 
@@ -152,6 +154,47 @@ def test_poison_goes_to_a_topic_of_its_own(kafka: dict[str, str]) -> None:
     [letter] = rows_of(letters)
     headers = {each["name"]: each["value"] for each in letter["_headers"]}
     assert (letter["value"], headers["partition"], headers["offset"]) == ("poison", b"0", b"1")
+
+
+def test_change_events_in_avro_are_the_rows_that_they_are_about(kafka: dict[str, str]) -> None:
+    placed = {"type": "long", "connect.name": "io.debezium.time.MicroTimestamp"}
+    fields = [{"name": "id", "type": "int"}, {"name": "placed", "type": ["null", placed], "default": None}]
+    value = {"type": "record", "name": "Value", "fields": fields}
+    parts = [
+        {"name": "before", "type": ["null", value]},
+        {"name": "after", "type": ["null", "Value"]},
+        {"name": "op", "type": "string"},
+        {"name": "ts_ms", "type": ["null", "long"]},
+    ]
+    schema = {"type": "record", "name": "Envelope", "namespace": "shop.public.orders", "fields": parts}
+    micros = 1_767_225_600_000_001
+    events: list[dict[str, object]] = [
+        {"before": None, "after": {"id": 1, "placed": micros}, "op": "c", "ts_ms": 5},
+        {"before": {"id": 1, "placed": micros}, "after": {"id": 1, "placed": None}, "op": "u", "ts_ms": 6},
+        {"before": {"id": 1, "placed": None}, "after": None, "op": "d", "ts_ms": None},
+        {"before": None, "after": None, "op": "t", "ts_ms": 7},
+    ]
+
+    def record(event: dict[str, object]) -> bytes:
+        buffer = io.BytesIO()
+        fastavro.schemaless_writer(buffer, fastavro.parse_schema(schema), event)
+        return b"\0\0\0\0\7" + buffer.getvalue()
+
+    # A tombstone is behind the delete.
+    values = [record(event) for event in events[:3]] + [None] + [record(event) for event in events[3:]]
+    write(kafka, "changes", pa.table({"value": pa.array(values, pa.binary())}), value="value")
+    columns = {"id": "int64", "placed": "timestamp[us]", "__op": "string", "__ts_ms": "int64", "__deleted": "bool"}
+    format = tw.formats.debezium_avro({7: schema})
+    with pytest.warns(tw.DroppedRowsWarning, match="1 row did not decode"):
+        result = tw.read_kafka(kafka["bootstrap"], "changes", end="latest", format=format, schema=columns).collect()
+    when = datetime(2026, 1, 1, microsecond=1)
+    assert result.to_arrow().to_pylist() == [
+        {"id": 1, "placed": when, "__op": "c", "__ts_ms": 5, "__deleted": False},
+        {"id": 1, "placed": None, "__op": "u", "__ts_ms": 6, "__deleted": False},
+        {"id": 1, "placed": None, "__op": "d", "__ts_ms": None, "__deleted": True},
+    ]
+    assert rows_of(result.quarantined)[0]["error"] == 'the event\'s `op` is "t", which is of no row'
+    assert result.metrics()["null_values"] == 1
 
 
 def test_what_goes_wrong_has_a_code_and_no_secret(kafka: dict[str, str]) -> None:

@@ -1,4 +1,4 @@
-//! Change events of Debezium in JSON into the rows that they are about.
+//! Change events of Debezium in JSON into the rows that they are about; [`Avro::debezium`](super::avro::Avro::debezium) for those in Avro.
 //!
 //! An event is an envelope: `{"before": …, "after": …, "op": "u", "ts_ms": …}`, alone or as the `payload` beside a `schema`. Its row is what
 //! is `after`, and of a delete what was `before`, which is as much as the database logs: PostgreSQL the key alone unless the table's
@@ -19,6 +19,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use super::lines::{BadLine, Lines, is_blank};
+
+/// The columns that are beside those of the table.
+pub(super) const OP: &str = "__op";
+pub(super) const TS_MS: &str = "__ts_ms";
+pub(super) const DELETED: &str = "__deleted";
 
 /// A format of lines, each the envelope of a row that `L` decodes.
 #[derive(Debug)]
@@ -93,15 +98,15 @@ pub(super) fn unwrapped(line: &[u8], into: &mut Vec<u8>) -> Result<(), String> {
     {
         envelope = Envelope::read(payload)?;
     }
-    let op = envelope.op.ok_or("the event has no `op`: it is no envelope of Debezium, or was unwrapped already")?;
+    let op = envelope.op.ok_or_else(without_op)?;
     let (row, is_deleted) = match op {
         b"\"c\"" | b"\"u\"" | b"\"r\"" => (envelope.after, false),
         b"\"d\"" => (envelope.before, true),
-        other => return Err(format!("the event's `op` is {}, which is of no row", String::from_utf8_lossy(other))),
+        other => return Err(of_no_row(&String::from_utf8_lossy(other))),
     };
     let of = if is_deleted { "before" } else { "after" };
     let row = row.and_then(|row| row.strip_prefix(b"{")?.strip_suffix(b"}"));
-    let row = row.ok_or_else(|| format!("the event has no row in `{of}`, whose `op` is {}", String::from_utf8_lossy(op)))?;
+    let row = row.ok_or_else(|| without_row(of, &String::from_utf8_lossy(op)))?;
     let millis = envelope.ts_ms.filter(|millis| !millis.is_empty() && millis.iter().all(u8::is_ascii_digit)).unwrap_or(b"null");
     into.push(b'{');
     into.extend_from_slice(row);
@@ -114,6 +119,21 @@ pub(super) fn unwrapped(line: &[u8], into: &mut Vec<u8>) -> Result<(), String> {
     into.extend_from_slice(millis);
     into.extend_from_slice(if is_deleted { b",\"__deleted\":true}\n" } else { b",\"__deleted\":false}\n" });
     Ok(())
+}
+
+/// Why what has no `op` is no row.
+pub(super) fn without_op() -> String {
+    "the event has no `op`: it is no envelope of Debezium, or was unwrapped already".to_owned()
+}
+
+/// Why an event of another `op`, as JSON has it, is no row.
+pub(super) fn of_no_row(op: &str) -> String {
+    format!("the event's `op` is {op}, which is of no row")
+}
+
+/// Why an event is no row that has none where its `op`, as JSON has it, says.
+pub(super) fn without_row(of: &str, op: &str) -> String {
+    format!("the event has no row in `{of}`, whose `op` is {op}")
 }
 
 /// The parts of an envelope, as they are written.

@@ -41,7 +41,8 @@ use crate::quality::Rejected;
 pub enum Format {
     /// One JSON object per line.
     Ndjson,
-    /// One change event of Debezium per line, in JSON, for the row that it is about; see [`debezium`].
+    /// One change event of Debezium per line, in JSON, for the row that it is about; see [`debezium`], and [`Avro::debezium`] for those in
+    /// Avro.
     Debezium,
     /// Comma-separated values.
     Csv {

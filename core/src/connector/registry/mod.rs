@@ -19,7 +19,8 @@
 //! anything of these records was committed.
 //!
 //! Requests go out from a thread of their own, one by one, so that callers may be anywhere, in an asynchronous runtime too. Proxies that the
-//! environment names are not used. An Avro schema that refers to others ("references") cannot be resolved: its records go to quarantine.
+//! environment names are not used. An Avro schema that refers to others ("references") is given with their definitions in it, each where its
+//! name is first used; if one of these is not there, or does not define what is used, its records go to quarantine.
 //!
 //! Records of protocol buffers are decoded by the `.proto` file of a subject, which is asked for once, when the stream is made:
 //!
@@ -36,6 +37,7 @@
 //! ```
 
 mod descriptors;
+mod references;
 mod requests;
 
 use std::collections::HashMap;
@@ -46,6 +48,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+pub use self::references::Reference;
+use self::references::Referred;
 use self::requests::{Answer, Query, Requests};
 use crate::config::given;
 use crate::error::{Error, Result};
@@ -98,7 +102,7 @@ pub struct Registered {
     pub id: u32,
     /// Its version within its subject.
     pub version: u32,
-    /// The schema.
+    /// The schema; one of Avro with the definitions of those that it refers to.
     pub schema: String,
 }
 
@@ -119,6 +123,8 @@ struct Shared {
     url: String,
     requests: Requests,
     schemas: Mutex<HashMap<u32, Arc<str>>>,
+    /// What schemas refer to, by subject and version.
+    referred: Mutex<HashMap<(String, u32), Arc<Referred>>>,
 }
 
 impl Registry {
@@ -163,7 +169,7 @@ impl Registry {
     /// [`Kind::Config`](crate::error::Kind::Config) if the URL, a secret or the certificates cannot be read.
     pub fn client(&self) -> Result<RegistryClient> {
         let requests = Requests::start(self).map_err(|error| error.context("the schema registry"))?;
-        Ok(RegistryClient(Arc::new(Shared { url: self.url.clone(), requests, schemas: Mutex::default() })))
+        Ok(RegistryClient(Arc::new(Shared { url: self.url.clone(), requests, schemas: Mutex::default(), referred: Mutex::default() })))
     }
 
     /// User and password, looked up.
@@ -221,10 +227,12 @@ impl SchemaKind {
 }
 
 impl RegistryClient {
-    /// The schema of this number; `None` if the registry has none. It is asked for once.
+    /// The schema of this number; `None` if the registry has none. It is asked for once. One of Avro is given with the definitions of those
+    /// that it refers to, as [`Registered::schema`].
     ///
     /// # Errors
-    /// [`Kind::Connector`](crate::error::Kind::Connector) if the registry cannot be reached (retriable), refuses, or answers what it should not.
+    /// [`Kind::Connector`](crate::error::Kind::Connector) if the registry cannot be reached (retriable), refuses, or answers what it should not;
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if the schema cannot be put together with those that it refers to.
     pub fn schema(&self, id: u32) -> Result<Option<Arc<str>>> {
         let known = || self.0.schemas.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(schema) = known().get(&id) {
@@ -236,7 +244,7 @@ impl RegistryClient {
             return Ok(None);
         }
         let body = self.success(&doing, &answer)?;
-        let schema: Arc<str> = Arc::from(self.text(&doing, &body, "schema")?);
+        let schema: Arc<str> = Arc::from(self.whole(&doing, &body)?);
         known().insert(id, Arc::clone(&schema));
         Ok(Some(schema))
     }
@@ -249,7 +257,7 @@ impl RegistryClient {
         let doing = format!("version {version} of subject `{subject}`");
         let answer = self.ask(&doing, &["subjects", subject, "versions", &version.to_string()], None, None)?;
         let body = self.success(&doing, &answer)?;
-        let schema = self.text(&doing, &body, "schema")?.to_owned();
+        let schema = self.whole(&doing, &body)?;
         Ok(Registered { id: self.number(&doing, &body, "id")?, version: self.number(&doing, &body, "version")?, schema })
     }
 
@@ -258,8 +266,16 @@ impl RegistryClient {
     /// # Errors
     /// As [`RegistryClient::schema`]; [`Kind::Schema`](crate::error::Kind::Schema) if it is no schema, or is incompatible with those before it.
     pub fn register(&self, subject: &str, schema: &str, kind: SchemaKind) -> Result<u32> {
+        self.register_with_references(subject, schema, kind, &[])
+    }
+
+    /// As [`RegistryClient::register`], a schema that refers to others.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::register`].
+    pub fn register_with_references(&self, subject: &str, schema: &str, kind: SchemaKind, references: &[Reference]) -> Result<u32> {
         let doing = format!("a schema for subject `{subject}`");
-        let answer = self.ask(&doing, &["subjects", subject, "versions"], None, Some(body_of(schema, kind)))?;
+        let answer = self.ask(&doing, &["subjects", subject, "versions"], None, Some(body_of(schema, kind, references)))?;
         let body = self.success(&doing, &answer)?;
         self.number(&doing, &body, "id")
     }
@@ -269,9 +285,24 @@ impl RegistryClient {
     /// # Errors
     /// As [`RegistryClient::version`].
     pub fn compatibility(&self, subject: &str, version: Version, schema: &str, kind: SchemaKind) -> Result<Compatibility> {
+        self.compatibility_with_references(subject, version, schema, kind, &[])
+    }
+
+    /// As [`RegistryClient::compatibility`], of a schema that refers to others.
+    ///
+    /// # Errors
+    /// As [`RegistryClient::version`].
+    pub fn compatibility_with_references(
+        &self,
+        subject: &str,
+        version: Version,
+        schema: &str,
+        kind: SchemaKind,
+        references: &[Reference],
+    ) -> Result<Compatibility> {
         let doing = format!("a schema beside version {version} of subject `{subject}`");
         let path = ["compatibility", "subjects", subject, "versions", &version.to_string()];
-        let answer = self.ask(&doing, &path, Some(("verbose", "true")), Some(body_of(schema, kind)))?;
+        let answer = self.ask(&doing, &path, Some(("verbose", "true")), Some(body_of(schema, kind, references)))?;
         let body = self.success(&doing, &answer)?;
         let is_compatible = body.get("is_compatible").and_then(Value::as_bool).ok_or_else(|| self.strange(&doing, "is_compatible"))?;
         let messages = body.get("messages").and_then(Value::as_array).into_iter().flatten();
@@ -324,8 +355,12 @@ impl RegistryClient {
     }
 }
 
-fn body_of(schema: &str, kind: SchemaKind) -> String {
-    json!({"schema": schema, "schemaType": kind.name()}).to_string()
+fn body_of(schema: &str, kind: SchemaKind, references: &[Reference]) -> String {
+    let mut body = json!({"schema": schema, "schemaType": kind.name()});
+    if !references.is_empty() {
+        body["references"] = references.iter().map(Reference::json).collect();
+    }
+    body.to_string()
 }
 
 impl WriterSchemas for RegistryClient {

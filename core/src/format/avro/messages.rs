@@ -8,9 +8,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::Framing;
 use super::resolved::{Resolved, Wrap};
-use crate::error::Result;
+use super::{Framing, debezium};
+use crate::error::{Kind, Result};
 use crate::format::bulk::{self, GROUP, Groups};
 use crate::format::conform::conform;
 use crate::format::messages::{Messages, confluent_head};
@@ -19,11 +19,21 @@ use crate::format::messages::{Messages, confluent_head};
 const SINGLE_OBJECT: [u8; 2] = [0xC3, 0x01];
 const SINGLE_OBJECT_BYTES: usize = 10;
 
+/// What rows are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// Each of a record.
+    Records,
+    /// Each of what a record, which is a change event of Debezium, is about.
+    Changes,
+}
+
 /// A decoder of records, each of which says by which schema it was written.
 pub(super) struct AvroMessages {
     schema: SchemaRef,
     framing: Framing,
     reader: Option<Arc<str>>,
+    of: Rows,
     /// Of each writer's schema met, by number or fingerprint, what decodes its records, or why they cannot be.
     writers: HashMap<u64, Result<Writer, String>>,
     /// Those of them that are not known, which may be for the next records.
@@ -39,14 +49,16 @@ pub(super) struct AvroMessages {
 struct Writer {
     resolved: Resolved,
     schema: SchemaRef,
+    of: Rows,
 }
 
 impl AvroMessages {
-    pub(super) fn new(schema: SchemaRef, framing: Framing, reader: Option<Arc<str>>) -> AvroMessages {
+    pub(super) fn new(schema: SchemaRef, framing: Framing, reader: Option<Arc<str>>, of: Rows) -> AvroMessages {
         AvroMessages {
             schema,
             framing,
             reader,
+            of,
             writers: HashMap::new(),
             unknown: Vec::new(),
             bodies: Vec::new(),
@@ -77,7 +89,10 @@ impl AvroMessages {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
                 let (name, json) = match &self.framing {
-                    Framing::Confluent(schemas) => (format!("schema {id}"), schemas.schema(id as u32)?),
+                    Framing::Confluent(schemas) => match schemas.schema(id as u32) {
+                        Err(error) if error.kind() == Kind::Schema => return Ok(unknown.insert(Err(format!("schema {id}: {error}")))),
+                        json => (format!("schema {id}"), json?),
+                    },
                     Framing::SingleObject(schemas) => (format!("the schema with fingerprint {id:016x}"), schemas.get(&id).cloned()),
                     Framing::Bare(schema) => ("the schema".to_owned(), Some(Arc::clone(schema))),
                     Framing::Container => ("the schema".to_owned(), None),
@@ -90,8 +105,11 @@ impl AvroMessages {
                     Framing::Confluent(_) => Wrap::Numbered(id as u32),
                     _ => Wrap::Record,
                 };
-                let resolved = Resolved::new(&json, self.reader.as_deref(), Some(&self.schema), wrap);
-                let writer = resolved.map(|resolved| Writer { resolved, schema: SchemaRef::clone(&self.schema) });
+                let resolved = match self.of {
+                    Rows::Records => Resolved::new(&json, self.reader.as_deref(), Some(&self.schema), wrap),
+                    Rows::Changes => Resolved::new(&json, None, Some(&debezium::parts()), wrap),
+                };
+                let writer = resolved.map(|resolved| Writer { resolved, schema: SchemaRef::clone(&self.schema), of: self.of });
                 unknown.insert(writer.map_err(|error| format!("{name}: {error}")))
             }
         })
@@ -126,7 +144,10 @@ impl AvroMessages {
 impl Groups for Writer {
     fn rows(&mut self, text: &[u8], frames: &[Range<usize>]) -> Result<RecordBatch, String> {
         let found = self.resolved.rows(frames.iter().map(|frame| &text[frame.clone()]))?;
-        conform(&found, &self.schema, "record").map_err(|error| error.to_string())
+        match self.of {
+            Rows::Records => conform(&found, &self.schema, "record").map_err(|error| error.to_string()),
+            Rows::Changes => debezium::rows(&found, &self.schema),
+        }
     }
 }
 

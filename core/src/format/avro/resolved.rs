@@ -12,6 +12,7 @@ use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaSt
 use serde_json::{Value, json};
 
 use super::flat::Flat;
+use super::inlined::{At, whole};
 use crate::error::{Error, Result};
 use crate::format::bulk::message;
 
@@ -65,10 +66,12 @@ impl Resolved {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a schema is none, cannot be resolved, or is of no record.
     pub(super) fn new(writer: &str, reader: Option<&str>, wanted: Option<&Schema>, wrap: Wrap) -> Result<Resolved> {
-        let writer = parse(writer)?;
-        let reader = reader.map(parse).transpose()?;
-        let whole = Resolved::built(&writer, None, wrap)?;
-        let everything = whole.decoder.as_ref().map(Decoder::schema);
+        // `arrow-avro` finds names by the letter, and where one schema has a name and the other its definition it takes that for the same.
+        let at = if reader.is_some() { At::EveryUse } else { At::FirstUse };
+        let writer = whole(&parse(writer)?, &[], at)?;
+        let reader = reader.map(|reader| whole(&parse(reader)?, &[], at)).transpose()?;
+        let all = Resolved::built(&writer, None, wrap)?;
+        let everything = all.decoder.as_ref().map(Decoder::schema);
         if everything.is_some_and(|schema| schema.fields().iter().any(|field| has_free_items(field.data_type()))) {
             return Err(Error::schema("the Avro schema has an array, or a file, of what takes no bytes: few bytes could claim any number"));
         }
@@ -77,8 +80,8 @@ impl Resolved {
         }
         let resolved = match wanted.and_then(|wanted| pruned(&writer, wanted)) {
             // A type that is defined in a field which is left out may be used in one that is not; then all are decoded.
-            Some(part) => Resolved::built(&writer, Some(&part), wrap).unwrap_or(whole),
-            None => whole,
+            Some(part) => Resolved::built(&writer, Some(&part), wrap).unwrap_or(all),
+            None => all,
         };
         Ok(Resolved { flat: Flat::new(&writer, &resolved.columns), ..resolved })
     }

@@ -22,7 +22,7 @@ const CARD: &str = r#"{"type":"record","name":"Payment","fields":[
 const LATER: &str = r#"{"type":"record","name":"Payment","fields":[
     {"name":"amount","type":"double"},{"name":"id","type":"long"},{"name":"card","type":{"type":"enum","name":"Card","symbols":["debit","credit"]}}]}"#;
 
-fn long(number: i64) -> Vec<u8> {
+pub(super) fn long(number: i64) -> Vec<u8> {
     let (mut rest, mut bytes) = (((number << 1) ^ (number >> 63)) as u64, Vec::new());
     while rest >= 0x80 {
         bytes.push(rest as u8 | 0x80);
@@ -32,7 +32,7 @@ fn long(number: i64) -> Vec<u8> {
     bytes
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(super) fn text(text: &str) -> Vec<u8> {
     [long(text.len() as i64), text.as_bytes().to_vec()].concat()
 }
 
@@ -75,7 +75,7 @@ fn pack(codec: &str, block: &[u8]) -> Vec<u8> {
     }
 }
 
-fn columns(fields: &[(&str, DataType)]) -> SchemaRef {
+pub(super) fn columns(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>()))
 }
 
@@ -99,10 +99,10 @@ fn decode(avro: &Avro, schema: &SchemaRef, bytes: &[u8], piece: usize) -> Result
 }
 
 /// Rows of messages, and what is bad about the others by their place.
-type Rows = (Option<RecordBatch>, Vec<(usize, String)>);
+pub(super) type Rows = (Option<RecordBatch>, Vec<(usize, String)>);
 
 /// What messages bring, and what is bad about the others by their place.
-fn decode_messages(avro: &Avro, schema: &SchemaRef, records: &[Vec<u8>]) -> Result<Rows> {
+pub(super) fn decode_messages(avro: &Avro, schema: &SchemaRef, records: &[Vec<u8>]) -> Result<Rows> {
     let mut messages = Format::Avro(avro.clone()).messages(schema)?.unwrap();
     let (mut ranges, mut start) = (Vec::new(), 0);
     for record in records {
@@ -224,7 +224,7 @@ fn files_that_cannot_be_read_say_why() {
     assert!(rejected[0].error.contains("claims a size"), "{rejected:?}");
 }
 
-fn confluent(id: u32, body: &[u8]) -> Vec<u8> {
+pub(super) fn confluent(id: u32, body: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), body].concat()
 }
 
@@ -339,6 +339,33 @@ fn types_of_avro_are_types_of_arrow() {
     assert_eq!((at, rows["ok"].as_boolean().value(0)), (1_700_000_000_123, true));
 }
 
+/// What a schema is resolved against may define types in another order than it, under names that are not spelled out.
+#[test]
+fn named_types_are_resolved_wherever_they_are_defined() {
+    let writer = r#"{"type":"record","name":"shop.Payment","fields":[
+        {"name":"price","type":{"type":"record","name":"shop.Money","fields":[{"name":"cents","type":"int"},{"name":"currency","type":"string"}]}},
+        {"name":"tax","type":"shop.Money"},{"name":"id","type":"int"}]}"#;
+    let money = r#"{"type":"record","name":"Money","fields":[{"name":"currency","type":"string"},{"name":"cents","type":"long"}]}"#;
+    let reader = format!(
+        r#"{{"type":"record","name":"Payment","namespace":"shop","fields":[{{"name":"id","type":"long"}},{{"name":"tax","type":{money}}},
+        {{"name":"price","type":["null","Money"]}}]}}"#
+    );
+    let body = [long(150), text("EUR"), long(20), text("USD"), long(7)].concat();
+    let asked = Avro::bare(writer).reader_schema(&reader);
+    for avro in [Avro::bare(writer), asked] {
+        let schema = avro.columns().unwrap().unwrap();
+        let (rows, bad) = decode_messages(&avro, &schema, &[body.clone(), body.clone()]).unwrap();
+        assert!(bad.is_empty(), "{bad:?}");
+        let rows = rows.unwrap();
+        for (name, cents, currency) in [("price", 150, "EUR"), ("tax", 20, "USD")] {
+            let money = rows[name].as_struct();
+            let found = arrow::compute::cast(money.column_by_name("cents").unwrap(), &DataType::Int64).unwrap();
+            assert_eq!(found.as_primitive::<Int64Type>().value(1), cents, "{avro}");
+            assert_eq!(money.column_by_name("currency").unwrap().as_string::<i32>().value(1), currency, "{avro}");
+        }
+    }
+}
+
 #[test]
 fn what_cannot_be_asked_for_now_ends_the_run() {
     struct Down;
@@ -349,6 +376,14 @@ fn what_cannot_be_asked_for_now_ends_the_run() {
     }
     let error = decode_messages(&Avro::confluent(Down), &wide(), &[confluent(1, &card(1, None, 0.0))]).unwrap_err();
     assert!(error.is_retriable());
+    struct Unusable;
+    impl WriterSchemas for Unusable {
+        fn schema(&self, _id: u32) -> Result<Option<Arc<str>>> {
+            Err(Error::schema("it refers to what is not there"))
+        }
+    }
+    let (rows, bad) = decode_messages(&Avro::confluent(Unusable), &wide(), &[confluent(1, &[]), confluent(1, &[])]).unwrap();
+    assert!(rows.is_none() && bad.len() == 2 && bad[1].1 == "schema 1: it refers to what is not there", "{bad:?}");
     let error = Format::Avro(Avro::bare(CARD)).decoder(wide(), &crate::Config::default()).err().unwrap().to_string();
     assert!(error.starts_with("records in avro_bare have no ends of their own"), "{error}");
 }

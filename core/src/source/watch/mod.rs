@@ -64,9 +64,9 @@ impl FileFormat {
             ("parquet", _) => Ok(FileFormat::Parquet),
             (_, Ok(Format::ArrowIpc)) => Ok(FileFormat::Arrow),
             (_, Ok(format)) => Ok(FileFormat::Bytes(format)),
-            (_, Err(_)) => {
-                Err(Error::config(format!("`{name}` is not a format of files; it may be ndjson, csv, tsv, avro, arrow or parquet")))
-            }
+            (_, Err(_)) => Err(Error::config(format!(
+                "`{name}` is not a format of files; it may be ndjson, debezium, csv, tsv, avro, arrow or parquet"
+            ))),
         }
     }
 
