@@ -155,9 +155,12 @@ impl NoveltyScale {
     #[cold]
     fn age(&mut self) {
         self.step = self.step.wrapping_add(1);
+        // Older ones went in the steps before.
+        let end = self.step.wrapping_sub(AGES + 1);
         for (word, stamps) in self.marked.iter_mut().zip(self.stamps.as_chunks::<64>().0) {
-            let young = |(bit, &stamp): (usize, &u8)| u64::from(self.step.wrapping_sub(stamp) <= AGES) << bit;
-            *word &= stamps.iter().enumerate().map(young).fold(0, |word, bit| word | bit);
+            if *word != 0 {
+                *word &= !equal(stamps, end);
+            }
         }
         self.bound();
         while usize::from(self.high - self.low) < BINS / 4 && self.may_cut() {
@@ -211,8 +214,9 @@ impl NoveltyScale {
 
     /// Finds the first and the last marked bin: there always is one, that of the latest value.
     fn bound(&mut self) {
-        let bins = || (0..BINS).filter(|&bin| self.is_marked(bin));
-        let (low, high) = (bins().next().unwrap_or_default(), bins().next_back().unwrap_or_default());
+        let words = || self.marked.iter().enumerate().filter(|(_, word)| **word != 0);
+        let low = words().next().map_or(0, |(at, word)| 64 * at + word.trailing_zeros() as usize);
+        let high = words().next_back().map_or(0, |(at, word)| 64 * at + 63 - word.leading_zeros() as usize);
         (self.low, self.high) = (low as u16, high as u16);
     }
 
@@ -271,6 +275,18 @@ pub(crate) fn compress(value: f64, unit: f64) -> f64 {
     let exponent = (bits >> 52) as i64 - 1023;
     let fraction = (bits & FRACTION) as f64 / (1u64 << 52) as f64;
     (exponent as f64 + fraction).copysign(value)
+}
+
+/// Which of the stamps are this one, a bit each.
+fn equal(stamps: &[u8; 64], stamp: u8) -> u64 {
+    let mut hits = [0; 64];
+    hits.iter_mut().zip(stamps).for_each(|(hit, other)| *hit = u8::from(*other == stamp));
+    if hits.iter().fold(0, |all, hit| all | hit) == 0 {
+        return 0;
+    }
+    // A product that moves the lowest bit of each of eight bytes into the highest byte.
+    let packed = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+    hits.as_chunks().0.iter().enumerate().fold(0, |word, (at, bytes)| word | packed(bytes) << (8 * at))
 }
 
 /// The least power of two that is not below a positive normal number.

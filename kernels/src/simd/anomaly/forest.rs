@@ -54,54 +54,33 @@ impl Abreast {
     fn side_by_side<const W: usize, const N: usize>(&self, tree: &Tree, points: &[f32], stride: usize, factor: f64, scores: &mut [f64]) {
         let points: [&[f32]; N] = std::array::from_fn(|lane| &points[lane.min(scores.len() - 1) * stride..][..stride]);
         let (leaves, depths) = descend(tree, points);
-        let own = self.rise::<W, N>(tree, points, stride, leaves, depths);
-        scores.iter_mut().zip(own).for_each(|(score, own)| *score += factor * f64::from(own));
+        for (lane, score) in scores.iter_mut().enumerate() {
+            *score += factor * f64::from(self.rise::<W>(tree, points[lane], leaves[lane], depths[lane]));
+        }
     }
 
-    /// Scores at the root of points that the cuts lead to these leaves, as [`Recursive`](crate::scalar::anomaly::Recursive) has them.
+    /// Score at the root of a point that the cuts lead to this leaf, as [`Recursive`](crate::scalar::anomaly::Recursive) has it. How far the
+    /// point lies outside of a box does not depend on the boxes below, so that one point's way keeps the processor busy.
     #[inline(always)]
-    fn rise<const W: usize, const N: usize>(
-        &self,
-        tree: &Tree,
-        points: [&[f32]; N],
-        stride: usize,
-        leaves: [u16; N],
-        mut depths: [u32; N],
-    ) -> [f32; N] {
-        let (mut scores, mut at) = ([0.0; N], [NONE; N]);
-        for lane in 0..N {
-            let (leaf, same) = (tree.leaves[usize::from(leaves[lane] & !LEAF)], tree.point(leaves[lane], stride));
-            if excess::<W>(points[lane], same, same) == 0.0 {
-                scores[lane] = seen(depths[lane], leaf.mass, tree.mass());
-            } else {
-                scores[lane] = self.unseen(depths[lane]);
-                at[lane] = leaf.parent;
-            }
+    fn rise<const W: usize>(&self, tree: &Tree, point: &[f32], leaf: u16, mut depth: u32) -> f32 {
+        let same = tree.point(leaf, point.len());
+        if excess::<W>(point, same, same) == 0.0 {
+            return seen(depth, tree.leaves[usize::from(leaf & !LEAF)].mass, tree.mass());
         }
-        while at.iter().any(|at| *at != NONE) {
-            let (mut outside, mut sides, mut unseen) = ([0.0; N], [0.0; N], [0.0; N]);
-            for lane in 0..N {
-                // One that has arrived looks at a node that there is, as some are still on their way, and stays.
-                let on = at[lane] != NONE;
-                let here = if on { usize::from(at[lane]) } else { 0 };
-                depths[lane] -= u32::from(on);
-                // SAFETY: parents are nodes of the tree; each has a box of `2 * stride` floats, least corner first: the stride is that of
-                // all points of the forest, which it sees to.
-                let (node, low, high) = unsafe {
-                    let corner = |side: usize| tree.boxes.get_unchecked((2 * here + side) * stride..(2 * here + side + 1) * stride);
-                    (tree.nodes.get_unchecked(here), corner(0), corner(1))
-                };
-                let beyond = excess::<W>(points[lane], low, high);
-                (outside[lane], sides[lane], unseen[lane]) = (if on { beyond } else { 0.0 }, node.range, self.unseen(depths[lane]));
-                // A box that has the point lies within all above it.
-                at[lane] = if on & (beyond != 0.0) { node.parent } else { NONE };
+        let (mut score, mut at) = (self.unseen(depth), tree.parent(leaf));
+        while at != NONE {
+            let (low, high) = tree.node_box(at, point.len());
+            let beyond = excess::<W>(point, low, high);
+            // A box that has the point lies within all above it.
+            if beyond == 0.0 {
+                break;
             }
-            for lane in 0..N {
-                let next = blend(scores[lane], outside[lane], sides[lane], unseen[lane]);
-                scores[lane] = if outside[lane] == 0.0 { scores[lane] } else { next };
-            }
+            depth -= 1;
+            let node = &tree.nodes[usize::from(at)];
+            score = blend(score, beyond, node.range, self.unseen(depth));
+            at = node.parent;
         }
-        scores
+        score
     }
 
     #[inline(always)]
