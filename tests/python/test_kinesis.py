@@ -129,9 +129,7 @@ def test_what_is_written_is_read(stream: str, write: Callable[..., None], read: 
     assert json.loads(text["value"]).keys() == {"a", "word"}
 
 
-def test_a_read_begins_behind_records(
-    stream: str, write: Callable[..., None], read: Callable[..., tw.Stream]
-) -> None:
+def test_a_read_begins_behind_records(stream: str, write: Callable[..., None], read: Callable[..., tw.Stream]) -> None:
     write(stream, numbers(0, 20))
     metadata = ["sequence_number", "shard"]
     rows = rows_of(read(stream, schema=SCHEMA, metadata=metadata).collect())
