@@ -1,5 +1,5 @@
 # One command each; every target installs what it needs.
-.PHONY: demo test format lint rust-test loom python-test flink wheel venv bench setup clean
+.PHONY: demo test format lint rust-test loom python-test flink kcl wheel venv bench setup clean
 
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
@@ -47,6 +47,11 @@ flink: setup
 	test -x target/flink/bin/python || python3 -m venv target/flink
 	target/flink/bin/python -m pip install --quiet apache-flink
 	target/flink/bin/python tests/golden/flink/make.py
+
+# Amazon's own client library for Kinesis, versions 2 and 3, beside ours at one lease table. Not part of `test`: it needs Java 17 and some
+# hundred megabytes of packages.
+kcl: setup
+	cargo test $(WORKSPACE) --test kinesis -- --ignored beside_kcl
 
 # OpenSSL goes into the wheel, for which maturin looks for patchelf. It changes the library where cargo has put it, which therefore is linked
 # anew each time.

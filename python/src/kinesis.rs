@@ -1,5 +1,7 @@
 //! Amazon Kinesis: streams to streams and results to streams.
 
+use std::collections::BTreeMap;
+
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,12 +22,13 @@ use crate::stream::PyStream;
 /// after the results are, by queries with windows or other state at their end alone. The checkpoint of a shard comes before `start`.
 ///
 /// Args:
-///     stream: The stream's name.
-///     region: Its region; without it AWS_REGION or the profile's.
+///     stream: The stream's name, or its ARN, which may be another account's.
+///     region: Its region; without it that of the ARN, AWS_REGION or the profile's.
 ///     endpoint_url: Where the service answers, if it is not AWS. Plain http needs `settings={"allow_http": True}`.
 ///     application: Who reads: the name of the table of leases.
 ///     start: "trim_horizon" (the oldest record), "latest", a time (datetime, or milliseconds since 1970) or {shard: sequence number}, the
 ///         first records to read.
+///     start_after: In place of `start`, {shard: sequence number}: reads behind these records.
 ///     end: None for a stream without end, else "latest" (what is there now) or a time.
 ///     format: "ndjson", "debezium" (change events in JSON), "csv", "tsv" or "arrow" with a schema; what `formats` has, for Avro, change events in Avro, and Protobuf; "text" or "bytes" for a column `value`.
 ///         "ndjson" if there is a schema, else "bytes".
@@ -35,6 +38,8 @@ use crate::stream::PyStream;
 ///     consumer: Reads by enhanced fan-out, as the consumer of this name, which is registered if need be and billed until it is removed.
 ///     on_expired: What to do when records behind a checkpoint have gone: "error" or "trim_horizon".
 ///     failover: How long leases last that nobody renews; all programs of an application need the same.
+///     shard_discovery: How often new shards are looked for, a minute unless told otherwise. The children of a shard that ends are read at
+///         once anyway.
 ///     settings: Settings by name, such as "profile", "access_key" and "secret_key"; without these AWS's default chain finds credentials.
 ///         "env:NAME" and "file:PATH" stand for what they hold. Never shown or logged.
 ///
@@ -42,8 +47,8 @@ use crate::stream::PyStream;
 ///     >>> s = tw.read_kinesis("payments", region="eu-west-1", end="latest", schema={"ts": "int64", "card": "string"})
 #[pyfunction]
 #[pyo3(signature = (
-    stream, *, region=None, endpoint_url=None, application=None, start=None, end=None, format=None, schema=None, delimiter=None,
-    metadata=None, consumer=None, on_expired="error", failover=None, settings=None
+    stream, *, region=None, endpoint_url=None, application=None, start=None, start_after=None, end=None, format=None, schema=None,
+    delimiter=None, metadata=None, consumer=None, on_expired="error", failover=None, shard_discovery=None, settings=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn read_kinesis(
@@ -53,6 +58,7 @@ pub fn read_kinesis(
     endpoint_url: Option<&str>,
     application: Option<&str>,
     start: Option<&Bound<'_, PyAny>>,
+    start_after: Option<BTreeMap<String, String>>,
     end: Option<&Bound<'_, PyAny>>,
     format: Option<FormatLike>,
     schema: Option<&Bound<'_, PyAny>>,
@@ -61,6 +67,7 @@ pub fn read_kinesis(
     consumer: Option<&str>,
     on_expired: &str,
     failover: Option<Interval>,
+    shard_discovery: Option<Interval>,
     settings: Option<Settings>,
 ) -> PyResult<PyStream> {
     let mut kinesis = match Payload::of("a stream", format, schema, delimiter)? {
@@ -78,14 +85,20 @@ pub fn read_kinesis(
     if let Some(consumer) = consumer {
         kinesis = kinesis.enhanced_fan_out(consumer);
     }
-    if let Some(start) = start {
-        kinesis = kinesis.start(start_of(start)?);
-    }
+    kinesis = match (start, start_after) {
+        (Some(_), Some(_)) => return Err(raise(Error::config("`start` and `start_after` both say where to begin; give one of them"))),
+        (Some(start), None) => kinesis.start(start_of(start)?),
+        (None, Some(places)) => kinesis.start(Start::After(places.into_iter().collect())),
+        (None, None) => kinesis,
+    };
     if let Some(end) = end {
         kinesis = kinesis.end(end_of(end)?);
     }
     if let Some(Interval(failover)) = failover {
         kinesis = kinesis.failover(failover);
+    }
+    if let Some(Interval(every)) = shard_discovery {
+        kinesis = kinesis.shard_discovery(every);
     }
     kinesis = kinesis.on_expired(policy(on_expired)?);
     for (name, value) in all_settings(region, endpoint_url, settings) {
@@ -98,8 +111,8 @@ pub fn read_kinesis(
 /// is sent again, and nothing else, until `settings={"delivery_timeout": "2min"}` have passed. A commit waits until all is delivered.
 ///
 /// Args:
-///     stream: The stream's name.
-///     region: Its region; without it AWS_REGION or the profile's.
+///     stream: The stream's name, or its ARN, which may be another account's.
+///     region: Its region; without it that of the ARN, AWS_REGION or the profile's.
 ///     endpoint_url: Where the service answers, if it is not AWS. Plain http needs `settings={"allow_http": True}`.
 ///     partition_key: The column of text or integers whose hash chooses the shard, or several, which become a JSON object. Rows whose key is
 ///         null are spread over the shards, as are all without it.

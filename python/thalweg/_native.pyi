@@ -580,6 +580,7 @@ def read_kinesis(
     endpoint_url: str | None = None,
     application: str | None = None,
     start: Literal["trim_horizon", "latest"] | int | datetime | dict[str, str] | None = None,
+    start_after: dict[str, str] | None = None,
     end: Literal["latest"] | int | datetime | None = None,
     format: _Format | Literal["text", "bytes"] | None = None,
     schema: _SchemaLike | None = None,
@@ -588,6 +589,7 @@ def read_kinesis(
     consumer: str | None = None,
     on_expired: Literal["error", "trim_horizon"] = "error",
     failover: _Duration | None = None,
+    shard_discovery: _Duration | None = None,
     settings: _Settings | None = None,
 ) -> Stream:
     """The records of a stream of Amazon Kinesis."""

@@ -1,8 +1,10 @@
 //! Amazon Kinesis as a source and a sink, against a service that others wrote (moto, see `tests/services/aws`) and one of our own that fails
-//! when it is told to. Where moto cannot be had the tests show as ignored; with `THALWEG_REQUIRE_SERVICES=1` that is a failure.
+//! when it is told to. Where moto cannot be had the tests show as ignored; with `THALWEG_REQUIRE_SERVICES=1` that is a failure. Those beside
+//! Amazon's own library are run by `make kcl`.
 
 #![allow(clippy::unwrap_used)]
 
+mod beside;
 mod double;
 mod live;
 mod read;
@@ -27,7 +29,7 @@ fn main() {
     }
     // For the life of the process, so that every test may borrow it; it is ended below, as nothing else would.
     let rig: &'static Result<Rig, String> = Box::leak(Box::new(started));
-    let trial = |(name, test): Test| {
+    let trial = |(name, test): Test, ignored: bool| {
         let run = move || match rig {
             Ok(rig) => {
                 test(rig);
@@ -37,7 +39,10 @@ fn main() {
         };
         Trial::test(name, run).with_ignored_flag(ignored)
     };
-    let conclusion = libtest_mimic::run(&arguments, tests.into_iter().map(trial).collect());
+    let trials = tests.into_iter().map(|test| trial(test, ignored));
+    // What is run beside Amazon's library is asked for by name.
+    let trials = trials.chain(beside::TESTS.iter().map(|test| trial(*test, true)));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if let Ok(rig) = rig {
         rig.end();
     }

@@ -12,13 +12,14 @@ use thalweg::{Format, Stream, count, event_time, millis, secs, tumbling};
 
 use crate::Test;
 use crate::double::Fault;
-use crate::live::{KEYS, Live, collect, column, failure, last_column, until, values};
-use crate::rig::{Rig, SECRET};
+use crate::live::{KEYS, Live, collect, column, failure, last_column, schema, until, values};
+use crate::rig::{KEY, REGION, Rig, SECRET};
 
 pub const TESTS: &[Test] = &[
     ("a_bounded_read_has_all_there_is", a_bounded_read_has_all_there_is),
     ("a_read_begins_where_it_is_told_to", a_read_begins_where_it_is_told_to),
     ("a_read_begins_at_sequence_numbers", a_read_begins_at_sequence_numbers),
+    ("a_stream_is_named_by_its_arn", a_stream_is_named_by_its_arn),
     ("shards_are_followed_when_they_split_and_merge", shards_are_followed_when_they_split_and_merge),
     ("aggregated_records_are_taken_apart", aggregated_records_are_taken_apart),
     ("poisoned_records_go_to_quarantine", poisoned_records_go_to_quarantine),
@@ -119,6 +120,34 @@ fn a_read_begins_at_sequence_numbers(rig: &Rig) {
     assert_eq!(live.stop(), [40]);
     let error = failure(service.numbers(&stream).start(Start::At(vec![(parent, "x1".to_owned())])));
     assert!(error.contains("is not a sequence number of Kinesis") && error.contains("config"), "{error}");
+}
+
+fn a_stream_is_named_by_its_arn(rig: &Rig) {
+    let double = rig.double();
+    let service = double.at();
+    let stream = service.stream(rig, 2);
+    service.put_numbers(&stream, 0..20);
+    let arn = format!("arn:aws:kinesis:{REGION}:123456789012:stream/{stream}");
+    let read = |arn: &str| {
+        let read = Kinesis::new(arn).set("endpoint_url", format!("http://{}", service.address)).set("allow_http", "true");
+        read.set("access_key", KEY).set("secret_key", SECRET).format(Format::Ndjson, schema())
+    };
+    // The region is nowhere else.
+    let table = collect(read(&arn).end(End::Latest).metadata([Column::Shard]));
+    assert_eq!(values(&table), (0..20).collect::<Vec<_>>());
+    let shard = table.batches()[0].column(1).as_string::<i32>().value(0).to_owned();
+    assert!(shard.starts_with(&format!("{arn}/shardId-00000000000")), "{shard}");
+    let mut live = Live::start(read(&arn).application(rig.name("app")).enhanced_fan_out("dashboard"));
+    live.wait_for(20);
+    live.stop();
+    assert_eq!((double.asked("DescribeStreamSummary"), double.asked("RegisterStreamConsumer")), (0, 1));
+    for (arn, region, says) in [
+        (arn.as_str(), Some("us-east-1"), "leave `region` away"),
+        ("arn:aws:s3:::payments", None, "\"arn:aws:s3:::payments\" is not the ARN of a stream of Kinesis"),
+    ] {
+        let error = failure(region.into_iter().fold(read(arn).end(End::Latest), |read, region| read.set("region", region)));
+        assert!(error.contains(says) && error.ends_with("[config, final]"), "{error}");
+    }
 }
 
 /// Numbers of a key, which the service keeps in order within a shard, and a reader from one shard to the next.

@@ -8,7 +8,7 @@ use thalweg::connector::kinesis::{KinesisSink, Value};
 use thalweg::{Error, Format, Kind, Query, Sink, Stream};
 
 use crate::Test;
-use crate::rig::{Rig, SECRET, at};
+use crate::rig::{KEY, REGION, Rig, SECRET, at};
 use crate::stub::{Fault, STREAM, Sent, Stub, WHOLE};
 
 pub const TESTS: &[Test] = &[
@@ -21,6 +21,7 @@ pub const TESTS: &[Test] = &[
     ("a_service_that_fails_is_asked_again", a_service_that_fails_is_asked_again),
     ("patience_ends", patience_ends),
     ("what_cannot_succeed_is_said_at_once", what_cannot_succeed_is_said_at_once),
+    ("rows_go_to_a_stream_of_this_arn", rows_go_to_a_stream_of_this_arn),
     ("what_is_not_there_is_named", what_is_not_there_is_named),
     ("many_rows_are_one_record", many_rows_are_one_record),
     ("rows_of_a_shard_that_was_split_find_theirs", rows_of_a_shard_that_was_split_find_theirs),
@@ -222,6 +223,23 @@ fn what_is_not_there_is_named(rig: &Rig) {
     let error = failure(rig.sink("stream").partition_key(["b"]));
     assert!(error.kind() == Kind::Schema && error.to_string().contains("no column `b` to write to Kinesis"), "{error}");
     assert!(!format!("{:?}", rig.sink("stream")).contains(SECRET));
+}
+
+fn rows_go_to_a_stream_of_this_arn(rig: &Rig) {
+    let stream = rig.stream(2);
+    let sink = |arn: &str| {
+        let sink = KinesisSink::new(arn).set("endpoint_url", rig.endpoint()).set("allow_http", "true");
+        sink.set("access_key", KEY).set("secret_key", SECRET).partition_key(["a"])
+    };
+    // The region is nowhere else.
+    let arn = format!("arn:aws:kinesis:{REGION}:123456789012:stream/{stream}");
+    write([batch(0..10)], sink(&arn)).unwrap();
+    write([batch(10..20)], sink(&arn).aggregate(true)).unwrap();
+    let mut all: Vec<i64> = rig.records(&stream).iter().flat_map(|record| numbers(&record.data)).collect();
+    all.sort_unstable();
+    assert_eq!(all, (0..20).collect::<Vec<_>>());
+    let error = failure(sink(&format!("{arn}/consumer")));
+    assert!(error.kind() == Kind::Config && error.to_string().contains("is not the ARN of a stream of Kinesis"), "{error}");
 }
 
 fn many_rows_are_one_record(rig: &Rig) {

@@ -129,6 +129,34 @@ def test_what_is_written_is_read(stream: str, write: Callable[..., None], read: 
     assert json.loads(text["value"]).keys() == {"a", "word"}
 
 
+def test_a_read_begins_behind_records(stream: str, write: Callable[..., None], read: Callable[..., tw.Stream]) -> None:
+    write(stream, numbers(0, 20))
+    metadata = ["sequence_number", "shard"]
+    rows = rows_of(read(stream, schema=SCHEMA, metadata=metadata).collect())
+    by_shard: dict[str, list[Any]] = {}
+    for row in rows:
+        by_shard.setdefault(row["_shard"].removeprefix(f"{stream}/"), []).append(row)
+    for found in by_shard.values():
+        found.sort(key=lambda row: int(row["_sequence_number"]))
+    places = {shard: found[3]["_sequence_number"] for shard, found in by_shard.items()}
+    assert len(places) == 2
+    for option, skipped in [("start", 3), ("start_after", 4)]:
+        expected = [row["a"] for found in by_shard.values() for row in found[skipped:]]
+        options = {option: places, "shard_discovery": "1s"}
+        assert sorted(row["a"] for row in rows_of(read(stream, schema=SCHEMA, **options).collect())) == sorted(expected)
+
+
+def test_a_stream_is_named_by_its_arn(aws: str, stream: str) -> None:
+    arn = f"arn:aws:kinesis:{REGION}:123456789012:stream/{stream}"
+    sink = tw.write_kinesis(arn, endpoint_url=aws, partition_key="word", settings=SETTINGS)
+    tw.from_arrow(numbers(0, 10)).run(sink=sink).wait()
+    there = tw.read_kinesis(arn, endpoint_url=aws, end="latest", schema=SCHEMA, settings=SETTINGS)
+    assert sorted(row["a"] for row in rows_of(there.collect())) == list(range(10))
+    wrong = tw.write_kinesis(f"{arn}:1", endpoint_url=aws, settings=SETTINGS)
+    with pytest.raises(tw.ConfigError, match="is not the ARN of a stream of Kinesis"):
+        tw.from_arrow(numbers(0, 1)).run(sink=wrong).wait()
+
+
 def test_many_rows_are_one_record(
     aws: str, stream: str, write: Callable[..., None], read: Callable[..., tw.Stream]
 ) -> None:
@@ -236,9 +264,19 @@ def test_settings_that_make_no_sense_are_named() -> None:
         ({"on_expired": "skip"}, "error or trim_horizon"),
         ({"settings": {"no_such": 1}}, "no setting `no_such`"),
         ({"application": "a", "end": "latest"}, "`application`"),
+        ({"start": "latest", "start_after": {"shardId-0": "1"}}, "`start_after`"),
+        ({"start_after": {"shardId-0": "x"}}, "is not a sequence number"),
+        ({"shard_discovery": 0}, "`shard_discovery`"),
         ({"schema": {"_shard": "string"}, "metadata": "shard"}, "two columns are called `_shard`"),
     ]:
         with pytest.raises(tw.ConfigError, match=says):
             tw.read_kinesis("payments", **options)  # type: ignore[arg-type]
+    arn = "arn:aws:kinesis:eu-west-1:123456789012:stream/payments"
+    for name, options, says in [
+        (arn, {"region": "us-east-1"}, "leave `region` away"),
+        (arn.replace("kinesis", "sqs"), {}, "is not the ARN of a stream of Kinesis"),
+    ]:
+        with pytest.raises(tw.ConfigError, match=says):
+            tw.read_kinesis(name, **options)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="a word or a time"):
         tw.read_kinesis("payments", start=[])  # type: ignore[arg-type]

@@ -35,6 +35,7 @@ use md5::{Digest, Md5};
 
 use super::position::{HashRange, hash_key};
 use crate::error::{Error, Result};
+use crate::format::protobuf::wire::{Reader, Value};
 
 const MAGIC: [u8; 4] = [0xF3, 0x89, 0x9A, 0xC2];
 const DIGEST: usize = 16;
@@ -94,8 +95,8 @@ struct Key {
 
 fn users(data: &[u8], body: Range<usize>, range: Option<&HashRange>, out: &mut Vec<User>) -> Result<Split, Damage> {
     let (mut partition_keys, mut hash_keys) = (Vec::new(), Vec::new());
-    let mut fields = Reader { data, at: body.start, end: body.end };
-    while let Some(field) = fields.field()? {
+    let mut fields = Reader::new(data, body.start, body.end);
+    while let Some(field) = field(&mut fields)? {
         let table = match field.number {
             1 => &mut partition_keys,
             2 => &mut hash_keys,
@@ -108,8 +109,8 @@ fn users(data: &[u8], body: Range<usize>, range: Option<&HashRange>, out: &mut V
         table.push(Key { at, hash: None });
     }
     let (mut users, mut dropped) = (0, 0);
-    let mut fields = Reader { data, at: body.start, end: body.end };
-    while let Some(field) = fields.field()? {
+    let mut fields = Reader::new(data, body.start, body.end);
+    while let Some(field) = field(&mut fields)? {
         if field.number != 3 {
             continue;
         }
@@ -157,8 +158,8 @@ struct Record {
 impl Record {
     fn read(data: &[u8], at: Range<usize>) -> Result<Record, Damage> {
         let (mut partition_key, mut hash_key, mut payload) = (None, None, None);
-        let mut fields = Reader { data, at: at.start, end: at.end };
-        while let Some(field) = fields.field()? {
+        let mut fields = Reader::new(data, at.start, at.end);
+        while let Some(field) = field(&mut fields)? {
             match field.number {
                 1 => partition_key = Some(field.varint()?),
                 2 => hash_key = Some(field.varint()?),
@@ -195,15 +196,9 @@ impl Damage {
 
 /// A field of a protocol buffer: its number, where it begins, and its value.
 struct Field {
-    number: u64,
+    number: u32,
     at: usize,
     value: Value,
-}
-
-enum Value {
-    Varint(u64),
-    Bytes(Range<usize>),
-    Fixed,
 }
 
 impl Field {
@@ -215,67 +210,18 @@ impl Field {
     }
 
     fn bytes(&self) -> Result<Range<usize>, Damage> {
-        match &self.value {
-            Value::Bytes(at) => Ok(at.clone()),
+        match self.value {
+            Value::Bytes(start, end) => Ok(start..end),
             _ => Err(Damage { at: self.at, why: format!("field {} has no length", self.number) }),
         }
     }
 }
 
-/// Reads fields of `data` from `at` up to `end`. No field of this format is a group, so none is read.
-struct Reader<'a> {
-    data: &'a [u8],
-    at: usize,
-    end: usize,
-}
-
-impl Reader<'_> {
-    fn field(&mut self) -> Result<Option<Field>, Damage> {
-        if self.at == self.end {
-            return Ok(None);
-        }
-        let at = self.at;
-        let tag = self.varint()?;
-        let value = match tag & 7 {
-            0 => Value::Varint(self.varint()?),
-            1 => self.skip(8).map(|_| Value::Fixed)?,
-            2 => {
-                let length = self.varint()?;
-                Value::Bytes(self.skip(length)?)
-            }
-            5 => self.skip(4).map(|_| Value::Fixed)?,
-            kind => return Err(Damage { at, why: format!("a field has the wire type {kind}, which this format has not") }),
-        };
-        match tag >> 3 {
-            0 => Err(Damage::new(at, "a field has the number 0, which there is not")),
-            number => Ok(Some(Field { number, at, value })),
-        }
-    }
-
-    fn skip(&mut self, length: u64) -> Result<Range<usize>, Damage> {
-        let (start, left) = (self.at, self.end - self.at);
-        match usize::try_from(length) {
-            Ok(length) if length <= left => {
-                self.at += length;
-                Ok(start..self.at)
-            }
-            _ => Err(Damage { at: start, why: format!("a field claims {length} bytes of the {left} that are left") }),
-        }
-    }
-
-    /// A number of seven bits a byte, the least first.
-    fn varint(&mut self) -> Result<u64, Damage> {
-        let start = self.at;
-        let mut number = 0_u64;
-        for (place, byte) in self.data[start..self.end].iter().take(10).enumerate() {
-            number |= u64::from(byte & 0x7F) << (7 * place);
-            if byte & 0x80 == 0 {
-                self.at = start + place + 1;
-                return Ok(number);
-            }
-        }
-        Err(Damage::new(start, "a number has no end"))
-    }
+/// The next field.
+fn field(fields: &mut Reader) -> Result<Option<Field>, Damage> {
+    let at = fields.position();
+    let field = fields.field().map_err(|why| Damage { at, why })?;
+    Ok(field.map(|(number, value)| Field { number, at, value }))
 }
 
 /// An aggregated record that is ready to be put.

@@ -104,11 +104,11 @@ fn damage_under_a_right_md5_is_told_with_its_place() {
         ("at byte 16 of", "a user's record names explicit hash key 0 of 0", with(record(&[number(1, 0), number(2, 0), bytes(3, b"x")]))),
         ("at byte 16 of", "a user's record has no partition key", with(record(&[bytes(3, b"x")]))),
         ("at byte 16 of", "a user's record has no data", with(record(&[number(1, 0)]))),
-        ("at byte 16 of", "a field claims 9 bytes of the 1 that are left", with(vec![3 << 3 | 2, 9, 0])),
-        ("at byte 15 of", "a number has no end", with([vec![3 << 3 | 2], vec![0xFF; 12]].concat())),
+        ("at byte 14 of", "a field claims 9 bytes of the 1 that are left", with(vec![3 << 3 | 2, 9, 0])),
+        ("at byte 14 of", "a number has more than ten bytes", with([vec![3 << 3 | 2], vec![0xFF; 12]].concat())),
         ("at byte 16 of", "a key is not UTF-8", with(bytes(1, b"\xFF"))),
         ("at byte 14 of", "field 3 has no length", with(number(3, 1))),
-        ("at byte 14 of", "the wire type 3", with(vec![4 << 3 | 3])),
+        ("at byte 14 of", "a field is of wire type 6", with(vec![4 << 3 | 6])),
         ("at byte 14 of", "the number 0", with(vec![0, 0])),
     ];
     for (place, why, body) in cases {

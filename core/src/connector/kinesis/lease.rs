@@ -313,6 +313,74 @@ mod tests {
         assert_eq!(Lease::decode(&row).unwrap(), Some(lease()));
     }
 
+    /// What workers of KCL 2.7.2 and 3.5.1 have written of shards, as `make kcl` runs them: one that was read to its end, and a child of it.
+    #[test]
+    fn rows_that_the_kcl_has_written_are_read() {
+        let [one, two, three] = [0, 1, 2].map(|number| format!("shardId-{number:012}"));
+        let top = "340282366920938463463374607431768211455";
+        let parent = [
+            ("checkpoint", s("SHARD_END")),
+            ("checkpointSubSequenceNumber", n("0")),
+            ("childShardIds", Attribute::Ss(vec![three.clone(), two.clone()])),
+            ("endingHashKey", s(top)),
+            ("leaseCounter", n("14")),
+            ("leaseKey", s(&one)),
+            ("leaseOwner", s("kcl-5")),
+            ("ownerSwitchesSinceCheckpoint", n("0")),
+            ("startingHashKey", s("0")),
+        ];
+        let child = [
+            ("checkpoint", s("57")),
+            ("checkpointSubSequenceNumber", n("6")),
+            ("endingHashKey", s(top)),
+            ("leaseCounter", n("3")),
+            ("leaseKey", s(&three)),
+            ("leaseOwner", s("kcl-5")),
+            ("ownerSwitchesSinceCheckpoint", n("0")),
+            ("parentShardId", Attribute::Ss(vec![one.clone()])),
+            ("startingHashKey", s("170141183460469231731687303715884105728")),
+        ];
+        let after = |number| Checkpoint::After { sequence: Sequence::parse(number).unwrap(), sub_sequence: 6 };
+        let owned = |key: &String, counter, checkpoint, range| Lease {
+            key: key.clone(),
+            owner: Some("kcl-5".to_owned()),
+            counter,
+            owner_switches: 0,
+            checkpoint,
+            parents: Vec::new(),
+            children: Vec::new(),
+            range: Some(range),
+        };
+        let whole = Lease { children: vec![three.clone(), two], ..owned(&one, 14, Checkpoint::ShardEnd, HashRange::ALL) };
+        let upper = HashRange { start: 1 << 127, end: u128::MAX };
+        let half = Lease { parents: vec![one.clone()], ..owned(&three, 3, after("57"), upper) };
+        let of_3 = [("entityType", s("LEASE")), ("throughputKBps", n("0.135216"))];
+        for more in [&[][..], &of_3] {
+            let read = |row: &[(&str, Attribute)]| {
+                let row: Item = row.iter().chain(more).map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+                Lease::decode(&row).unwrap()
+            };
+            assert_eq!((read(&parent), read(&child)), (Some(whole.clone()), Some(half.clone())));
+        }
+    }
+
+    /// What else KCL 3.5.1 keeps in the table, less the attributes that are maps and lists.
+    #[test]
+    fn what_kcl_3_keeps_beside_leases_is_passed_over() {
+        let migration = [
+            ("cv", s("CLIENT_VERSION_UPGRADE_FROM_2X")),
+            ("entityType", s("CLIENT_VERSION_MIGRATION")),
+            ("leaseKey", s("Migration3.0")),
+            ("mb", s("kcl-1")),
+            ("mts", n("1795826974457")),
+        ];
+        let worker = [("entityType", s("WORKER_METRIC_STATS")), ("leaseKey", s("kcl-1")), ("lut", n("1795826976")), ("sup", n("1"))];
+        for row in [&migration[..], &worker] {
+            let row = row.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+            assert_eq!(Lease::decode(&row).unwrap(), None);
+        }
+    }
+
     #[test]
     fn a_new_row_has_what_is_known_and_no_empty_sets() {
         let shard = Shard { id: "a".to_owned(), parents: vec![], range: HashRange::ALL, closed: false };

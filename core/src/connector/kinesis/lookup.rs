@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aws_sdk_kinesis::types::{ChildShard, ConsumerStatus, HashKeyRange, Shard as Listed};
 
+use super::address::Address;
 use super::failure;
 use super::position::HashRange;
 use super::session::Session;
@@ -18,14 +19,14 @@ const CONSUMER_PAUSE: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// [`Kind::Connector`](crate::error::Kind::Connector) if the service does not say, or there is no such stream.
-pub(super) async fn shards(session: &Session, stream: &str) -> Result<Vec<Shard>> {
+pub(super) async fn shards(session: &Session, stream: &Address) -> Result<Vec<Shard>> {
     let mut all = Vec::new();
     let mut page: Option<String> = None;
     loop {
         let request = session.kinesis.list_shards();
         let request = match &page {
             Some(token) => request.next_token(token),
-            None => request.stream_name(stream),
+            None => request.set_stream_name(stream.name()).set_stream_arn(stream.arn()),
         };
         let answer =
             request.send().await.map_err(|error| session.failed(&format!("cannot list the shards of stream `{stream}`"), &error))?;
@@ -71,11 +72,16 @@ fn range(range: Option<&HashKeyRange>) -> Result<HashRange> {
 ///
 /// # Errors
 /// [`Kind::Connector`](crate::error::Kind::Connector) if it cannot be had.
-pub(super) async fn consumer(session: &Session, stream: &str, name: &str) -> Result<String> {
+pub(super) async fn consumer(session: &Session, stream: &Address, name: &str) -> Result<String> {
     let doing = format!("cannot register the consumer `{name}` of stream `{stream}`");
-    let summary = session.kinesis.describe_stream_summary().stream_name(stream).send().await;
-    let summary = summary.map_err(|error| session.failed(&doing, &error))?;
-    let arn = summary.stream_description_summary().map(|summary| summary.stream_arn().to_owned()).unwrap_or_default();
+    let arn = match stream.arn() {
+        Some(arn) => arn,
+        None => {
+            let summary = session.kinesis.describe_stream_summary().set_stream_name(stream.name()).send().await;
+            let summary = summary.map_err(|error| session.failed(&doing, &error))?;
+            summary.stream_description_summary().map(|summary| summary.stream_arn().to_owned()).unwrap_or_default()
+        }
+    };
     let registered = session.kinesis.register_stream_consumer().stream_arn(&arn).consumer_name(name).send().await;
     if let Err(error) = registered
         && failure::code(&error) != Some("ResourceInUseException")

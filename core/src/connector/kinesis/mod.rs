@@ -18,7 +18,7 @@
 //! # Settings
 //! | name | what | if not set |
 //! |---|---|---|
-//! | `region` | the stream's region | the default chain's: `AWS_REGION`, the profile's, the machine's |
+//! | `region` | the stream's region | that of its ARN, or the default chain's: `AWS_REGION`, the profile's, the machine's |
 //! | `profile` | a profile of `~/.aws` | `AWS_PROFILE`, else `default` |
 //! | `endpoint_url` | where the service answers, if it is not AWS | `AWS_ENDPOINT_URL`, else AWS |
 //! | `dynamodb_endpoint_url` | where leases are kept, if it is elsewhere | `endpoint_url` |
@@ -62,6 +62,7 @@
 //! patience. All who read the stream share that; a [consumer](Kinesis::enhanced_fan_out) with enhanced fan-out has two megabytes a second of
 //! its own, pushed to it within some 70 ms by Amazon's account, and is billed for it.
 
+mod address;
 mod columns;
 mod event;
 mod failure;
@@ -86,6 +87,7 @@ use std::time::Duration;
 
 use arrow::datatypes::{DataType, SchemaRef};
 
+use self::address::Address;
 pub use self::columns::Column;
 use self::columns::Columns;
 use self::position::Sequence;
@@ -154,11 +156,11 @@ pub struct Kinesis {
 }
 
 impl Kinesis {
-    /// The records of the stream of this name. Values come as they are, in the column `value` of type binary, unless a
+    /// The records of the stream of this name, or of this ARN, which may be another account's. Values come as they are, in the column `value` of type binary, unless a
     /// [`format`](Kinesis::format) is given.
     pub fn new(stream: impl Into<String>) -> Kinesis {
         let reading = Reading {
-            stream: stream.into(),
+            stream: Address::new(stream),
             application: None,
             consumer: None,
             start: Start::default(),
@@ -242,12 +244,13 @@ impl Kinesis {
     /// Checks what can be checked without the service.
     ///
     /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config) if settings contradict each other or two columns have one name.
+    /// [`Kind::Config`](crate::error::Kind::Config) if settings contradict each other or the stream's ARN, or two columns have one name.
     pub(crate) fn checked(self) -> Result<Kinesis> {
         self.settings.check(&[])?;
         self.settings.endpoints()?;
         self.settings.patience()?;
         self.settings.keys()?;
+        self.reading.stream.locate(&self.settings)?;
         if self.reading.end.is_some() && self.reading.application.is_some() {
             return Err(Error::config(
                 "a bounded read takes all shards, and an application shares them out; leave `end` or `application` away",
@@ -261,6 +264,9 @@ impl Kinesis {
         }
         if self.reading.failover < Duration::from_secs(1) {
             return Err(Error::config("a lease of Kinesis lasts a second or longer; let `failover` be that"));
+        }
+        if self.reading.discovery.is_zero() {
+            return Err(Error::config("shards are not looked for without pause; let `shard_discovery` be above zero"));
         }
         names_differ(&self.schema())?;
         Ok(self)

@@ -9,6 +9,7 @@ use aws_sdk_kinesis::primitives::event_stream::EventReceiver;
 use aws_sdk_kinesis::types::error::SubscribeToShardEventStreamError;
 use aws_sdk_kinesis::types::{ChildShard, Record, ShardIteratorType, StartingPosition, SubscribeToShardEventStream};
 
+use super::address::Address;
 use super::failure::{self, Failure};
 use super::session::Session;
 use crate::error::Error;
@@ -91,7 +92,7 @@ pub(super) enum Trouble {
 /// What is to be read by one request.
 pub(super) struct Pull {
     pub session: Arc<Session>,
-    pub stream: String,
+    pub stream: Address,
     pub shard: String,
     pub from: From,
     pub cursor: Option<Cursor>,
@@ -119,7 +120,8 @@ impl Pull {
     }
 
     async fn iterator(&self) -> Result<String, Trouble> {
-        let request = self.session.kinesis.get_shard_iterator().stream_name(&self.stream).shard_id(&self.shard);
+        let request = self.session.kinesis.get_shard_iterator().shard_id(&self.shard);
+        let request = request.set_stream_name(self.stream.name()).set_stream_arn(self.stream.arn());
         let request = request.shard_iterator_type(self.from.kind());
         let request = request.set_starting_sequence_number(self.from.sequence()).set_timestamp(self.from.time());
         let answer = request.send().await.map_err(|error| self.trouble(error))?;
@@ -127,7 +129,7 @@ impl Pull {
     }
 
     async fn get(&self, iterator: String) -> Result<Pulled, Trouble> {
-        let request = self.session.kinesis.get_records().shard_iterator(iterator).limit(MAX_RECORDS);
+        let request = self.session.kinesis.get_records().shard_iterator(iterator).limit(MAX_RECORDS).set_stream_arn(self.stream.arn());
         let answer = request.send().await.map_err(|error| self.trouble(error))?;
         let end = answer.next_shard_iterator.is_none().then(|| answer.child_shards.unwrap_or_default());
         let behind = answer.millis_behind_latest.map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0)));

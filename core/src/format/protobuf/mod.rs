@@ -26,7 +26,7 @@ mod descriptor;
 mod finish;
 mod node;
 mod shape;
-mod wire;
+pub(crate) mod wire;
 
 use std::fmt;
 use std::ops::Range;

@@ -5,7 +5,7 @@ const MAX_DEPTH: usize = 100;
 
 /// A field's value as it is on the wire; what has a length is where it stands in the input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Varint(u64),
     Fixed64(u64),
     Fixed32(u32),
@@ -17,7 +17,7 @@ pub(super) enum Value {
 
 /// Reads fields of `bytes` up to `end`.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     end: usize,
@@ -25,12 +25,12 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// Reads the fields that stand from `start` to `end`, which are within `bytes`.
-    pub(super) fn new(bytes: &'a [u8], start: usize, end: usize) -> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8], start: usize, end: usize) -> Reader<'a> {
         Reader { bytes, at: start, end }
     }
 
     /// Where the next field begins.
-    pub(super) fn position(&self) -> usize {
+    pub(crate) fn position(&self) -> usize {
         self.at
     }
 
@@ -42,7 +42,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// In words, if there is no field.
-    pub(super) fn field(&mut self) -> Result<Option<(u32, Value)>, String> {
+    pub(crate) fn field(&mut self) -> Result<Option<(u32, Value)>, String> {
         if self.is_at_end() {
             return Ok(None);
         }

@@ -112,7 +112,7 @@ impl Reader {
     pub fn run(setting: Setting, reading: Reading, settings: &Settings) {
         let _closing = Closing(Arc::clone(&setting.checkpoints));
         let what = format!("stream `{}`", reading.stream);
-        let session = match Session::connect(settings) {
+        let session = match reading.stream.locate(settings).and_then(|settings| Session::connect(&settings)) {
             Ok(session) => Arc::new(session),
             Err(error) => {
                 let mut ring = setting.ring;
@@ -313,7 +313,7 @@ impl Reader {
 
     /// Records of a shard have gone.
     fn gap(&mut self, id: &str) -> Result<()> {
-        let stream = &self.reading.stream;
+        let stream = self.reading.stream.to_string();
         match self.reading.on_expired {
             OnExpired::Error => Err(Error::connector(format!(
                 "records of {id} of stream `{stream}` have gone before they were read: the stream keeps them for its retention period; \

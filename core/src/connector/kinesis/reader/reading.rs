@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::connector::kinesis::address::Address;
 use crate::connector::kinesis::pull::From;
 use crate::connector::kinesis::shards::{self, Shard};
 use crate::connector::kinesis::{End, OnExpired, Start};
@@ -13,7 +14,7 @@ const SKEW: Duration = Duration::from_secs(60);
 /// What is read, from where to where.
 #[derive(Debug, Clone)]
 pub(in crate::connector::kinesis) struct Reading {
-    pub(in crate::connector::kinesis) stream: String,
+    pub(in crate::connector::kinesis) stream: Address,
     pub(in crate::connector::kinesis) application: Option<String>,
     pub(in crate::connector::kinesis) consumer: Option<String>,
     pub(in crate::connector::kinesis) start: Start,

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::outbox::{Fate, Item, Next, Outbox};
 use super::parcel::{Map, Parcel};
 use super::rows::{Entry, Spread};
+use crate::connector::kinesis::address::Address;
 use crate::connector::kinesis::session::Session;
 use crate::connector::kinesis::{failure, lookup};
 use crate::error::{Error, Result};
@@ -30,7 +31,7 @@ pub(super) struct Delivery {
 
 /// What the pipeline's thread and the one that sends share.
 struct Link {
-    stream: String,
+    stream: Address,
     patience: Duration,
     clock: SharedClock,
     /// The shards that records are aggregated for, if they are.
@@ -66,10 +67,10 @@ impl Delivery {
     ///
     /// # Errors
     /// If the operating system has none.
-    pub(super) fn start(session: Session, stream: &str, patience: Duration, shards: Option<Map>) -> Result<Delivery> {
+    pub(super) fn start(session: Session, stream: &Address, patience: Duration, shards: Option<Map>) -> Result<Delivery> {
         let state = State { outbox: Outbox::new(patience, Spread::new()), failure: None, is_over: false };
         let link = Arc::new(Link {
-            stream: stream.to_owned(),
+            stream: stream.clone(),
             patience,
             clock: SystemClock::shared(),
             shards: shards.map(|map| Mutex::new(Arc::new(map))),
@@ -237,7 +238,8 @@ impl Link {
                 Err(error) => return Answer::Never(Error::connector(doing()).with_source(error)),
             }
         }
-        match session.kinesis.put_records().stream_name(&self.stream).set_records(Some(records)).send().await {
+        let put = session.kinesis.put_records().set_stream_name(self.stream.name()).set_stream_arn(self.stream.arn());
+        match put.set_records(Some(records)).send().await {
             Ok(answer) if answer.records().len() == request.len() => {
                 let failed = answer.records().iter().rfind(|record| record.error_code().is_some());
                 let why = failed.map(|record| session.scrubbed(&said(record)));
@@ -287,7 +289,7 @@ impl Link {
             });
         }
         if let (Some(known), Some(shards)) = (&self.shards, shards) {
-            tracing::debug!(stream = self.stream, "shards were split or merged; records are aggregated for the new ones");
+            tracing::debug!(stream = %self.stream, "shards were split or merged; records are aggregated for the new ones");
             *known.lock().unwrap_or_else(PoisonError::into_inner) = shards;
         }
         Ok(fates)
@@ -302,7 +304,7 @@ impl Link {
         };
         if let Some(why) = &why {
             let failed = fates.iter().filter(|fate| matches!(fate, Fate::Failed)).count();
-            tracing::debug!(stream = self.stream, failed, why, "records were not delivered and are sent again");
+            tracing::debug!(stream = %self.stream, failed, why, "records were not delivered and are sent again");
         }
         let mut state = self.lock();
         let expired = state.outbox.settle(request, fates.into_iter(), self.clock.monotonic());

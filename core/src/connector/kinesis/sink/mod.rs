@@ -15,6 +15,7 @@ use aws_sdk_kinesis::types::StreamStatus;
 use self::delivery::Delivery;
 use self::parcel::Map;
 use self::rows::{Layout, Spread};
+use super::address::Address;
 use super::session::Session;
 use super::settings::Settings;
 use super::{failure, lookup};
@@ -44,7 +45,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Rows that were [quarantined](crate::Query::quarantine) can be written too: as JSON, where their bytes are hexadecimal digits.
 pub struct KinesisSink {
     settings: Settings,
-    stream: String,
+    stream: Address,
     layout: Layout,
     aggregate: bool,
     spread: Spread,
@@ -52,11 +53,11 @@ pub struct KinesisSink {
 }
 
 impl KinesisSink {
-    /// Writes to the stream of this name.
+    /// Writes to the stream of this name, or of this ARN, which may be another account's.
     pub fn new(stream: impl Into<String>) -> KinesisSink {
         KinesisSink {
             settings: Settings::default(),
-            stream: stream.into(),
+            stream: Address::new(stream),
             layout: Layout::default(),
             aggregate: false,
             spread: Spread::new(),
@@ -103,9 +104,10 @@ impl KinesisSink {
     fn connect(&self) -> Result<Delivery> {
         self.settings.check(&[DELIVERY_TIMEOUT])?;
         let patience = self.settings.duration(DELIVERY_TIMEOUT, PATIENCE)?;
-        let session = Session::connect(&self.settings)?;
+        let session = Session::connect(&self.stream.locate(&self.settings)?)?;
         let doing = format!("cannot write to stream `{}`", self.stream);
-        match session.wait(session.kinesis.describe_stream_summary().stream_name(&self.stream).send())? {
+        let request = session.kinesis.describe_stream_summary().set_stream_name(self.stream.name()).set_stream_arn(self.stream.arn());
+        match session.wait(request.send())? {
             Ok(answer) => match answer.stream_description_summary().map(|stream| stream.stream_status()) {
                 Some(StreamStatus::Creating) => {
                     return Err(Error::connector(format!("{doing}: it is being created; try later")).retriable_if(true));
