@@ -15,6 +15,11 @@ mod messages;
 pub mod ndjson;
 pub mod pod;
 pub mod protobuf;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod registration;
+pub mod subjects;
+#[cfg_attr(not(any(feature = "kafka", feature = "kinesis")), allow(dead_code, reason = "files are written many rows at once"))]
+pub(crate) mod values;
 
 use std::fmt;
 

@@ -37,6 +37,7 @@
 
 mod descriptors;
 mod requests;
+mod subjects;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -50,6 +51,7 @@ use self::requests::{Answer, Query, Requests};
 use crate::config::given;
 use crate::error::{Error, Result};
 use crate::format::avro::WriterSchemas;
+pub use crate::format::subjects::{SchemaKind, Subjects};
 
 /// How long one request may take, unless it is set.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -78,17 +80,6 @@ pub enum Version {
     Latest,
     /// The one of this number, from 1 on.
     Number(u32),
-}
-
-/// What a schema is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchemaKind {
-    /// Avro's JSON.
-    Avro,
-    /// JSON Schema.
-    Json,
-    /// A `.proto` file.
-    Protobuf,
 }
 
 /// A schema that a registry has.
@@ -193,29 +184,6 @@ impl fmt::Display for Version {
         match self {
             Version::Latest => f.write_str("latest"),
             Version::Number(number) => number.fmt(f),
-        }
-    }
-}
-
-impl SchemaKind {
-    /// The kind that a user's `name` means: `avro`, `json` or `protobuf`.
-    ///
-    /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config), listing the names there are.
-    pub fn parse(name: &str) -> Result<SchemaKind> {
-        match name.to_ascii_lowercase().as_str() {
-            "avro" => Ok(SchemaKind::Avro),
-            "json" => Ok(SchemaKind::Json),
-            "protobuf" => Ok(SchemaKind::Protobuf),
-            _ => Err(Error::config(format!("`{name}` is not a kind of schema; it may be avro, json or protobuf"))),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            SchemaKind::Avro => "AVRO",
-            SchemaKind::Json => "JSON",
-            SchemaKind::Protobuf => "PROTOBUF",
         }
     }
 }

@@ -23,8 +23,14 @@
 //! `arrow-avro` decodes; this module finds the records, holds their lengths against what was decoded, and isolates those that do not decode.
 
 mod container;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod made;
 mod messages;
 mod resolved;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod shaped;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -35,6 +41,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use self::container::ContainerDecoder;
 use self::messages::AvroMessages;
 use self::resolved::{Resolved, Wrap};
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub use self::writer::AvroWriter;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub(crate) use self::writer::Encoding;
 use super::{Decoder, Messages};
 use crate::error::{Error, Result};
 
