@@ -1,13 +1,13 @@
 """Formats that need more than a name: what they make goes where `format=` takes one.
 
-| format | what it is | where |
-|---|---|---|
-| `avro` | Avro records alone, all of one writer's schema | Kafka |
-| `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | Kafka |
-| `avro_single_object` | Avro records behind the fingerprint of their writer's schema | Kafka |
-| `json_confluent` | objects of JSON behind the number of their schema | Kafka |
-| `protobuf` | messages of protocol buffers, in sockets each behind its length | Kafka, sockets |
-| `protobuf_confluent` | messages of protocol buffers by a file of Confluent's registry | Kafka |
+| format | what it is | read from | written to |
+|---|---|---|---|
+| `avro` | Avro records alone, all of one writer's schema | Kafka, Kinesis | Kafka, Kinesis |
+| `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | likewise | likewise |
+| `avro_single_object` | Avro records behind the fingerprint of their writer's schema | likewise | likewise |
+| `json_confluent` | objects of JSON behind the number of their schema | likewise | likewise |
+| `protobuf` | messages of protocol buffers, in sockets each behind its length | likewise, sockets | |
+| `protobuf_confluent` | messages of protocol buffers by a file of Confluent's registry | likewise | |
 
 Object container files of Avro are read by `read_avro`, files of messages by `read_protobuf`.
 

@@ -1,4 +1,4 @@
-//! Bytes to columns: one decoder per format, shared by all partitions of a source.
+//! Bytes to columns: one decoder per format, shared by all partitions of a source. And back: how rows are spelled in files and records.
 
 pub mod arrow_ipc;
 pub mod avro;
