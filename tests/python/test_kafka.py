@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pyarrow as pa
@@ -222,7 +223,8 @@ def test_values_are_written_in_any_format(kafka: dict[str, str], registry: str) 
         assert buffer.read() == b""
     assert theirs == table.to_pylist()
     flat = table.select(["a", "word"])
-    for name, format in {"as-json": tw.formats.json_confluent(client), "as-csv": "csv", "as-arrow": "arrow"}.items():
+    formats: dict[str, Any] = {"as-json": tw.formats.json_confluent(client), "as-csv": "csv", "as-arrow": "arrow"}
+    for name, format in formats.items():
         write(kafka, name, flat, format=format)
         found = tw.read_kafka(
             kafka["bootstrap"], name, end="latest", format=format, schema={"a": "int64", "word": "string"}

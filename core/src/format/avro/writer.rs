@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{BinaryArray, RecordBatch};
-use arrow::datatypes::{Fields, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_avro::errors::AvroError;
 use arrow_avro::schema::{FingerprintStrategy, SCHEMA_METADATA_KEY};
 use arrow_avro::writer::format::{AvroBinaryFormat, AvroSoeFormat};
@@ -148,16 +148,11 @@ pub(crate) struct Encoding {
 
 impl Encoding {
     fn new(columns: &SchemaRef, schema: &str, framing: Option<FingerprintStrategy>) -> Result<Encoding> {
-        let fields = Resolved::new(schema, None, None, Wrap::Record)?.columns();
         let mut value: Value =
             serde_json::from_str(schema).map_err(|error| Error::schema("the Avro schema is no JSON").with_source(error))?;
         // The encoder takes every UUID for text. One that is `fixed` is sixteen bytes, as it would be without the name.
-        let fixed = fixed_uuids(&mut value);
-        let fields: Fields = match fixed {
-            true => Resolved::new(&value.to_string(), None, None, Wrap::Record)?.columns().fields().clone(),
-            false => fields.fields().clone(),
-        };
-        let target = Arc::new(Schema::new(fields));
+        forget_fixed_uuids(&mut value);
+        let target = Arc::new(Schema::new(Resolved::new(&value.to_string(), None, None, Wrap::Record)?.columns().fields().clone()));
         shaped::check(columns, &target)?;
         let noted = target.as_ref().clone().with_metadata([(SCHEMA_METADATA_KEY.to_owned(), value.to_string())].into());
         let builder = WriterBuilder::new(noted);
@@ -182,19 +177,19 @@ impl Encoding {
     }
 }
 
-/// Takes the name of UUIDs away from what is `fixed`; returns whether there was any.
-fn fixed_uuids(schema: &mut Value) -> bool {
+/// Takes the name of UUIDs away from what is `fixed`.
+fn forget_fixed_uuids(schema: &mut Value) {
     match schema {
-        Value::Array(each) => each.iter_mut().fold(false, |found, schema| fixed_uuids(schema) || found),
+        Value::Array(each) => each.iter_mut().for_each(forget_fixed_uuids),
         Value::Object(parts) => {
-            let is_one =
-                parts.get("type").is_some_and(|kind| kind == "fixed") && parts.get("logicalType").is_some_and(|kind| kind == "uuid");
-            if is_one {
+            if parts.get("type").is_some_and(|kind| kind == "fixed") && parts.get("logicalType").is_some_and(|kind| kind == "uuid") {
                 parts.remove("logicalType");
             }
-            ["type", "fields", "items", "values"].iter().fold(is_one, |found, name| parts.get_mut(*name).is_some_and(fixed_uuids) || found)
+            for name in ["type", "fields", "items", "values"] {
+                parts.get_mut(name).into_iter().for_each(forget_fixed_uuids);
+            }
         }
-        _ => false,
+        _ => {}
     }
 }
 

@@ -94,8 +94,10 @@ fn everything(count: usize) -> RecordBatch {
         map.append(some(row, 6)).unwrap();
     }
     let cents = Decimal128Array::from_iter(ints().map(|cents| cents.map(i128::from))).with_precision_and_scale(12, 2).unwrap();
+    let wide = Decimal256Array::from_iter(ints().map(|cents| cents.map(i256::from))).with_precision_and_scale(60, 9).unwrap();
+    let pair = FixedSizeListArray::from_iter_primitive::<Int64Type, _, _>((0..count).map(|row| some(row, 3).then_some([Some(1), None])), 2);
     let words: DictionaryArray<Int32Type> = (0..count).map(|row| some(row, 4).then_some(["a", "b"][row % 2])).collect();
-    let fixed = FixedSizeBinaryArray::try_from_sparse_iter_with_size((0..count).map(|row| some(row, 3).then(|| [row as u8; 3])), 3);
+    let fixed = FixedSizeBinaryArray::try_from_sparse_iter_with_size((0..count).map(|row| some(row, 3).then_some([row as u8; 3])), 3);
     batch(&[
         ("flag", Arc::new(BooleanArray::from_iter((0..count).map(|row| some(row, 3).then_some(row % 2 == 0))))),
         ("i8", cast(&Int64Array::from_iter(ints()), &DataType::Int8).unwrap()),
@@ -115,6 +117,13 @@ fn everything(count: usize) -> RecordBatch {
         ("zoned", Arc::new(TimestampMicrosecondArray::from_iter(ints()).with_timezone("+02:00"))),
         ("nanos", Arc::new(TimestampNanosecondArray::from_iter(ints()))),
         ("words", Arc::new(words)),
+        ("nothing", Arc::new(NullArray::new(count))),
+        ("f16", cast(&Int64Array::from_iter(ints()), &DataType::Float16).unwrap()),
+        ("large", cast(&StringArray::from_iter((0..count).map(|row| some(row, 3).then(|| text(row)))), &DataType::LargeUtf8).unwrap()),
+        ("date64", cast(&Date32Array::from_iter(ints().map(|number| number.map(|number| number as i32))), &DataType::Date64).unwrap()),
+        ("time32", Arc::new(Time32SecondArray::from_iter(ints().map(|number| number.map(|number| number.abs() as i32))))),
+        ("wide", Arc::new(wide)),
+        ("pair", Arc::new(pair)),
         ("list", list),
         ("record", Arc::new(record)),
         ("map", Arc::new(map.finish())),
