@@ -3,7 +3,7 @@
 | format | what it is | read from | written to |
 |---|---|---|---|
 | `avro` | Avro records alone, all of one writer's schema | Kafka, Kinesis | Kafka, Kinesis |
-| `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | likewise | likewise |
+| `avro_confluent` | Avro records behind the number that a registry has for their schema | likewise | likewise |
 | `avro_single_object` | Avro records behind the fingerprint of their writer's schema | likewise | likewise |
 | `json_confluent` | objects of JSON behind the number of their schema | likewise | likewise |
 | `protobuf` | messages of protocol buffers, in sockets each behind its length | likewise, sockets | |
