@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use arrow::datatypes::SchemaRef;
 use pyo3::prelude::*;
 use pyo3::types::PyString;
-use thalweg::connector::registry::Version;
-use thalweg::format::avro::Avro;
-use thalweg::format::json_confluent::JsonConfluent;
+use thalweg::connector::kafka::Value;
+use thalweg::connector::registry::{RegistryClient, Version};
+use thalweg::format::avro::{Avro, AvroWriter};
+use thalweg::format::json_confluent::{JsonConfluent, JsonConfluentWriter};
 use thalweg::format::protobuf::Protobuf;
 use thalweg::source::FileFormat;
 use thalweg::{Error, Format};
@@ -19,12 +20,46 @@ use crate::registry::PyRegistry;
 
 /// A format and what has to be known of it. Made by the functions of `formats`; goes where the name of a format goes.
 #[pyclass(name = "Format", module = "thalweg", frozen)]
-pub struct PyFormat(pub Format);
+pub struct PyFormat {
+    reading: Reading,
+    writing: Writing,
+}
+
+/// What is read in it.
+enum Reading {
+    Known(Format),
+    /// By what a registry has when it is read.
+    Registered(String, Box<dyn Fn() -> Result<Format, Error> + Send + Sync>),
+}
+
+/// What records are written as, or why none are.
+type Writing = Result<Value, &'static str>;
 
 #[pymethods]
 impl PyFormat {
     fn __repr__(&self) -> String {
-        format!("Format({})", self.0)
+        match &self.reading {
+            Reading::Known(format) => format!("Format({format})"),
+            Reading::Registered(name, _) => format!("Format({name})"),
+        }
+    }
+}
+
+impl PyFormat {
+    fn new(reading: Format, writing: Writing) -> PyFormat {
+        PyFormat { reading: Reading::Known(reading), writing }
+    }
+
+    /// What is read; a registry may be asked.
+    fn reading(&self, py: Python<'_>) -> PyResult<Format> {
+        match &self.reading {
+            Reading::Known(format) => Ok(format.clone()),
+            Reading::Registered(_, ask) => detached(py, ask),
+        }
+    }
+
+    fn writing(&self) -> PyResult<Value> {
+        self.writing.clone().map_err(|why| raise(Error::config(format!("`format` {} cannot be written: {why}", self.__repr__()))))
     }
 }
 
@@ -33,37 +68,65 @@ impl PyFormat {
 /// Args:
 ///     schema: The writer's schema, in JSON: a str, or what `json.loads` makes of one.
 ///     reader_schema: The schema that records are resolved against, with its defaults and aliases; without it the fields are taken that
-///         bear the names of columns, cast to their types, and null where there is no such field.
+///         bear the names of columns, cast to their types, and null where there is no such field. Only for reading.
 ///
 /// Example:
 ///     >>> tw.read_kafka(b, "t", format=tw.formats.avro('{"type": "record", "name": "R", "fields": [{"name": "x", "type": "long"}]}'))
 #[pyfunction]
 #[pyo3(signature = (schema, *, reader_schema=None))]
 pub fn avro(schema: JsonText, reader_schema: Option<JsonText>) -> PyFormat {
-    resolved(Avro::bare(schema.0), reader_schema)
+    let writer = AvroWriter::bare(&schema.0);
+    PyFormat::new(resolved(Avro::bare(schema.0), reader_schema), Ok(Value::Avro(writer)))
 }
 
 /// Avro records in the wire format of Confluent's schema registry: a zero byte, the number of the writer's schema, the record.
 ///
 /// Args:
-///     schemas: A `SchemaRegistry`, or the writers' schemas by their numbers. A record of an unknown schema goes to quarantine.
-///     subject: With a registry: takes the latest version of this subject for the reader's schema, now.
+///     schemas: A `SchemaRegistry`, or the writers' schemas by their numbers, which is for reading alone. A record of an unknown schema goes
+///         to quarantine.
+///     subject: With a registry: reading takes the latest version of this subject for the reader's schema. Writing registers under it; without
+///         it under "<topic>-value".
 ///     reader_schema: As for `avro`.
+///     writer_schema: What is written by, in JSON; without it a schema that is made of the columns.
+///     auto_register: Whether writing registers the schema if it is not yet. If not, `writer_schema` has to be there, and without it the
+///         latest version of the subject is written by.
 ///
 /// Example:
 ///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent(registry, subject="payments-value"))
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_confluent({7: first, 9: second}), schema={"card": "string"})
+///     >>> s.run(sink=tw.write_kafka(b, "large", format=tw.formats.avro_confluent(registry)))
 #[pyfunction]
-#[pyo3(signature = (schemas, *, subject=None, reader_schema=None))]
-pub fn avro_confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>, reader_schema: Option<JsonText>) -> PyResult<PyFormat> {
-    if subject.is_some() && reader_schema.is_some() {
-        return Err(raise(Error::config(
-            "give either `subject` or `reader_schema`: both are the schema that records are resolved against",
-        )));
+#[pyo3(signature = (schemas, *, subject=None, reader_schema=None, writer_schema=None, auto_register=true))]
+pub fn avro_confluent(
+    schemas: Schemas<'_>,
+    subject: Option<String>,
+    reader_schema: Option<JsonText>,
+    writer_schema: Option<JsonText>,
+    auto_register: bool,
+) -> PyResult<PyFormat> {
+    let registry = match (schemas, &subject) {
+        (Schemas::Registry(_), Some(_)) if reader_schema.is_some() => {
+            return Err(raise(Error::config(
+                "give either `subject` or `reader_schema`: both are the schema that records are resolved against",
+            )));
+        }
+        (Schemas::Registry(registry), _) => registry.get().client.clone(),
+        (Schemas::Known(schemas), _) => {
+            let why = "schemas that are written by have their numbers of a `SchemaRegistry`; give one as `schemas`";
+            return Ok(PyFormat::new(resolved(known(schemas, subject)?, reader_schema), Err(why)));
+        }
+    };
+    let mut writer = AvroWriter::confluent(registry.clone()).auto_register(auto_register);
+    if let Some(schema) = writer_schema {
+        writer = writer.schema(schema.0);
     }
-    let (avro, latest) = confluent(py, schemas, subject)?;
-    Ok(resolved(avro, latest.or(reader_schema)))
+    let Some(subject) = subject else {
+        return Ok(PyFormat::new(resolved(Avro::confluent(registry), reader_schema), Ok(Value::Avro(writer))));
+    };
+    let writing = Ok(Value::Avro(writer.subject(&subject)));
+    let ask = move || latest(&registry, &subject).map(Format::Avro);
+    Ok(PyFormat { reading: Reading::Registered("avro_confluent".to_owned(), Box::new(ask)), writing })
 }
 
 /// Change events of Debezium in Avro, in the wire format of Confluent's schema registry, as Kafka Connect's Avro converter writes them: each
@@ -72,12 +135,12 @@ pub fn avro_confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str
 /// A row is what is `after` the change, and of a delete what was `before` it. Beside the columns of the table there are `__op` ("c" created,
 /// "u" updated, "d" deleted, "r" read by a snapshot), `__ts_ms` (when the connector took the event in, milliseconds since 1970) and
 /// `__deleted`. Columns are found by their names, whichever schema an event was written by; one that it does not have is null. What is no
-/// envelope of a row goes to quarantine.
+/// envelope of a row goes to quarantine. Only for reading.
 ///
 /// Args:
 ///     schemas: A `SchemaRegistry`, or the writers' schemas by their numbers. An event of an unknown schema goes to quarantine.
-///     subject: With a registry: the columns are those of the latest version of this subject, now. Without it give `schema=` for columns
-///         where the format goes.
+///     subject: With a registry: the columns are those of the latest version of this subject when the stream is made. Without it give
+///         `schema=` for columns where the format goes.
 ///
 /// Example:
 ///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
@@ -85,28 +148,29 @@ pub fn avro_confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str
 ///     >>> tw.read_kafka(b, "shop.public.orders", format=orders)
 #[pyfunction]
 #[pyo3(signature = (schemas, *, subject=None))]
-pub fn debezium_avro(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>) -> PyResult<PyFormat> {
-    let (avro, latest) = confluent(py, schemas, subject)?;
-    let format = Format::Avro(latest.into_iter().fold(avro, |avro, latest| avro.reader_schema(latest.0)).debezium());
-    // A subject of something else is better known now.
-    format.columns().map_err(raise)?;
-    Ok(PyFormat(format))
+pub fn debezium_avro(schemas: Schemas<'_>, subject: Option<String>) -> PyResult<PyFormat> {
+    let events = |avro: Avro| Format::Avro(avro.debezium());
+    let writing = Err("events are written by databases' connectors");
+    let registry = match schemas {
+        Schemas::Registry(registry) => registry.get().client.clone(),
+        Schemas::Known(schemas) => return Ok(PyFormat::new(events(known(schemas, subject)?), writing)),
+    };
+    let Some(subject) = subject else { return Ok(PyFormat::new(events(Avro::confluent(registry)), writing)) };
+    let ask = move || latest(&registry, &subject).map(events);
+    Ok(PyFormat { reading: Reading::Registered("debezium_avro".to_owned(), Box::new(ask)), writing })
 }
 
-/// Records in Confluent's wire format, and the latest schema of a subject.
-fn confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>) -> PyResult<(Avro, Option<JsonText>)> {
-    match (schemas, subject) {
-        (Schemas::Registry(registry), subject) => {
-            let client = &registry.get().client;
-            let latest = subject.map(|subject| detached(py, || client.version(subject, Version::Latest))).transpose()?;
-            Ok((Avro::confluent(client.clone()), latest.map(|latest| JsonText(latest.schema))))
-        }
-        (Schemas::Known(_), Some(_)) => Err(raise(Error::config("`subject` is asked of a `SchemaRegistry`; give one as `schemas`"))),
-        (Schemas::Known(schemas), None) => {
-            let schemas: HashMap<u32, String> = schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect();
-            Ok((Avro::confluent(schemas), None))
-        }
+/// Records in Confluent's wire format by schemas of these numbers.
+fn known(schemas: HashMap<u32, JsonText>, subject: Option<String>) -> PyResult<Avro> {
+    if subject.is_some() {
+        return Err(raise(Error::config("`subject` is asked of a `SchemaRegistry`; give one as `schemas`")));
     }
+    Ok(Avro::confluent(schemas.into_iter().map(|(id, schema)| (id, schema.0)).collect::<HashMap<u32, String>>()))
+}
+
+/// Records in Confluent's wire format, resolved against the latest schema of a subject.
+fn latest(registry: &RegistryClient, subject: &str) -> Result<Avro, Error> {
+    Ok(Avro::confluent(registry.clone()).reader_schema(registry.version(subject, Version::Latest)?.schema))
 }
 
 /// Messages of protocol buffers: in Kafka a record each, in sockets each behind its length (a varint).
@@ -124,7 +188,7 @@ fn confluent(py: Python<'_>, schemas: Schemas<'_>, subject: Option<&str>) -> PyR
 pub fn protobuf(py: Python<'_>, descriptor_set: DescriptorSet, message: &str, confluent: bool) -> PyResult<PyFormat> {
     let made = detached(py, || descriptor_set.protobuf(message))?;
     let made = if confluent { made.confluent().map_err(raise)? } else { made };
-    Ok(PyFormat(Format::Protobuf(made)))
+    Ok(PyFormat::new(Format::Protobuf(made), Err(NO_PROTOBUF)))
 }
 
 /// Messages of protocol buffers in the wire format of Confluent's schema registry, by the `.proto` file of a subject and what it refers to.
@@ -153,48 +217,64 @@ pub fn protobuf_confluent(
         let set = client.descriptor_set(subject, version.map_or(Version::Latest, Version::Number))?;
         message.map_or_else(|| Protobuf::first(&set), |message| Protobuf::new(&set, message))?.confluent()
     })?;
-    Ok(PyFormat(Format::Protobuf(made)))
+    Ok(PyFormat::new(Format::Protobuf(made), Err(NO_PROTOBUF)))
 }
 
-/// Objects of JSON in the wire format of Confluent's schema registry: a zero byte, the number of a JSON Schema, the object. The number is not
-/// looked up, and objects are not held against their schema.
+/// Objects of JSON in the wire format of Confluent's schema registry: a zero byte, the number of a JSON Schema, the object. What is read is
+/// not held against its schema, and its number is not looked up.
 ///
 /// Args:
-///     registry: A `SchemaRegistry`, with `subject`: takes the columns from the JSON Schema that it has. Without it give `schema=` for columns
-///         where the format goes, or `json_schema`.
-///     subject: As "payments-value".
-///     version: The version of the subject; without it the latest.
-///     json_schema: A JSON Schema to take the columns from: a str, or what `json.loads` makes of one.
+///     registry: A `SchemaRegistry`. Reading takes the columns from the JSON Schema of `subject`; without it give `schema=` for columns
+///         where the format goes, or `json_schema`. Writing needs it.
+///     subject: As "payments-value". Writing registers under it; without it under "<topic>-value".
+///     version: The version of the subject, for reading; without it the latest.
+///     json_schema: A JSON Schema to take the columns from, or to write by; without it one is made of the columns that are written. A str, or
+///         what `json.loads` makes of one.
+///     auto_register: Whether writing registers the schema if it is not yet. If not, `json_schema` has to be there, and without it the latest
+///         version of the subject is written by.
 ///
 /// Example:
 ///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.json_confluent(registry, subject="payments-value"))
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.json_confluent(), schema={"card": "string"})
+///     >>> s.run(sink=tw.write_kafka(b, "large", format=tw.formats.json_confluent(registry)))
 #[pyfunction]
-#[pyo3(signature = (registry=None, *, subject=None, version=None, json_schema=None))]
+#[pyo3(signature = (registry=None, *, subject=None, version=None, json_schema=None, auto_register=true))]
 pub fn json_confluent(
-    py: Python<'_>,
     registry: Option<&Bound<'_, PyRegistry>>,
-    subject: Option<&str>,
+    subject: Option<String>,
     version: Option<u32>,
     json_schema: Option<JsonText>,
+    auto_register: bool,
 ) -> PyResult<PyFormat> {
-    let schema = match (registry, subject, json_schema) {
-        (Some(registry), Some(subject), None) => {
-            let client = &registry.get().client;
-            Some(detached(py, || client.version(subject, version.map_or(Version::Latest, Version::Number)))?.schema)
-        }
-        (None, None, given) => given.map(|given| given.0),
-        _ => {
-            return Err(raise(Error::config("give `registry` and `subject`, or `json_schema`, or none of them and `schema=` for columns")));
+    let client = registry.map(|registry| registry.get().client.clone());
+    let writing = match (&client, version) {
+        (None, _) => Err("its schema has its number of a `SchemaRegistry`; give `registry`"),
+        (Some(_), Some(_)) => Err("a `version` is of reading; give `json_schema`, or `auto_register=False` to write by the latest"),
+        (Some(client), None) => {
+            let writer = JsonConfluentWriter::new(client.clone()).auto_register(auto_register);
+            let writer = subject.iter().fold(writer, |writer, subject| writer.subject(subject));
+            Ok(Value::JsonConfluent(json_schema.iter().fold(writer, |writer, schema| writer.schema(&schema.0))))
         }
     };
-    let json = JsonConfluent::new();
-    Ok(PyFormat(Format::JsonConfluent(match schema {
-        Some(schema) => json.json_schema(&schema).map_err(raise)?,
-        None => json,
-    })))
+    let reading = match (client, subject, json_schema) {
+        (Some(client), Some(subject), None) => {
+            let ask = move || {
+                let schema = client.version(&subject, version.map_or(Version::Latest, Version::Number))?.schema;
+                JsonConfluent::new().json_schema(&schema).map(Format::JsonConfluent)
+            };
+            Reading::Registered("json_confluent".to_owned(), Box::new(ask))
+        }
+        (None, Some(_), _) => {
+            return Err(raise(Error::config("a `subject` is asked of a registry; give `registry` too, or `json_schema`")));
+        }
+        (_, _, Some(schema)) => Reading::Known(Format::JsonConfluent(JsonConfluent::new().json_schema(&schema.0).map_err(raise)?)),
+        (_, None, None) => Reading::Known(Format::JsonConfluent(JsonConfluent::new())),
+    };
+    Ok(PyFormat { reading, writing })
 }
+
+const NO_PROTOBUF: &str = "messages of protocol buffers are only read; write Avro or JSON";
 
 /// A descriptor set.
 #[derive(FromPyObject)]
@@ -226,20 +306,24 @@ pub enum Schemas<'py> {
 /// Avro records in Avro's single-object encoding: C3 01, the fingerprint of the writer's schema, the record.
 ///
 /// Args:
-///     schemas: The writers' schemas. A record of another one goes to quarantine.
+///     schemas: The writers' schemas. A record of another one goes to quarantine. Writing takes one.
 ///     reader_schema: As for `avro`.
 ///
 /// Example:
-///     >>> tw.read_kafka(b, "payments", format=tw.formats.avro_single_object([first, second]), schema={"card": "string"})
+///     >>> tw.read_kafka(b, "t", format=tw.formats.avro_single_object([first, second]), schema={"card": "string"})
 #[pyfunction]
 #[pyo3(signature = (schemas, *, reader_schema=None))]
 pub fn avro_single_object(schemas: Vec<JsonText>, reader_schema: Option<JsonText>) -> PyResult<PyFormat> {
     let avro = Avro::single_object(schemas.iter().map(|schema| &schema.0)).map_err(raise)?;
-    Ok(resolved(avro, reader_schema))
+    let writing = match schemas.as_slice() {
+        [schema] => Ok(Value::Avro(AvroWriter::single_object(&schema.0))),
+        _ => Err("records are written by one schema; give that alone"),
+    };
+    Ok(PyFormat::new(resolved(avro, reader_schema), writing))
 }
 
-pub fn resolved(avro: Avro, reader_schema: Option<JsonText>) -> PyFormat {
-    PyFormat(Format::Avro(reader_schema.into_iter().fold(avro, |avro, schema| avro.reader_schema(schema.0))))
+pub fn resolved(avro: Avro, reader_schema: Option<JsonText>) -> Format {
+    Format::Avro(reader_schema.into_iter().fold(avro, |avro, schema| avro.reader_schema(schema.0)))
 }
 
 /// A schema in JSON: text, or objects that `json` makes text of.
@@ -267,7 +351,7 @@ impl FromPyObject<'_, '_> for FormatLike {
 
     fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<FormatLike> {
         match value.cast::<PyFormat>() {
-            Ok(format) => Ok(FormatLike::Made(format.get().0.clone())),
+            Ok(format) => Ok(FormatLike::Made(format.get().reading(value.py())?)),
             Err(_) => Ok(FormatLike::Named(value.extract()?)),
         }
     }
@@ -296,6 +380,38 @@ impl FormatLike {
             Format::Csv { delimiter: own, .. } => Format::Csv { delimiter: delimiter.map_or(Ok(own), byte)?, header },
             other => other,
         })
+    }
+}
+
+/// What records are written as: the name of a format, or a `Format`.
+pub struct Written(Value);
+
+impl FromPyObject<'_, '_> for Written {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Written> {
+        match value.cast::<PyFormat>() {
+            Ok(format) => format.get().writing().map(Written),
+            Err(_) => Value::parse(value.extract()?).map(Written).map_err(raise),
+        }
+    }
+}
+
+impl Written {
+    /// The values of records: a column, or all columns in a format, by default NDJSON.
+    pub fn value(column: Option<String>, format: Option<Written>, delimiter: Option<&str>) -> PyResult<Value> {
+        let value = match (column, format) {
+            (Some(_), Some(_)) => {
+                return Err(raise(Error::config("give either `value`, which is a column as it is, or `format`, which is of all columns")));
+            }
+            (Some(column), None) => Value::Column(column),
+            (None, format) => format.map(|Written(value)| value).unwrap_or_default(),
+        };
+        match (value, delimiter) {
+            (value, None) => Ok(value),
+            (Value::Csv { .. }, Some(delimiter)) => Ok(Value::Csv { delimiter: byte(delimiter)? }),
+            (_, Some(_)) => Err(raise(Error::config("`delimiter` is of the format csv"))),
+        }
     }
 }
 

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
-use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Repartition, Start, Value};
+use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Repartition, Start};
 use thalweg::{Error, Stream};
 
 use crate::error::{detached, raise};
-use crate::format::{FormatLike, Payload};
+use crate::format::{FormatLike, Payload, Written};
 use crate::sink::PySink;
 use crate::stream::PyStream;
 
@@ -176,7 +176,10 @@ pub fn read_kafka(
 ///     bootstrap: Brokers, as "host:port", several after commas.
 ///     topic: Where to.
 ///     key: The column that is the key, or several, which become a JSON object. Keys go to the partitions that Java's clients choose.
-///     value: The column of text or bytes that is the value, null for none; without it all columns as a JSON object.
+///     value: The column of text or bytes that is the value, null for none; without it all columns in `format`.
+///     format: "ndjson" (the default), "csv" or "tsv" (a line without a header), "arrow", or what a function of `formats` made: Avro, or JSON
+///         behind the number of its schema. Neighbouring rows of the same key, headers and timestamp are one record of "arrow".
+///     delimiter: What separates the fields of CSV.
 ///     headers: Columns that become headers of their names.
 ///     timestamp: The column that is the time of the record.
 ///     transactional_id: Writes in transactions from commit to commit: readers of committed records see a commit whole or not at all.
@@ -186,31 +189,35 @@ pub fn read_kafka(
 ///
 /// Example:
 ///     >>> q = w.run(sink=tw.write_kafka("localhost:9092", "totals", key="card"))
+///     >>> q = w.run(sink=tw.write_kafka(b, "totals", format=tw.formats.avro_confluent(tw.SchemaRegistry("http://localhost:8081"))))
 ///     >>> q = s.run(sink=out, quarantine=tw.write_kafka(b, "dead", value="bytes", headers=["error", "partition", "offset"]))
 #[pyfunction]
-#[pyo3(signature = (bootstrap, topic, *, key=None, value=None, headers=None, timestamp=None, transactional_id=None, offsets=None, config=None))]
+#[pyo3(signature = (
+    bootstrap, topic, *, key=None, value=None, format=None, delimiter=None, headers=None, timestamp=None, transactional_id=None,
+    offsets=None, config=None
+))]
 #[allow(clippy::too_many_arguments)]
 pub fn write_kafka(
     bootstrap: String,
     topic: String,
     key: Option<Names>,
     value: Option<String>,
+    format: Option<Written>,
+    delimiter: Option<&str>,
     headers: Option<Names>,
     timestamp: Option<String>,
     transactional_id: Option<String>,
     offsets: Option<PyRef<'_, PyOffsets>>,
     config: Option<Settings>,
-) -> PySink {
+) -> PyResult<PySink> {
+    let value = Written::value(value, format, delimiter)?;
     let names = |names: Option<Names>| names.map(|Names(names)| names).unwrap_or_default();
     let config = config.map(|Settings(settings)| settings).unwrap_or_default();
     let (key, headers) = (names(key), names(headers));
     let offsets = offsets.map(|offsets| offsets.0.clone());
     let description = format!("write_kafka({bootstrap:?}, {topic:?})");
     let make = move || {
-        let mut sink = KafkaSink::new(&bootstrap, &topic).key(&key).headers(&headers);
-        if let Some(column) = &value {
-            sink = sink.value(Value::Column(column.clone()));
-        }
+        let mut sink = KafkaSink::new(&bootstrap, &topic).value(value.clone()).key(&key).headers(&headers);
         if let Some(column) = &timestamp {
             sink = sink.timestamp(column);
         }
@@ -222,7 +229,7 @@ pub fn write_kafka(
         }
         config.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
     };
-    PySink::made(description, make)
+    Ok(PySink::made(description, make))
 }
 
 /// One name or several.

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
-use thalweg::connector::kinesis::{Column, End, Kinesis, KinesisSink, OnExpired, Start, Value};
+use thalweg::connector::kinesis::{Column, End, Kinesis, KinesisSink, OnExpired, Start};
 use thalweg::{Error, Stream};
 
 use crate::config::Interval;
 use crate::error::{detached, raise};
-use crate::format::{FormatLike, Payload};
+use crate::format::{FormatLike, Payload, Written};
 use crate::kafka::{Names, Settings};
 use crate::sink::PySink;
 use crate::stream::PyStream;
@@ -117,7 +117,9 @@ pub fn read_kinesis(
 ///     partition_key: The column of text or integers whose hash chooses the shard, or several, which become a JSON object. Rows whose key is
 ///         null are spread over the shards, as are all without it.
 ///     explicit_hash_key: The column of numbers below 2**128, or their text, that chooses the shard instead.
-///     value: The column of text or bytes that is the value; without it all columns as a JSON object.
+///     value: The column of text or bytes that is the value; without it all columns in `format`.
+///     format: As for `write_kafka`; schemas are registered under "<stream>-value". Neighbouring rows of the same key are one record of "arrow".
+///     delimiter: What separates the fields of CSV.
 ///     aggregate: Puts many rows into one record as the Kinesis Producer Library does; readers have to take them apart, as `read_kinesis`
 ///         and Amazon's client libraries do.
 ///     settings: Settings by name, as for `read_kinesis`, and "delivery_timeout".
@@ -126,7 +128,8 @@ pub fn read_kinesis(
 ///     >>> q = w.run(sink=tw.write_kinesis("totals", region="eu-west-1", partition_key="card"))
 #[pyfunction]
 #[pyo3(signature = (
-    stream, *, region=None, endpoint_url=None, partition_key=None, explicit_hash_key=None, value=None, aggregate=false, settings=None
+    stream, *, region=None, endpoint_url=None, partition_key=None, explicit_hash_key=None, value=None, format=None, delimiter=None,
+    aggregate=false, settings=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn write_kinesis(
@@ -136,23 +139,23 @@ pub fn write_kinesis(
     partition_key: Option<Names>,
     explicit_hash_key: Option<String>,
     value: Option<String>,
+    format: Option<Written>,
+    delimiter: Option<&str>,
     aggregate: bool,
     settings: Option<Settings>,
-) -> PySink {
+) -> PyResult<PySink> {
+    let value = Written::value(value, format, delimiter)?;
     let key = partition_key.map(|Names(names)| names).unwrap_or_default();
     let settings = all_settings(region, endpoint_url, settings);
     let description = format!("write_kinesis({stream:?})");
     let make = move || {
-        let mut sink = KinesisSink::new(&stream).partition_key(&key).aggregate(aggregate);
+        let mut sink = KinesisSink::new(&stream).value(value.clone()).partition_key(&key).aggregate(aggregate);
         if let Some(column) = &explicit_hash_key {
             sink = sink.explicit_hash_key(column);
         }
-        if let Some(column) = &value {
-            sink = sink.value(Value::Column(column.clone()));
-        }
         settings.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
     };
-    PySink::made(description, make)
+    Ok(PySink::made(description, make))
 }
 
 /// Settings by name, with those that have arguments of their own.

@@ -161,7 +161,7 @@ pub fn read_avro(
     compression: Option<&str>,
     storage_options: Option<StorageOptions>,
 ) -> PyResult<PyStream> {
-    let format = crate::format::resolved(Avro::container(), reader_schema).0;
+    let format = crate::format::resolved(Avro::container(), reader_schema);
     files(py, path, schema, format, compression, storage_options)
 }
 

@@ -510,6 +510,7 @@ def json_confluent(
     subject: str | None = None,
     version: int | None = None,
     json_schema: _JsonText | None = None,
+    auto_register: bool = True,
 ) -> Format:
     """Objects of JSON in the wire format of Confluent's schema registry."""
 
@@ -521,6 +522,8 @@ def avro_confluent(
     *,
     subject: str | None = None,
     reader_schema: _JsonText | None = None,
+    writer_schema: _JsonText | None = None,
+    auto_register: bool = True,
 ) -> Format:
     """Avro records in the wire format of Confluent's schema registry."""
 
@@ -688,6 +691,8 @@ def write_kafka(
     *,
     key: _Columns | None = None,
     value: str | None = None,
+    format: Literal["ndjson", "csv", "tsv", "arrow"] | Format | None = None,
+    delimiter: str | None = None,
     headers: _Columns | None = None,
     timestamp: str | None = None,
     transactional_id: str | None = None,
@@ -704,6 +709,8 @@ def write_kinesis(
     partition_key: _Columns | None = None,
     explicit_hash_key: str | None = None,
     value: str | None = None,
+    format: Literal["ndjson", "csv", "tsv", "arrow"] | Format | None = None,
+    delimiter: str | None = None,
     aggregate: bool = False,
     settings: _Settings | None = None,
 ) -> Sink:

@@ -1,14 +1,14 @@
 """Formats that need more than a name: what they make goes where `format=` takes one.
 
-| format | what it is | where |
-|---|---|---|
-| `avro` | Avro records alone, all of one writer's schema | Kafka |
-| `avro_confluent` | Avro records behind the number of their writer's schema, as Confluent's registry has it | Kafka |
-| `avro_single_object` | Avro records behind the fingerprint of their writer's schema | Kafka |
-| `debezium_avro` | change events of Debezium in Avro, as `avro_confluent`, for the rows that they are about | Kafka |
-| `json_confluent` | objects of JSON behind the number of their schema | Kafka |
-| `protobuf` | messages of protocol buffers, in sockets each behind its length | Kafka, sockets |
-| `protobuf_confluent` | messages of protocol buffers by a file of Confluent's registry | Kafka |
+| format | what it is | read from | written to |
+|---|---|---|---|
+| `avro` | Avro records alone, all of one writer's schema | Kafka, Kinesis | Kafka, Kinesis |
+| `avro_confluent` | Avro records behind the number that a registry has for their schema | likewise | likewise |
+| `avro_single_object` | Avro records behind the fingerprint of their writer's schema | likewise | likewise |
+| `debezium_avro` | change events of Debezium in Avro, as `avro_confluent`, for the rows that they are about | likewise | |
+| `json_confluent` | objects of JSON behind the number of their schema | likewise | likewise |
+| `protobuf` | messages of protocol buffers, in sockets each behind its length | likewise, sockets | |
+| `protobuf_confluent` | messages of protocol buffers by a file of Confluent's registry | likewise | |
 
 Object container files of Avro are read by `read_avro`, files of messages by `read_protobuf`, files of change events in
 JSON by `read_debezium`; elsewhere these have the name "debezium".

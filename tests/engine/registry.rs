@@ -10,10 +10,12 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use thalweg::connector::kafka::{KafkaSink, Value};
 use thalweg::connector::registry::{Reference, Registry, RegistryClient, SchemaKind, Version};
-use thalweg::format::avro::Avro;
+use thalweg::format::avro::{Avro, AvroWriter};
+use thalweg::format::json_confluent::JsonConfluentWriter;
 use thalweg::format::protobuf::Protobuf;
-use thalweg::{Error, Format, Kind, millis};
+use thalweg::{Error, Format, Kind, Sink, millis};
 
 const FIRST: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"id","type":"int"}]}"#;
 const SECOND: &str =
@@ -238,6 +240,51 @@ fn incompatible_schemas_are_refused() {
         assert!(error.to_string().contains(&format!("does not have version {version} of subject `{subject}`")), "{error}");
         assert!(!error.is_retriable());
     }
+}
+
+#[test]
+fn what_is_written_by_is_registered_or_found() {
+    let mut service = Service::start(&[]);
+    let client = service.client();
+    // Schemas are settled before the broker is looked for, which is not there.
+    let open = |columns: &Schema, value: Value| {
+        let sink = KafkaSink::new("127.0.0.1:1", "payments").set("socket.timeout.ms", "200").value(value);
+        let mut sink = sink;
+        sink.open(&Arc::new(columns.clone())).unwrap_err()
+    };
+    let avro = || AvroWriter::confluent(client.clone());
+    let nobody = open(&columns(), Value::Avro(avro().auto_register(false))).to_string();
+    assert!(nobody.contains("does not have version latest of subject `payments-value`"), "{nobody}");
+    let error = open(&columns(), Value::Avro(avro()));
+    assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    let latest = client.version("payments-value", Version::Latest).unwrap();
+    assert!(latest.schema.contains(r#""default":null"#), "{}", latest.schema);
+    open(&columns(), Value::Avro(avro()));
+    assert_eq!(client.version("payments-value", Version::Latest).unwrap(), latest, "once is enough");
+    // A column that may be null can come later; one that may not cannot.
+    let with = |is_nullable: bool| {
+        let more = Field::new("shop", DataType::Utf8, is_nullable);
+        Schema::new(columns().fields().iter().cloned().chain([Arc::new(more)]).collect::<Vec<_>>())
+    };
+    let error = open(&with(false), Value::Avro(avro()));
+    assert!(error.kind() == Kind::Schema && error.to_string().contains("as incompatible") && error.to_string().contains("shop"), "{error}");
+    open(&with(true), Value::Avro(avro()));
+    assert_eq!(client.version("payments-value", Version::Latest).unwrap().version, 2);
+    // What is not to be registered has to be there, and of the right kind.
+    let known = open(&columns(), Value::Avro(avro().schema(&latest.schema).auto_register(false)));
+    assert!(known.to_string().contains("127.0.0.1:1"), "{known}");
+    let unknown = open(&columns(), Value::Avro(avro().schema(latest.schema.replace("payments", "other")).auto_register(false)));
+    let says = "does not have this schema under subject `payments-value`, and it is not to be registered";
+    assert!(unknown.kind() == Kind::Schema && unknown.to_string().contains(says), "{unknown}");
+    let json = || JsonConfluentWriter::new(client.clone());
+    let other = open(&columns(), Value::JsonConfluent(json().auto_register(false)));
+    assert!(other.kind() == Kind::Schema && other.to_string().contains("in AVRO, and records are to be JSON"), "{other}");
+    open(&columns(), Value::JsonConfluent(json().subject("objects")));
+    let made = client.version("objects", Version::Latest).unwrap();
+    assert!(made.id == 3 && made.schema.contains(r#""additionalProperties":false"#), "{made:?}");
+    service.tell("fail 9");
+    let error = open(&columns(), Value::Avro(avro()));
+    assert!(error.is_retriable() && error.to_string().contains("not now"), "{error}");
 }
 
 #[test]

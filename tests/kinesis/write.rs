@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use thalweg::connector::kinesis::{KinesisSink, Value};
+use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
+use thalweg::connector::kinesis::{End, Kinesis, KinesisSink, Value};
+use thalweg::format::avro::{Avro, AvroWriter};
 use thalweg::{Error, Format, Kind, Query, Sink, Stream};
 
 use crate::Test;
@@ -15,6 +17,7 @@ pub const TESTS: &[Test] = &[
     ("rows_arrive_with_their_keys", rows_arrive_with_their_keys),
     ("hash_keys_choose_shards", hash_keys_choose_shards),
     ("rows_without_a_key_are_spread", rows_without_a_key_are_spread),
+    ("every_format_is_read_as_it_was_written", every_format_is_read_as_it_was_written),
     ("bad_rows_are_written_too", bad_rows_are_written_too),
     ("requests_are_no_longer_than_allowed", requests_are_no_longer_than_allowed),
     ("only_what_failed_is_sent_again", only_what_failed_is_sent_again),
@@ -99,6 +102,41 @@ fn rows_without_a_key_are_spread(rig: &Rig) {
         // Seven standard deviations of a binomial distribution.
         assert!((154..=346).contains(&count), "{shard} has {count} of 1000");
     }
+}
+
+fn every_format_is_read_as_it_was_written(rig: &Rig) {
+    let schema = r#"{"type":"record","name":"R","fields":[{"name":"a","type":"long"},{"name":"text","type":["null","string"]}]}"#;
+    let texts = StringArray::from_iter((0..1_000).map(|row| (row % 5 > 0).then(|| format!("{row}, \"é\"\n"))));
+    let columns: [(&str, ArrayRef); 2] = [("a", Arc::new(Int64Array::from_iter_values(0..1_000))), ("text", Arc::new(texts))];
+    let all = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
+    let cases: [(Value, Format, usize); 4] = [
+        (Value::parse("csv").unwrap(), Format::parse("csv").unwrap(), 1_000),
+        (Value::Avro(AvroWriter::bare(schema)), Format::Avro(Avro::bare(schema)), 1_000),
+        (Value::Avro(AvroWriter::single_object(schema)), Format::Avro(Avro::single_object([schema]).unwrap()), 1_000),
+        (Value::ArrowIpc, Format::ArrowIpc, 1),
+    ];
+    for (value, format, count) in cases {
+        let stream = rig.stream(1);
+        write([all.clone()], rig.sink(&stream).value(value)).unwrap();
+        assert_eq!(rig.records(&stream).len(), count, "{format}");
+        let source = Kinesis::new(&stream).format(format.clone(), all.schema()).end(End::Latest);
+        let source = source.set("endpoint_url", rig.endpoint()).set("allow_http", "true").set("region", REGION);
+        let table = Stream::read_kinesis(source.set("access_key", KEY).set("secret_key", SECRET)).unwrap().collect().unwrap();
+        let found = concat_batches(&table.schema(), table.batches()).unwrap();
+        // Kinesis keeps no order of records that are sent at once.
+        let order = sort_to_indices(found.column(0), None, None).unwrap();
+        assert_eq!(take_record_batch(&found, &order).unwrap(), all, "{format}");
+    }
+    // Rows of a key are one record, and no record is longer than Kinesis takes.
+    let stream = rig.stream(1);
+    let long = StringArray::from_iter_values((0..40).map(|row| format!("{row:02}{}", "x".repeat(100_000))));
+    let columns: [(&str, ArrayRef); 2] =
+        [("a", Arc::new(Int64Array::from_iter_values((0..40).map(|row| row / 20)))), ("text", Arc::new(long))];
+    write([RecordBatch::try_from_iter(columns).unwrap()], rig.sink(&stream).value(Value::ArrowIpc).partition_key(["a"])).unwrap();
+    let records = rig.records(&stream);
+    let keys: Vec<&str> = records.iter().map(|record| record.key.as_str()).collect();
+    assert!(keys.len() >= 4 && keys.contains(&"0") && keys.contains(&"1"), "{keys:?}");
+    assert!(records.iter().all(|record| record.data.len() + record.key.len() <= 1 << 20));
 }
 
 fn bad_rows_are_written_too(rig: &Rig) {

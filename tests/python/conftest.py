@@ -37,3 +37,15 @@ def aws() -> Iterator[str]:
             pytest.fail("no services of Amazon's; tests/services/aws says why")
         else:
             pytest.skip("no services of Amazon's; tests/services/aws says why")
+
+
+@pytest.fixture
+def registry() -> Iterator[str]:
+    """The address of a registry, see tests/services/registry, which lets alice in; it is ended with the test."""
+    service = Path(__file__).parent.parent / "services" / "registry"
+    command = [str(service), "run", "--user", "alice", "--password", "wonderland"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip().removeprefix("url=")
+        assert process.stdout.readline() == "ready\n"
+        yield url

@@ -8,10 +8,8 @@ import decimal
 import gzip
 import io
 import json
-import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,18 +110,6 @@ def test_formats_say_what_they_lack() -> None:
         tw.formats.avro_single_object(["{"])
     stream = tw.read_kafka("localhost:1", "t", format=avro)
     assert list(stream.schema) == ["id", "at", "price", "card", "kind", "tags"]
-
-
-@pytest.fixture
-def registry() -> Iterator[str]:
-    """The address of a registry, see tests/services/registry, which lets alice in; it is ended with the test."""
-    service = Path(__file__).parent.parent / "services" / "registry"
-    command = [str(service), "run", "--user", "alice", "--password", "wonderland"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip().removeprefix("url=")
-        assert process.stdout.readline() == "ready\n"
-        yield url
 
 
 def test_a_registry_has_the_schemas(registry: str, tmp_path: Path) -> None:
@@ -265,8 +251,30 @@ def test_json_behind_the_number_of_its_schema(registry: str) -> None:
         tw.read_kafka("localhost:1", "t", format=tw.formats.json_confluent())
     with pytest.raises(tw.ConfigError, match="NDJSON has no schema's number"):
         tw.listen_tcp("0", schema={"id": "int64"}, format=tw.formats.json_confluent()).collect()
-    with pytest.raises(tw.ConfigError, match="give `registry` and `subject`, or `json_schema`"):
-        tw.formats.json_confluent(client)
+    with pytest.raises(tw.ConfigError, match="needs a `schema`"):
+        tw.read_kafka("localhost:1", "t", format=tw.formats.json_confluent(client))
+    with pytest.raises(tw.ConfigError, match="a `subject` is asked of a registry"):
+        tw.formats.json_confluent(subject="payments-value")
+    with pytest.raises(tw.ConnectorError, match="does not have version latest of subject `none`"):
+        tw.read_kafka("localhost:1", "t", format=tw.formats.json_confluent(client, subject="none"))
+
+
+def test_not_every_format_is_written() -> None:
+    def refused(says: str, **options: Any) -> None:
+        with pytest.raises(tw.ConfigError, match=says):
+            tw.write_kafka("localhost:1", "t", **options)
+        with pytest.raises(tw.ConfigError, match=says):
+            tw.write_kinesis("t", **options)
+
+    refused("`avro` is not a format of records that are written; it may be ndjson, csv, tsv or arrow", format="avro")
+    refused("give either `value`, .* or `format`", format="csv", value="a")
+    refused("`delimiter` is of the format csv", format="arrow", delimiter=";")
+    refused("numbers of a `SchemaRegistry`", format=tw.formats.avro_confluent({1: FIRST}))
+    refused("written by one schema", format=tw.formats.avro_single_object([FIRST, SECOND]))
+    refused("give `registry`", format=tw.formats.json_confluent())
+    registry = tw.SchemaRegistry("http://127.0.0.1:1")
+    refused("a `version` is of reading", format=tw.formats.json_confluent(registry, subject="s", version=1))
+    assert repr(tw.formats.avro_confluent(registry, subject="s")) == "Format(avro_confluent)"
 
 
 def change_events() -> bytes:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from datetime import datetime, timezone
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pyarrow as pa
@@ -225,3 +228,85 @@ def test_settings_that_make_no_sense_are_named() -> None:
     ]:
         with pytest.raises(tw.ConfigError, match=says):
             tw.read_kafka("localhost:1", **options)  # type: ignore[arg-type]
+
+
+def bytes_of(kafka: dict[str, str], topic: str) -> list[bytes]:
+    """The values of a topic as they are."""
+    return [row["value"] for row in rows_of(tw.read_kafka(kafka["bootstrap"], topic, end="latest").collect())]
+
+
+def test_values_are_written_in_any_format(kafka: dict[str, str], registry: str) -> None:
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    when = datetime(2026, 1, 31, 12, 0, 0, 250_000, tzinfo=timezone.utc)
+    table = pa.table(
+        {
+            "a": pa.array([1, 2, 3]),
+            "word": pa.array(["x, y", None, "é"]),
+            "at": pa.array([when, when, None], pa.timestamp("ms", "UTC")),
+            "price": pa.array([Decimal("1.50"), None, Decimal("-0.07")], pa.decimal128(9, 2)),
+            "tags": pa.array([["a", None], [], None], pa.list_(pa.string())),
+            "place": pa.array([{"lat": 1.5}, None, {"lat": None}], pa.struct([("lat", pa.float32())])),
+        }
+    )
+    write(kafka, "as-avro", table, key="a", format=tw.formats.avro_confluent(client))
+    read = tw.read_kafka(
+        kafka["bootstrap"], "as-avro", end="latest", format=tw.formats.avro_confluent(client, subject="as-avro-value")
+    )
+    assert read.collect().to_arrow().to_pylist() == table.to_pylist()
+    # As others read it.
+    latest = client.version("as-avro-value")
+    schema = fastavro.parse_schema(json.loads(latest["schema"]))
+    theirs = []
+    for value in bytes_of(kafka, "as-avro"):
+        assert value[:5] == b"\0" + latest["id"].to_bytes(4, "big")
+        buffer = io.BytesIO(value[5:])
+        theirs.append(fastavro.schemaless_reader(buffer, schema, None))
+        assert buffer.read() == b""
+    assert theirs == table.to_pylist()
+    flat = table.select(["a", "word"])
+    formats: dict[str, Any] = {"as-json": tw.formats.json_confluent(client), "as-csv": "csv", "as-arrow": "arrow"}
+    for name, format in formats.items():
+        write(kafka, name, flat, format=format)
+        found = tw.read_kafka(
+            kafka["bootstrap"], name, end="latest", format=format, schema={"a": "int64", "word": "string"}
+        )
+        assert found.collect().to_arrow().to_pylist() == flat.to_pylist()
+    assert bytes_of(kafka, "as-csv") == [b'1,"x, y"', b"2,", "3,é".encode()]
+    [stream] = bytes_of(kafka, "as-arrow")
+    assert pa.ipc.open_stream(stream).read_all().to_pylist() == flat.to_pylist()
+    json_schema = json.loads(client.version("as-json-value")["schema"])
+    assert json_schema["properties"]["word"] == {"oneOf": [{"type": "null"}, {"type": "string"}]}
+
+
+def test_a_schema_that_does_not_fit_is_told_before_anything_is_written(kafka: dict[str, str], registry: str) -> None:
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    fields = [
+        {"name": "a", "type": "int"},
+        {"name": "kind", "type": {"type": "enum", "name": "K", "symbols": ["x", "y"]}},
+    ]
+    schema = {"type": "record", "name": "R", "fields": fields}
+    format = tw.formats.avro_confluent(client, subject="kinds", writer_schema=schema)
+    write(kafka, "kinds", pa.table({"kind": ["x", "y"], "a": [1, 2]}), format=format)
+    latest = tw.formats.avro_confluent(client, subject="kinds", auto_register=False)
+    write(kafka, "kinds", pa.table({"a": [3], "kind": ["x"]}), format=latest)
+    for table, says in (
+        (pa.table({"a": [4]}), "there is no column `kind`"),
+        (
+            pa.table({"a": [4], "kind": ["x"], "more": [1]}),
+            "column `more` is no field of the Avro schema",
+        ),
+        (pa.table({"a": [4.5], "kind": ["x"]}), "column `a` of type Float64 cannot be written as Int32"),
+        (pa.table({"a": [1 << 40], "kind": ["x"]}), "column `a` of type Int64 has a value that is no Int32"),
+        (pa.table({"a": [4], "kind": ["z"]}), 'column `kind` has the text "z", and the Avro schema an enum of x, y'),
+    ):
+        with pytest.raises(tw.SchemaError, match=says):
+            write(kafka, "kinds", table, format=latest)
+    with pytest.raises(tw.SchemaError, match=r"refuses a schema for subject `kinds` as incompatible.*shop"):
+        write(
+            kafka,
+            "kinds",
+            pa.table({"shop": [1]}).cast(pa.schema([pa.field("shop", pa.int64(), False)])),
+            format=tw.formats.avro_confluent(client, subject="kinds"),
+        )
+    found = tw.read_kafka(kafka["bootstrap"], "kinds", end="latest", format=format).collect()
+    assert found.to_arrow().to_pylist() == [{"a": 1, "kind": "x"}, {"a": 2, "kind": "y"}, {"a": 3, "kind": "x"}]

@@ -157,6 +157,18 @@ def test_a_stream_is_named_by_its_arn(aws: str, stream: str) -> None:
         tw.from_arrow(numbers(0, 1)).run(sink=wrong).wait()
 
 
+def test_values_are_written_in_any_format(
+    aws: str, stream: str, registry: str, write: Callable[..., None], read: Callable[..., tw.Stream]
+) -> None:
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    written = tw.formats.avro_confluent(client)
+    write(stream, numbers(0, 100), partition_key="word", format=written)
+    latest = client.version(f"{stream}-value")
+    assert all(data[:5] == b"\0" + latest["id"].to_bytes(4, "big") for _, _, data in records(aws, stream))
+    rows = sorted(rows_of(read(stream, schema=SCHEMA, format=written).collect()), key=lambda row: row["a"])
+    assert [(row["a"], row["word"]) for row in rows] == [(number, f"w{number}") for number in range(100)]
+
+
 def test_many_rows_are_one_record(
     aws: str, stream: str, write: Callable[..., None], read: Callable[..., tw.Stream]
 ) -> None:

@@ -13,6 +13,9 @@
 //!
 //! Columns may be null, and are in the order of their names.
 
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod writer;
+
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -21,6 +24,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
 use serde_json::Value;
 
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub(crate) use self::writer::Encoding;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub use self::writer::JsonConfluentWriter;
 use super::Messages;
 use super::lines::{BadLine, Lines, is_blank};
 use super::messages::confluent_head;

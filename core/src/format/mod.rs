@@ -1,4 +1,4 @@
-//! Bytes to columns: one decoder per format, shared by all partitions of a source.
+//! Bytes to columns: one decoder per format, shared by all partitions of a source. And back: how rows are spelled in files and records.
 
 pub mod arrow_ipc;
 pub mod avro;
@@ -15,6 +15,11 @@ mod messages;
 pub mod ndjson;
 pub mod pod;
 pub mod protobuf;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod registration;
+pub mod subjects;
+#[cfg_attr(not(any(feature = "kafka", feature = "kinesis")), allow(dead_code, reason = "files are written many rows at once"))]
+pub(crate) mod values;
 
 use std::fmt;
 

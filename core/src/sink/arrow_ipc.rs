@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{BatchCoalescer, cast};
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow_ipc::CompressionType;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
 
@@ -15,6 +15,7 @@ use super::parts::{Encoder, Failure, Format, LocalFolder, Output, PartOptions, P
 use crate::config::ARROW_BATCH_ROWS;
 use crate::error::{Error, Result};
 use crate::format::compression::Compression;
+use crate::format::values::arrow_ipc::plain;
 
 /// Adds files of Arrow's file format to a folder.
 ///
@@ -103,19 +104,6 @@ impl Format for File {
         let writer = FileWriter::try_new_with_options(BufWriter::new(output), &schema, options)?;
         Ok(Box::new(Batches { writer, rows: BatchCoalescer::new(SchemaRef::clone(&schema), ARROW_BATCH_ROWS), schema, held_bytes: 0 }))
     }
-}
-
-/// A column whose dictionaries are written as their values.
-fn plain(field: &FieldRef) -> FieldRef {
-    let data_type = match field.data_type() {
-        DataType::Dictionary(_, values) => values.as_ref().clone(),
-        DataType::List(item) => DataType::List(plain(item)),
-        DataType::LargeList(item) => DataType::LargeList(plain(item)),
-        DataType::FixedSizeList(item, size) => DataType::FixedSizeList(plain(item), *size),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(plain).collect()),
-        _ => return Arc::clone(field),
-    };
-    Arc::new(Field::new(field.name(), data_type, field.is_nullable()).with_metadata(field.metadata().clone()))
 }
 
 /// One file.

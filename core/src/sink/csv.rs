@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 
 use arrow::array::RecordBatch;
-use arrow::csv::WriterBuilder;
 use arrow::datatypes::SchemaRef;
 
 use super::Sink;
 use super::parts::{Encoder, Failure, Format, LocalFolder, Output, PartOptions, Parts, Place};
 use super::text::Text;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::compression::Compression;
+use crate::format::values::csv;
 
 /// Adds files of CSV to a folder.
 ///
@@ -97,17 +97,7 @@ impl Format for Rows {
     }
 
     fn prepare(&mut self, schema: &SchemaRef, _sort_by: &[usize]) -> Result<()> {
-        if !self.0.delimiter.is_ascii() || matches!(self.0.delimiter, b'"' | b'\n' | b'\r') {
-            return Err(Error::config("`delimiter` must be one ASCII character that is neither a quote nor a line end"));
-        }
-        match schema.fields().iter().find(|field| field.data_type().is_nested()) {
-            Some(field) => Err(Error::schema(format!(
-                "column `{}` of type {} cannot be written as CSV; select other columns, or write NDJSON, Arrow or Parquet",
-                field.name(),
-                field.data_type()
-            ))),
-            None => Ok(()),
-        }
+        csv::check(schema, self.0.delimiter)
     }
 
     fn begin(&self, schema: &SchemaRef, output: Output) -> Result<Box<dyn Encoder>, Failure> {
@@ -131,8 +121,7 @@ struct Lines {
 impl Lines {
     fn encode(&mut self, batch: &RecordBatch, header: bool) -> Result<(), Failure> {
         self.rows.clear();
-        let builder = WriterBuilder::new().with_header(header).with_delimiter(self.delimiter);
-        builder.build(&mut self.rows).write(batch)?;
+        csv::write(batch, header, self.delimiter, &mut self.rows)?;
         Ok(self.text.write(&self.rows)?)
     }
 }

@@ -18,8 +18,6 @@ pub use arrow_ipc::{ArrowIpc, ArrowIpcOptions};
 pub use callback::Callback;
 pub use csv::{Csv, CsvOptions};
 pub use memory::{Collected, Memory};
-#[cfg(any(feature = "kafka", feature = "kinesis"))]
-pub(crate) use ndjson::TIMESTAMP;
 pub use ndjson::{Ndjson, NdjsonOptions};
 pub use parquet::{Parquet, ParquetOptions};
 pub use parts::{PartOptions, PartitionBy, PendingPart, Place};

@@ -13,7 +13,7 @@ use super::offsets::Offsets;
 use super::positions::ANSWER;
 use super::rows::{Layout, Rows};
 use super::settings::{Settings, failed, is_retriable, not_made};
-use crate::connector::records::Value;
+use crate::connector::records::{Value, ValueWriter};
 use crate::error::{Error, Result};
 use crate::quality;
 use crate::sink::Sink;
@@ -21,7 +21,11 @@ use crate::sink::Sink;
 /// How long a full queue is waited for before deliveries are looked at again.
 const ROOM: Duration = Duration::from_millis(50);
 
-/// Writes rows to a topic of Apache Kafka, a record each.
+/// How long a record may be, and what that is by default, in bytes: librdkafka's setting.
+const MAX_BYTES: &str = "message.max.bytes";
+const DEFAULT_MAX_BYTES: usize = 1_000_000;
+
+/// Writes rows to a topic of Apache Kafka, a record each; of [Arrow IPC](Value::ArrowIpc) as many in one as fit.
 ///
 /// Records are acknowledged by all replicas in sync, and none is written twice by a retry (`enable.idempotence`). A commit waits until
 /// every record is delivered. A full queue is waited for: rows are never dropped. Records of one key come to the partition that Java's
@@ -38,6 +42,7 @@ pub struct KafkaSink {
     transactional_id: Option<String>,
     offsets: Option<Offsets>,
     producer: Option<BaseProducer<Context>>,
+    values: Option<ValueWriter>,
     in_transaction: bool,
 }
 
@@ -56,6 +61,7 @@ impl KafkaSink {
             transactional_id: None,
             offsets: None,
             producer: None,
+            values: None,
             in_transaction: false,
         }
     }
@@ -67,7 +73,8 @@ impl KafkaSink {
         KafkaSink::new(brokers, topic).value(Value::Column(bytes.to_owned())).headers([error, partition, offset])
     }
 
-    /// What becomes the value.
+    /// What becomes the value. A schema is looked up or registered when the sink is opened; what a registry refuses is an error before
+    /// anything is written.
     pub fn value(mut self, value: Value) -> KafkaSink {
         self.layout.value = value;
         self
@@ -222,16 +229,18 @@ impl KafkaSink {
 
 impl Sink for KafkaSink {
     fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.layout.check(schema)?;
         if self.offsets.is_some() && self.transactional_id.is_none() {
             return Err(Error::config("offsets are committed in transactions; give the sink of Kafka a `transactional_id`"));
         }
+        // Before others who write under the same transactional id are fenced off.
+        self.values = Some(self.layout.open(schema, &self.topic)?);
         self.producer = Some(self.connect().map_err(|error| error.context(format!("Kafka at {}", self.settings.brokers())))?);
         Ok(())
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let rows = self.layout.rows(batch)?;
+        let max_bytes = self.settings.get(MAX_BYTES).and_then(|bytes| bytes.parse().ok()).unwrap_or(DEFAULT_MAX_BYTES);
+        let rows = self.layout.rows(batch, self.values.as_mut().ok_or_else(not_open)?, max_bytes)?;
         if rows.len() > 0 {
             self.begin_transaction()?;
         }

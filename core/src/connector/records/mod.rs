@@ -12,5 +12,5 @@ pub(in crate::connector) use gathered::{Gathered, Gatherer, poll};
 pub(in crate::connector) use link::Shared;
 pub(in crate::connector) use pending::Pending;
 pub use rows::Value;
-pub(in crate::connector) use rows::{Target, lines};
+pub(in crate::connector) use rows::{Beside, Encoded, Target, ValueWriter, lines};
 pub(in crate::connector) use values::{Encoding, names_differ};

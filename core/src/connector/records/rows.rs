@@ -1,25 +1,148 @@
 //! Columns as parts of records.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BinaryArray, BinaryBuilder, RecordBatch};
+use arrow::array::{ArrayRef, AsArray, BinaryArray, RecordBatch};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Schema};
-use arrow::json::WriterBuilder;
-use arrow::json::writer::LineDelimited;
-use memchr::memchr_iter;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use crate::error::{Error, Result};
-use crate::sink::TIMESTAMP;
+use crate::format::avro::{self, AvroWriter};
+use crate::format::json_confluent::{self, JsonConfluentWriter};
+use crate::format::values;
 
 /// What becomes the value of a record.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub enum Value {
     /// All columns as one JSON object, spelled as [`Ndjson`](crate::sink::Ndjson) does.
     #[default]
     Ndjson,
     /// One column of bytes or text, as it is; null is a record without a value (a tombstone).
     Column(String),
+    /// All columns as one line without its end, spelled as [`Csv`](crate::sink::Csv) does; nothing says their names.
+    Csv {
+        /// What separates the fields: an ASCII character.
+        delimiter: u8,
+    },
+    /// Neighbouring rows of a batch as one Arrow IPC stream, which is whole: its schema, one record batch and the mark of its end. One
+    /// record has all rows whose keys, headers, times and the like are the same: those of a whole batch, if none of these comes from a
+    /// column. Rows that are longer together than a record may be are several records. Dictionaries and views are written as
+    /// plain columns.
+    ArrowIpc,
+    /// All columns as one Avro record.
+    Avro(AvroWriter),
+    /// All columns as one JSON object, spelled as [`Ndjson`](crate::sink::Ndjson) does, behind the number of its JSON Schema.
+    JsonConfluent(JsonConfluentWriter),
+}
+
+impl Value {
+    /// The format that a user's `name` means: `ndjson` (`jsonl`), `csv`, `tsv` or `arrow` (`arrow_ipc`).
+    ///
+    /// # Errors
+    /// [`Kind::Config`](crate::error::Kind::Config), listing the names there are.
+    pub fn parse(name: &str) -> Result<Value> {
+        match name.to_ascii_lowercase().as_str() {
+            "ndjson" | "jsonl" => Ok(Value::Ndjson),
+            "csv" => Ok(Value::Csv { delimiter: b',' }),
+            "tsv" => Ok(Value::Csv { delimiter: b'\t' }),
+            "arrow" | "arrow_ipc" => Ok(Value::ArrowIpc),
+            _ => Err(Error::config(format!("`{name}` is not a format of records that are written; it may be ndjson, csv, tsv or arrow"))),
+        }
+    }
+
+    /// What makes values of batches of `schema` that go to a topic, or what is like one.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column cannot be written, or a registry refuses the schema;
+    /// [`Kind::Connector`](crate::error::Kind::Connector) if it cannot be asked.
+    pub(in crate::connector) fn writer(&self, target: Target, schema: &SchemaRef, topic: &str) -> Result<ValueWriter> {
+        Ok(match self {
+            Value::Ndjson => {
+                values::json::check(schema)?;
+                ValueWriter::Ndjson
+            }
+            Value::Column(name) => {
+                let empty = RecordBatch::new_empty(SchemaRef::clone(schema));
+                target.bytes(name, target.column(&empty, name)?, "a value")?;
+                ValueWriter::Column(target, name.clone())
+            }
+            Value::Csv { delimiter } => {
+                values::csv::check(schema, *delimiter)?;
+                ValueWriter::Csv(*delimiter)
+            }
+            Value::ArrowIpc => ValueWriter::ArrowIpc(Box::new(values::arrow_ipc::Streams::new(schema)?)),
+            Value::Avro(writer) => ValueWriter::Avro(Box::new(writer.encoding(schema, topic)?)),
+            Value::JsonConfluent(writer) => ValueWriter::Json(writer.encoding(schema, topic)?),
+        })
+    }
+}
+
+/// What makes values.
+pub(in crate::connector) enum ValueWriter {
+    Ndjson,
+    Column(Target, String),
+    Csv(u8),
+    ArrowIpc(Box<values::arrow_ipc::Streams>),
+    Avro(Box<avro::Encoding>),
+    Json(json_confluent::Encoding),
+}
+
+/// What records have beside their values.
+pub(in crate::connector) trait Beside {
+    /// Whether two rows have the same, so that they can be one record.
+    fn is_same(&self, row: usize, other: usize) -> bool;
+
+    /// Bytes that there are for the value in a record of this row.
+    fn room(&self, row: usize) -> usize;
+}
+
+/// The values of a batch.
+pub(in crate::connector) struct Encoded {
+    pub(in crate::connector) values: BinaryArray,
+    /// The rows of each, if it is not one.
+    rows: Option<Vec<Range<usize>>>,
+}
+
+impl Encoded {
+    /// A row that the record is of.
+    pub(in crate::connector) fn row(&self, record: usize) -> usize {
+        self.rows.as_ref().map_or(record, |rows| rows[record].start)
+    }
+}
+
+impl ValueWriter {
+    /// The values of a batch.
+    ///
+    /// # Errors
+    /// [`Kind::Schema`](crate::error::Kind::Schema), naming a column with what cannot be written.
+    pub(in crate::connector) fn values(&mut self, batch: &RecordBatch, beside: &dyn Beside) -> Result<Encoded> {
+        let values = match self {
+            ValueWriter::Ndjson => values::json::values(batch, &[])?,
+            ValueWriter::Column(target, name) => target.bytes(name, target.column(batch, name)?, "a value")?,
+            ValueWriter::Csv(delimiter) => values::csv::values(batch, *delimiter)?,
+            ValueWriter::Avro(encoding) => encoding.values(batch)?,
+            ValueWriter::Json(encoding) => encoding.values(batch)?,
+            ValueWriter::ArrowIpc(streams) => {
+                let (values, rows) = streams.values(batch, runs(batch.num_rows(), beside), &|row| beside.room(row))?;
+                return Ok(Encoded { values, rows: Some(rows) });
+            }
+        };
+        Ok(Encoded { values, rows: None })
+    }
+}
+
+/// Runs of neighbouring rows that can be one record.
+fn runs(rows: usize, beside: &dyn Beside) -> impl Iterator<Item = Range<usize>> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let start = next;
+        if start == rows {
+            return None;
+        }
+        next = (start + 1..rows).find(|row| !beside.is_same(start, *row)).unwrap_or(rows);
+        Some(start..next)
+    })
 }
 
 /// Where rows go, by the name that errors have for it.
@@ -50,17 +173,6 @@ impl Target {
         Ok(RecordBatch::try_new(Arc::new(Schema::new(ordered.collect::<Vec<_>>())), columns)?)
     }
 
-    /// The values of records.
-    ///
-    /// # Errors
-    /// As [`Target::column`] and [`Target::bytes`].
-    pub(in crate::connector) fn values(self, batch: &RecordBatch, value: &Value) -> Result<BinaryArray> {
-        match value {
-            Value::Ndjson => lines(batch),
-            Value::Column(name) => self.bytes(name, self.column(batch, name)?, "a value"),
-        }
-    }
-
     /// Bytes and text as they are.
     ///
     /// # Errors
@@ -87,14 +199,5 @@ impl Target {
 /// # Errors
 /// If a column has a type that JSON cannot hold.
 pub(in crate::connector) fn lines(batch: &RecordBatch) -> Result<BinaryArray> {
-    let mut lines = Vec::new();
-    let builder = WriterBuilder::new().with_explicit_nulls(true).with_timestamp_format(TIMESTAMP.to_owned());
-    builder.build::<_, LineDelimited>(&mut lines).write(batch)?;
-    let mut values = BinaryBuilder::with_capacity(batch.num_rows(), lines.len());
-    let mut start = 0;
-    for end in memchr_iter(b'\n', &lines) {
-        values.append_value(&lines[start..end]);
-        start = end + 1;
-    }
-    Ok(values.finish())
+    values::json::values(batch, &[])
 }

@@ -13,6 +13,9 @@
 //! # }
 //! ```
 //!
+//! Sinks of Kafka and Kinesis register the schemas that they write by, or take those that are there: see `AvroWriter` and
+//! `JsonConfluentWriter` beside the formats that are read.
+//!
 //! What a number stands for never changes, so each schema is asked for once. A number that the registry does not know quarantines its
 //! record; it is asked for again with the next records, as it may be new. A registry that is down, or too slow, is asked again after 0.1,
 //! 0.2, 0.4 seconds and so on; then it is an error that another try may mend ([`Error::is_retriable`]), which ends the run before
@@ -39,6 +42,7 @@
 mod descriptors;
 mod references;
 mod requests;
+mod subjects;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -54,6 +58,7 @@ use self::requests::{Answer, Query, Requests};
 use crate::config::given;
 use crate::error::{Error, Result};
 use crate::format::avro::WriterSchemas;
+pub use crate::format::subjects::{SchemaKind, Subjects};
 
 /// How long one request may take, unless it is set.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -82,17 +87,6 @@ pub enum Version {
     Latest,
     /// The one of this number, from 1 on.
     Number(u32),
-}
-
-/// What a schema is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SchemaKind {
-    /// Avro's JSON.
-    Avro,
-    /// JSON Schema.
-    Json,
-    /// A `.proto` file.
-    Protobuf,
 }
 
 /// A schema that a registry has.
@@ -199,29 +193,6 @@ impl fmt::Display for Version {
         match self {
             Version::Latest => f.write_str("latest"),
             Version::Number(number) => number.fmt(f),
-        }
-    }
-}
-
-impl SchemaKind {
-    /// The kind that a user's `name` means: `avro`, `json` or `protobuf`.
-    ///
-    /// # Errors
-    /// [`Kind::Config`](crate::error::Kind::Config), listing the names there are.
-    pub fn parse(name: &str) -> Result<SchemaKind> {
-        match name.to_ascii_lowercase().as_str() {
-            "avro" => Ok(SchemaKind::Avro),
-            "json" => Ok(SchemaKind::Json),
-            "protobuf" => Ok(SchemaKind::Protobuf),
-            _ => Err(Error::config(format!("`{name}` is not a kind of schema; it may be avro, json or protobuf"))),
-        }
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            SchemaKind::Avro => "AVRO",
-            SchemaKind::Json => "JSON",
-            SchemaKind::Protobuf => "PROTOBUF",
         }
     }
 }

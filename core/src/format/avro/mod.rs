@@ -31,8 +31,14 @@ mod container;
 mod debezium;
 mod flat;
 mod inlined;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod made;
 mod messages;
 mod resolved;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod shaped;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod writer;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -45,6 +51,10 @@ use self::container::ContainerDecoder;
 pub(crate) use self::inlined::inlined;
 use self::messages::{AvroMessages, Rows};
 use self::resolved::{Resolved, Wrap};
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub use self::writer::AvroWriter;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub(crate) use self::writer::Encoding;
 use super::{Decoder, Messages};
 use crate::error::{Error, Result};
 

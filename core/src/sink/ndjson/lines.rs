@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::encode;
 use crate::error::{Error, Result};
+use crate::format::values::json;
 use crate::sink::publish::{self, Pending};
 use crate::sink::{Sink, not_open};
 
@@ -49,7 +49,7 @@ impl Sink for LineSink {
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         self.lines.clear();
-        encode(batch, &mut self.lines)?;
+        json::write(batch, &mut self.lines)?;
         if self.lines.is_empty() {
             return Ok(());
         }

@@ -10,23 +10,17 @@ mod parts;
 use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use arrow::array::{RecordBatch, StructArray};
-use arrow::datatypes::{Field, SchemaRef};
-use arrow::error::ArrowError;
-use arrow::json::WriterBuilder;
-use arrow::json::writer::{LineDelimited, make_encoder};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 
 use super::Sink;
 use super::parts::{LocalFolder, Parts, Place};
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::format::values::json;
 use lines::{Atomic, LineSink, Output};
 pub use parts::NdjsonOptions;
 use parts::Objects;
-
-/// A timestamp that has no time zone, in UTC; the fraction is left out where it is zero.
-pub(crate) const TIMESTAMP: &str = "%Y-%m-%dT%H:%M:%S%.fZ";
 
 /// Writes rows as lines of JSON; see the [module documentation](self) and the guarantee of each constructor.
 pub struct Ndjson(Destination);
@@ -112,7 +106,7 @@ impl Ndjson {
 
 impl Sink for Ndjson {
     fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        check(schema)?;
+        json::check(schema)?;
         self.sink().open(schema)
     }
 
@@ -136,25 +130,6 @@ impl fmt::Debug for Ndjson {
             Destination::Parts(parts) => write!(f, "Ndjson parts in {}", parts.describe()),
         }
     }
-}
-
-/// Rows as lines, added to `lines`.
-fn encode(batch: &RecordBatch, lines: &mut Vec<u8>) -> Result<(), ArrowError> {
-    let builder = WriterBuilder::new().with_explicit_nulls(true).with_timestamp_format(TIMESTAMP.to_owned());
-    builder.build::<_, LineDelimited>(lines).write(batch)
-}
-
-/// Refuses columns that JSON cannot hold before any row comes.
-fn check(schema: &SchemaRef) -> Result<()> {
-    for field in schema.fields() {
-        let alone = Arc::new(Field::new_struct("", vec![Arc::clone(field)], false));
-        let empty = StructArray::new(vec![Arc::clone(field)].into(), vec![arrow::array::new_empty_array(field.data_type())], None);
-        make_encoder(&alone, &empty, &Default::default()).map_err(|error| {
-            Error::schema(format!("column `{}` of type {} cannot be written as JSON; select or cast it", field.name(), field.data_type()))
-                .with_source(error)
-        })?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::encode;
 use crate::error::Result;
 use crate::format::compression::Compression;
+use crate::format::values::json;
 use crate::sink::parts::{Encoder, Failure, Format, Output, PartOptions};
 use crate::sink::text::Text;
 
@@ -52,7 +52,7 @@ struct Lines {
 impl Encoder for Lines {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         self.lines.clear();
-        encode(batch, &mut self.lines)?;
+        json::write(batch, &mut self.lines)?;
         Ok(self.text.write(&self.lines)?)
     }
 

@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Schema, UnionFields};
+use arrow::datatypes::{DataType, Field, Schema, UnionFields};
 
 use super::*;
 use crate::error::Kind;

@@ -19,7 +19,7 @@ use super::address::Address;
 use super::session::Session;
 use super::settings::Settings;
 use super::{failure, lookup};
-use crate::connector::records::Value;
+use crate::connector::records::{Value, ValueWriter};
 use crate::error::{Error, Result};
 use crate::sink::Sink;
 
@@ -29,7 +29,7 @@ const DELIVERY_TIMEOUT: &str = "delivery_timeout";
 /// For how long, by default: what Kafka's clients take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Writes rows to a stream of Amazon Kinesis, a record each.
+/// Writes rows to a stream of Amazon Kinesis, a record each; of [Arrow IPC](Value::ArrowIpc) as many in one as are 1 MiB.
 ///
 /// Records go by `PutRecords`, up to 500 and 5 MiB a request, four requests at once, sent by a thread of their own. A request that is not
 /// full is sent when no other is under way, so that few rows do not wait for more. What Kinesis does not take, as shards are over their
@@ -49,6 +49,7 @@ pub struct KinesisSink {
     layout: Layout,
     aggregate: bool,
     spread: Spread,
+    values: Option<ValueWriter>,
     delivery: Option<Delivery>,
 }
 
@@ -61,11 +62,13 @@ impl KinesisSink {
             layout: Layout::default(),
             aggregate: false,
             spread: Spread::new(),
+            values: None,
             delivery: None,
         }
     }
 
-    /// What becomes the value. Kinesis has no records without one, so that a column that does must not have nulls.
+    /// What becomes the value. Kinesis has no records without one, so that a column that does must not have nulls. A schema is looked up or
+    /// registered when the sink is opened, under the stream's name where Kafka has the topic's.
     pub fn value(mut self, value: Value) -> KinesisSink {
         self.layout.value = value;
         self
@@ -129,13 +132,13 @@ impl KinesisSink {
 
 impl Sink for KinesisSink {
     fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.layout.check(schema)?;
+        self.values = Some(self.layout.open(schema, &self.stream)?);
         self.delivery = Some(self.connect()?);
         Ok(())
     }
 
     fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        let rows = self.layout.rows(batch)?;
+        let rows = self.layout.rows(batch, self.values.as_mut().ok_or_else(not_open)?)?;
         let entries = (0..rows.len()).map(|row| rows.entry(row, &mut self.spread)).collect::<Result<Vec<_>>>()?;
         self.delivery.as_ref().ok_or_else(not_open)?.send(entries)
     }

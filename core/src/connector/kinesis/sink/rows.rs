@@ -7,7 +7,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use crate::connector::kinesis::position::hash_key;
-use crate::connector::records::{Target, Value, lines};
+use crate::connector::records::{Beside, Encoded, Target, Value, ValueWriter, lines};
 use crate::error::{Error, Result};
 
 const KINESIS: Target = Target("Kinesis");
@@ -17,6 +17,12 @@ const KEY_CHARACTERS: usize = 256;
 
 /// Bytes of a record with its key, at most: what Kinesis takes of a stream that allows it.
 const RECORD_BYTES: usize = 10 << 20;
+
+/// Bytes of a record that is put together of many rows, at most: what Kinesis takes of any stream.
+const SHARED_BYTES: usize = 1 << 20;
+
+/// Bytes of a partition key that is made for rows which have none.
+const SPREAD_BYTES: usize = 16;
 
 /// Which columns become what.
 #[derive(Debug, Clone, Default)]
@@ -44,7 +50,12 @@ impl Entry {
 
 /// The records of a batch.
 pub(super) struct Rows {
-    values: BinaryArray,
+    encoded: Encoded,
+    parts: Parts,
+}
+
+/// What records have beside their values, by row.
+struct Parts {
     keys: Option<StringArray>,
     hashes: Option<StringArray>,
 }
@@ -70,25 +81,32 @@ impl Spread {
 }
 
 impl Layout {
-    /// Checks that the columns are there and of types that can be written.
+    /// Checks that the columns are there and of types that can be written; returns what writes the values for a stream.
     ///
     /// # Errors
-    /// [`Kind::Schema`](crate::error::Kind::Schema), naming the column.
-    pub(super) fn check(&self, schema: &SchemaRef) -> Result<()> {
-        self.rows(&RecordBatch::new_empty(SchemaRef::clone(schema))).map(drop)
+    /// As [`Value::writer`]; [`Kind::Schema`](crate::error::Kind::Schema), naming the column.
+    pub(super) fn open(&self, schema: &SchemaRef, stream: &str) -> Result<ValueWriter> {
+        self.parts(&RecordBatch::new_empty(SchemaRef::clone(schema)))?;
+        self.value.writer(KINESIS, schema, stream)
     }
 
     /// The records of a batch.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema), naming a column that cannot be written, or what it holds.
-    pub(super) fn rows(&self, batch: &RecordBatch) -> Result<Rows> {
-        let values = KINESIS.values(batch, &self.value)?;
+    pub(super) fn rows(&self, batch: &RecordBatch, values: &mut ValueWriter) -> Result<Rows> {
+        let parts = self.parts(batch)?;
+        let encoded = values.values(batch, &parts)?;
+        let values = &encoded.values;
         if let (Value::Column(name), Some(row)) = (&self.value, (0..values.len()).find(|row| values.is_null(*row))) {
             return Err(Error::schema(format!(
                 "column `{name}` is null in row {row} of a batch, and Kinesis has no record without a value; fill it, or leave such rows out"
             )));
         }
+        Ok(Rows { encoded, parts })
+    }
+
+    fn parts(&self, batch: &RecordBatch) -> Result<Parts> {
         let keys = match self.partition_key.as_slice() {
             [] => None,
             [name] => Some(keys(name, KINESIS.column(batch, name)?)?),
@@ -98,25 +116,25 @@ impl Layout {
             }
         };
         let hashes = self.explicit_hash_key.as_ref().map(|name| hashes(name, KINESIS.column(batch, name)?)).transpose()?;
-        Ok(Rows { values, keys, hashes })
+        Ok(Parts { keys, hashes })
     }
 }
 
 impl Rows {
     pub(super) fn len(&self) -> usize {
-        self.values.len()
+        self.encoded.values.len()
     }
 
-    /// The record of a row.
+    /// A record.
     ///
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if it is longer than Kinesis takes.
-    pub(super) fn entry(&self, row: usize, spread: &mut Spread) -> Result<Entry> {
-        let key = self.keys.as_ref().filter(|keys| keys.is_valid(row));
+    pub(super) fn entry(&self, record: usize, spread: &mut Spread) -> Result<Entry> {
+        let row = self.encoded.row(record);
         let entry = Entry {
-            data: self.values.value(row).to_vec(),
-            partition_key: key.map_or_else(|| format!("{:016x}", spread.next()), |keys| keys.value(row).to_owned()),
-            explicit_hash_key: self.hashes.as_ref().filter(|hashes| hashes.is_valid(row)).map(|hashes| hashes.value(row).to_owned()),
+            data: self.encoded.values.value(record).to_vec(),
+            partition_key: self.parts.key(row).map_or_else(|| format!("{:016x}", spread.next()), str::to_owned),
+            explicit_hash_key: self.parts.hash(row).map(str::to_owned),
         };
         match entry.size() <= RECORD_BYTES {
             true => Ok(entry),
@@ -125,6 +143,26 @@ impl Rows {
                 entry.size()
             ))),
         }
+    }
+}
+
+impl Parts {
+    fn key(&self, row: usize) -> Option<&str> {
+        self.keys.as_ref().filter(|keys| keys.is_valid(row)).map(|keys| keys.value(row))
+    }
+
+    fn hash(&self, row: usize) -> Option<&str> {
+        self.hashes.as_ref().filter(|hashes| hashes.is_valid(row)).map(|hashes| hashes.value(row))
+    }
+}
+
+impl Beside for Parts {
+    fn is_same(&self, row: usize, other: usize) -> bool {
+        self.key(row) == self.key(other) && self.hash(row) == self.hash(other)
+    }
+
+    fn room(&self, row: usize) -> usize {
+        SHARED_BYTES - self.key(row).map_or(SPREAD_BYTES, str::len)
     }
 }
 
@@ -193,6 +231,7 @@ mod tests {
     use std::sync::Arc;
 
     use arrow::array::{Float64Array, Int64Array};
+    use arrow::ipc::reader::StreamReader;
 
     use super::*;
 
@@ -201,8 +240,8 @@ mod tests {
     }
 
     fn entries(layout: &Layout, batch: &RecordBatch) -> Vec<Entry> {
-        layout.check(&batch.schema()).unwrap();
-        let (rows, mut spread) = (layout.rows(batch).unwrap(), Spread::new());
+        let mut values = layout.open(&batch.schema(), "s").unwrap();
+        let (rows, mut spread) = (layout.rows(batch, &mut values).unwrap(), Spread::new());
         (0..rows.len()).map(|row| rows.entry(row, &mut spread).unwrap()).collect()
     }
 
@@ -229,14 +268,30 @@ mod tests {
     }
 
     #[test]
+    fn neighbours_of_one_key_are_one_stream_of_arrow() {
+        let keys = StringArray::from(vec![Some("a"), Some("a"), None, None, Some("a")]);
+        let batch = batch(&[("key", Arc::new(keys)), ("n", Arc::new(Int64Array::from_iter_values(0..5)))]);
+        let counts = |partition_key: Vec<String>| -> Vec<usize> {
+            let entries = entries(&Layout { value: Value::ArrowIpc, partition_key, ..Layout::default() }, &batch);
+            let count = |entry: Entry| StreamReader::try_new(&entry.data[..], None).unwrap().map(|batch| batch.unwrap().num_rows()).sum();
+            entries.into_iter().map(count).collect()
+        };
+        assert_eq!((counts(Vec::new()), counts(vec!["key".to_owned()])), (vec![5], vec![2, 2, 1]));
+    }
+
+    #[test]
     fn what_kinesis_does_not_take_is_named() {
-        let error = |layout: Layout, column: ArrayRef| layout.rows(&batch(&[("c", column)])).err().unwrap().to_string();
+        let rows = |layout: &Layout, column: ArrayRef| {
+            let batch = batch(&[("c", column)]);
+            layout.open(&batch.schema(), "s").and_then(|mut values| layout.rows(&batch, &mut values))
+        };
+        let error = |layout: Layout, column: ArrayRef| rows(&layout, column).err().unwrap().to_string();
         let key = || Layout { partition_key: vec!["c".to_owned()], ..Layout::default() };
         let hash = || Layout { explicit_hash_key: Some("c".to_owned()), ..Layout::default() };
         let texts = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
         assert!(error(key(), texts("")).contains("has 0 characters in row 0"));
         assert!(error(key(), texts(&"ö".repeat(257))).contains("`c` has 257 characters in row 0"));
-        assert!(key().rows(&batch(&[("c", texts(&"ö".repeat(256)))])).is_ok());
+        assert!(rows(&key(), texts(&"ö".repeat(256))).is_ok());
         let bytes = Arc::new(BinaryArray::from_vec(vec![b"\xFF"])) as ArrayRef;
         assert!(error(key(), bytes).contains("not UTF-8"));
         let float = || Arc::new(Float64Array::from(vec![1.0])) as ArrayRef;
@@ -246,7 +301,7 @@ mod tests {
         assert!(error(hash(), Arc::new(Int64Array::from(vec![-1]))).contains("not a number"));
         let value = Layout { value: Value::Column("c".to_owned()), ..Layout::default() };
         assert!(error(value.clone(), Arc::new(StringArray::from(vec![None::<&str>]))).contains("`c` is null in row 0"));
-        let long = value.rows(&batch(&[("c", texts(&"x".repeat(RECORD_BYTES)))])).unwrap().entry(0, &mut Spread::new());
+        let long = rows(&value, texts(&"x".repeat(RECORD_BYTES))).unwrap().entry(0, &mut Spread::new());
         assert!(long.unwrap_err().to_string().contains("10485760 at most"));
     }
 }
