@@ -30,6 +30,11 @@ impl Address {
         self.is_arn().then(|| self.0.clone())
     }
 
+    /// The name, whichever was given.
+    pub(super) fn stream(&self) -> &str {
+        self.0.rsplit('/').next().unwrap_or_default()
+    }
+
     /// No name has a colon.
     fn is_arn(&self) -> bool {
         self.0.contains(':')
@@ -91,6 +96,7 @@ mod tests {
         assert_eq!((name.name().as_deref(), name.arn()), (Some("payments"), None));
         assert_eq!((arn.name(), arn.arn().as_deref()), (None, Some(ARN)));
         assert_eq!(arn.to_string(), ARN);
+        assert_eq!([name.stream(), arn.stream()], ["payments"; 2]);
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! Schemas that are written by.
 
-use serde_json::Value;
-
-use super::{RegistryClient, SchemaKind, Version, body_of};
+use super::{RegistryClient, SchemaKind, Version, body_of, references};
 use crate::error::{Error, Result};
 use crate::format::subjects::Subjects;
 
@@ -13,7 +11,7 @@ impl Subjects for RegistryClient {
 
     fn find(&self, subject: &str, schema: &str, kind: SchemaKind) -> Result<u32> {
         let doing = format!("this schema under subject `{subject}`");
-        let answer = self.ask(&doing, &["subjects", subject], None, Some(body_of(schema, kind)))?;
+        let answer = self.ask(&doing, &["subjects", subject], None, Some(body_of(schema, kind, &[])))?;
         if answer.status == 404 && answer.code().is_some() {
             return Err(Error::schema(format!(
                 "the schema registry at {} does not have {doing}, and it is not to be registered (`auto_register`); register it, or write \
@@ -29,12 +27,11 @@ impl Subjects for RegistryClient {
         let doing = format!("version latest of subject `{subject}`");
         let answer = self.ask(&doing, &["subjects", subject, "versions", &Version::Latest.to_string()], None, None)?;
         let body = self.success(&doing, &answer)?;
-        // Avro is what a schema is of that does not say what of.
-        let found = body.get("schemaType").and_then(Value::as_str).unwrap_or(SchemaKind::Avro.name());
+        let found = references::kind_of(&body);
         if found != kind.name() {
             let (url, kind) = (&self.0.url, kind.name());
             return Err(Error::schema(format!("the schema registry at {url} has {doing} in {found}, and records are to be {kind}")));
         }
-        Ok((self.number(&doing, &body, "id")?, self.text(&doing, &body, "schema")?.to_owned()))
+        Ok((self.number(&doing, &body, "id")?, self.whole(&doing, &body)?))
     }
 }

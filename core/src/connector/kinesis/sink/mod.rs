@@ -132,7 +132,7 @@ impl KinesisSink {
 
 impl Sink for KinesisSink {
     fn open(&mut self, schema: &SchemaRef) -> Result<()> {
-        self.values = Some(self.layout.open(schema, &self.stream)?);
+        self.values = Some(self.layout.open(schema, self.stream.stream())?);
         self.delivery = Some(self.connect()?);
         Ok(())
     }
