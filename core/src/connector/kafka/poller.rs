@@ -366,6 +366,9 @@ impl Poller {
                 Rebalance::Revoked(partitions) => self.revoked(&partitions),
             }
         }
+        if let Some(error) = self.consumer.context().take_refusal() {
+            return Err(error);
+        }
         if let Some(statistics) = self.consumer.context().take_statistics() {
             self.look_at(&statistics);
         }
