@@ -171,23 +171,23 @@ mod tests {
     #[test]
     fn settings_fit_where_tokens_come_from() {
         let tokens = Tokens::new(|| Ok(Token::new(SECRET, i64::MAX)));
-        let fit = |values: &[(&str, &str)], with: bool| {
+        let fitted = |values: &[(&str, &str)], with: bool| {
             let mut config = ClientConfig::new();
             values.iter().for_each(|(name, value)| {
                 config.set(*name, *value);
             });
-            super::fit(&mut config, with.then_some(&tokens)).map(|()| config)
+            fit(&mut config, with.then_some(&tokens)).map(|()| config)
         };
-        let filled = fit(&[], true).unwrap();
+        let filled = fitted(&[], true).unwrap();
         assert_eq!((filled.get("sasl.mechanisms"), filled.get("security.protocol")), (Some("OAUTHBEARER"), Some("sasl_ssl")));
-        let kept = fit(&[("sasl.mechanism", "oauthbearer"), ("security.protocol", "SASL_PLAINTEXT")], true).unwrap();
+        let kept = fitted(&[("sasl.mechanism", "oauthbearer"), ("security.protocol", "SASL_PLAINTEXT")], true).unwrap();
         assert_eq!((kept.get("sasl.mechanisms"), kept.get("security.protocol")), (None, Some("SASL_PLAINTEXT")));
         for values in [("sasl.mechanisms", "PLAIN"), ("security.protocol", "ssl")] {
-            assert!(fit(&[values], true).err().unwrap().to_string().contains("would not use them"));
+            assert!(fitted(&[values], true).err().unwrap().to_string().contains("would not use them"));
         }
         let bare = [("sasl.mechanisms", "OAUTHBEARER"), ("security.protocol", "sasl_ssl")];
-        assert!(fit(&bare, false).err().unwrap().to_string().contains("nothing makes tokens; give a function that does"));
-        assert!(fit(&[&bare[..], &[("enable.sasl.oauthbearer.unsecure.jwt", "true")]].concat(), false).is_ok());
-        assert!(fit(&[], false).unwrap().get("sasl.mechanisms").is_none());
+        assert!(fitted(&bare, false).err().unwrap().to_string().contains("nothing makes tokens; give a function that does"));
+        assert!(fitted(&[&bare[..], &[("enable.sasl.oauthbearer.unsecure.jwt", "true")]].concat(), false).is_ok());
+        assert!(fitted(&[], false).unwrap().get("sasl.mechanisms").is_none());
     }
 }
