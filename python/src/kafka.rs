@@ -1,13 +1,15 @@
 //! Apache Kafka: topics to streams and results to topics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyDict, PyMapping, PyString};
-use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Repartition, Start};
+use pyo3::types::{PyBool, PyDict, PyMapping, PyString, PyTuple};
+use thalweg::connector::kafka::{Column, End, Kafka, KafkaSink, Offsets, OutOfRange, Repartition, Start, Token};
 use thalweg::{Error, Stream};
 
+use crate::call::attached;
 use crate::error::{detached, raise};
 use crate::format::{FormatLike, Payload, Written};
 use crate::sink::PySink;
@@ -39,6 +41,7 @@ impl PyOffsets {
 ///     partitions: How many it has if it is made here, and with them how many programs at most have a share.
 ///     replication: On how many brokers each is kept, if it is made here; the cluster's default without it.
 ///     config: Settings under librdkafka's names, as for `read_kafka`.
+///     oauth: A function that makes tokens, as for `read_kafka`. The topic must then be there: `create` only looks at it.
 ///
 /// Example:
 ///     >>> by_user = tw.KafkaRepartition("localhost:9092", "clicks-by-user", by="user")
@@ -54,14 +57,25 @@ pub struct PyRepartition {
 #[pymethods]
 impl PyRepartition {
     #[new]
-    #[pyo3(signature = (bootstrap, topic, *, by, partitions=12, replication=None, config=None))]
-    fn new(bootstrap: &str, topic: &str, by: Names, partitions: i32, replication: Option<i32>, config: Option<Settings>) -> PyRepartition {
+    #[pyo3(signature = (bootstrap, topic, *, by, partitions=12, replication=None, config=None, oauth=None))]
+    fn new(
+        bootstrap: &str,
+        topic: &str,
+        by: Names,
+        partitions: i32,
+        replication: Option<i32>,
+        config: Option<Settings>,
+        oauth: Option<OAuth>,
+    ) -> PyRepartition {
         let mut repartition = Repartition::new(bootstrap, topic, by.0).partitions(partitions);
         if let Some(brokers) = replication {
             repartition = repartition.replication(brokers);
         }
         for (name, value) in config.map(|Settings(settings)| settings).unwrap_or_default() {
             repartition = repartition.set(name, value);
+        }
+        if let Some(oauth) = oauth {
+            repartition = repartition.oauth_token(move || oauth.token());
         }
         PyRepartition { repartition, description: format!("KafkaRepartition({bootstrap:?}, {topic:?})") }
     }
@@ -112,13 +126,17 @@ impl PyRepartition {
 ///     on_out_of_range: What to do when the broker has deleted what is to be read next: "error", "earliest" or "latest".
 ///     offsets: A `KafkaOffsets`, which the sink has too: offsets are committed by its transactions.
 ///     config: Settings under librdkafka's names; "env:NAME" and "file:PATH" stand for what they hold. Never shown or logged.
+///     oauth: A function that makes tokens (SASL OAUTHBEARER): it is called without arguments, when the stream runs and again when
+///         four fifths of a token's life have passed, and returns `(token, expires_at)` or `(token, expires_at, principal)`, with
+///         `expires_at` in seconds since 1970. What it raises the first time ends the run; later an OSError, as network errors are,
+///         lets it be called again ten seconds later. `security.protocol` is sasl_ssl unless `config` says sasl_plaintext.
 ///
 /// Example:
 ///     >>> s = tw.read_kafka("localhost:9092", topics=["payments"], end="latest", schema={"ts": "int64", "card": "string"})
 #[pyfunction]
 #[pyo3(signature = (
     bootstrap, topics=None, *, partitions=None, group=None, start=None, end=None, format=None, schema=None, delimiter=None,
-    metadata=None, on_out_of_range="error", offsets=None, config=None
+    metadata=None, on_out_of_range="error", offsets=None, config=None, oauth=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn read_kafka(
@@ -136,6 +154,7 @@ pub fn read_kafka(
     on_out_of_range: &str,
     offsets: Option<PyRef<'_, PyOffsets>>,
     config: Option<Settings>,
+    oauth: Option<OAuth>,
 ) -> PyResult<PyStream> {
     let mut kafka = match (topics, partitions) {
         (Some(Names(topics)), None) => Kafka::new(bootstrap, topics),
@@ -167,6 +186,9 @@ pub fn read_kafka(
     for (name, value) in config.map(|Settings(settings)| settings).unwrap_or_default() {
         kafka = kafka.set(name, value);
     }
+    if let Some(oauth) = oauth {
+        kafka = kafka.oauth_token(move || oauth.token());
+    }
     PyStream::checked(py, detached(py, || Stream::read_kafka(kafka))?)
 }
 
@@ -186,6 +208,7 @@ pub fn read_kafka(
 ///     offsets: A `KafkaOffsets`, which `read_kafka` has too: transactions hold the offsets of what was read, so that results come exactly
 ///         once also after a crash, if no step has state.
 ///     config: Settings under librdkafka's names, as for `read_kafka`.
+///     oauth: A function that makes tokens, as for `read_kafka`.
 ///
 /// Example:
 ///     >>> q = w.run(sink=tw.write_kafka("localhost:9092", "totals", key="card"))
@@ -194,7 +217,7 @@ pub fn read_kafka(
 #[pyfunction]
 #[pyo3(signature = (
     bootstrap, topic, *, key=None, value=None, format=None, delimiter=None, headers=None, timestamp=None, transactional_id=None,
-    offsets=None, config=None
+    offsets=None, config=None, oauth=None
 ))]
 #[allow(clippy::too_many_arguments)]
 pub fn write_kafka(
@@ -209,6 +232,7 @@ pub fn write_kafka(
     transactional_id: Option<String>,
     offsets: Option<PyRef<'_, PyOffsets>>,
     config: Option<Settings>,
+    oauth: Option<OAuth>,
 ) -> PyResult<PySink> {
     let value = Written::value(value, format, delimiter)?;
     let names = |names: Option<Names>| names.map(|Names(names)| names).unwrap_or_default();
@@ -226,6 +250,9 @@ pub fn write_kafka(
         }
         if let Some(offsets) = &offsets {
             sink = sink.offsets(offsets);
+        }
+        if let Some(oauth) = oauth.clone() {
+            sink = sink.oauth_token(move || oauth.token());
         }
         config.iter().fold(sink, |sink, (name, value)| sink.set(name, value))
     };
@@ -263,6 +290,61 @@ impl FromPyObject<'_, '_> for Settings {
             settings.insert(name, text);
         }
         Ok(Settings(settings))
+    }
+}
+
+/// A function that makes tokens. It is called by threads of the engine, which hold the interpreter's lock for as long as it runs.
+#[derive(Clone)]
+pub struct OAuth(Arc<Py<PyAny>>);
+
+impl FromPyObject<'_, '_> for OAuth {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<OAuth> {
+        match value.is_callable() {
+            true => Ok(OAuth(Arc::new(value.to_owned().unbind()))),
+            false => Err(PyTypeError::new_err(format!(
+                "`oauth` is a function that returns (token, expires_at), not {}",
+                value.get_type().name()?
+            ))),
+        }
+    }
+}
+
+impl OAuth {
+    /// The next token.
+    fn token(&self) -> Result<Token, Error> {
+        attached(|py| {
+            self.0.bind(py).call0().and_then(|returned| token_of(&returned)).map_err(|exception| {
+                let retriable = exception.is_instance_of::<PyOSError>(py);
+                Error::connector("`oauth` raised").with_source(exception).retriable_if(retriable)
+            })
+        })
+    }
+}
+
+/// Seconds since 1970 that are rather milliseconds: they are of the year 5138.
+const FAR: f64 = 1e11;
+
+/// A token as Python gives it, of which nothing but types may be said.
+fn token_of(returned: &Bound<'_, PyAny>) -> PyResult<Token> {
+    let expected = "`oauth` must return (token, expires_at) or (token, expires_at, principal): text, seconds since 1970, text";
+    let parts = returned.cast::<PyTuple>().ok().filter(|parts| (2..=3).contains(&parts.len()));
+    let Some(parts) = parts else { return Err(PyTypeError::new_err(format!("{expected}; not {}", returned.get_type().name()?))) };
+    let wrong = |part: &Bound<'_, PyAny>| match part.get_type().name() {
+        Ok(name) => PyTypeError::new_err(format!("{expected}; not {name}")),
+        Err(error) => error,
+    };
+    let (value, expires_at) = (parts.get_item(0)?, parts.get_item(1)?);
+    let text = value.extract::<String>().map_err(|_| wrong(&value))?;
+    let seconds = expires_at.extract::<f64>().map_err(|_| wrong(&expires_at))?;
+    if seconds.abs() >= FAR {
+        return Err(PyValueError::new_err("`oauth` must return when the token expires in seconds since 1970, not milliseconds"));
+    }
+    let token = Token::new(text, (seconds * 1e3) as i64);
+    match parts.get_item(2) {
+        Ok(principal) => Ok(token.principal(principal.extract::<String>().map_err(|_| wrong(&principal))?)),
+        Err(_) => Ok(token),
     }
 }
 

@@ -35,6 +35,7 @@ _JsonText: TypeAlias = str | dict[str, Any]
 _Reference: TypeAlias = Mapping[str, Any]
 _Format: TypeAlias = Literal["ndjson", "debezium", "csv", "tsv", "arrow", "avro"] | Format
 _Settings: TypeAlias = Mapping[str, str | int | bool]
+_OAuth: TypeAlias = Callable[[], tuple[str, float] | tuple[str, float, str]]
 
 class _AggregateObject(Protocol):
     def accumulate(self, state: Any, rows: Table, /) -> Any: ...
@@ -550,6 +551,7 @@ class KafkaRepartition:
         partitions: int = 12,
         replication: int | None = None,
         config: _Settings | None = None,
+        oauth: _OAuth | None = None,
     ) -> None: ...
     def create(self) -> None:
         """Makes the topic if it is not there."""
@@ -573,6 +575,7 @@ def read_kafka(
     on_out_of_range: Literal["error", "earliest", "latest"] = "error",
     offsets: KafkaOffsets | None = None,
     config: _Settings | None = None,
+    oauth: _OAuth | None = None,
 ) -> Stream:
     """The records of topics of Apache Kafka."""
 
@@ -698,6 +701,7 @@ def write_kafka(
     transactional_id: str | None = None,
     offsets: KafkaOffsets | None = None,
     config: _Settings | None = None,
+    oauth: _OAuth | None = None,
 ) -> Sink:
     """Writes rows to a topic of Apache Kafka, a record each."""
 

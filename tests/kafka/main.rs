@@ -7,6 +7,7 @@ mod group;
 mod read;
 mod rig;
 mod secure;
+mod tokens;
 mod trouble;
 mod values;
 mod write;
@@ -19,7 +20,7 @@ type Test = (&'static str, fn(&Rig));
 
 fn main() {
     let arguments = Arguments::from_args();
-    let tests: Vec<Test> = [read::TESTS, group::TESTS, secure::TESTS, trouble::TESTS, values::TESTS, write::TESTS].concat();
+    let tests: Vec<Test> = [read::TESTS, group::TESTS, secure::TESTS, tokens::TESTS, trouble::TESTS, values::TESTS, write::TESTS].concat();
     let kafka = if arguments.list { Err("not needed for a list".to_owned()) } else { Kafka::start() };
     let ignored = kafka.is_err() && std::env::var_os(REQUIRED).is_none();
     if let Err(why) = &kafka {

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -215,6 +222,110 @@ def test_what_goes_wrong_has_a_code_and_no_secret(kafka: dict[str, str]) -> None
     assert unreachable.value.retriable
 
 
+def unsecured(life: float) -> str:
+    """A token without a signature, as the broker takes it, that is good for so many seconds."""
+    now = time.time()
+    parts = [{"alg": "none"}, {"sub": "alice", "iat": int(now) - 1, "exp": int(now + life)}]
+    return "".join(base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") + "." for part in parts)
+
+
+PLAINTEXT = {"security.protocol": "sasl_plaintext"}
+
+
+def test_tokens_come_from_a_function(kafka: dict[str, str]) -> None:
+    callers = set()
+
+    def token() -> tuple[str, float]:
+        callers.add(threading.get_ident())
+        return unsecured(60), time.time() + 60
+
+    def named() -> tuple[str, float, str]:
+        return (*token(), "alice")
+
+    sink = tw.write_kafka(kafka["sasl"], "guarded", config=PLAINTEXT, oauth=named)
+    write(kafka, "guarded", numbers(0, 1))
+    tw.from_arrow(numbers(1, 10)).run(sink=sink).wait()
+    read = tw.read_kafka(kafka["sasl"], "guarded", end="latest", schema=SCHEMA, config=PLAINTEXT, oauth=token)
+    assert [row["a"] for row in rows_of(read.collect())] == list(range(10))
+    assert callers
+    assert threading.get_ident() not in callers
+    by_word = tw.KafkaRepartition(kafka["sasl"], "guarded", by="word", partitions=1, config=PLAINTEXT, oauth=token)
+    by_word.create()
+    tw.from_arrow(numbers(10, 12)).run(sink=by_word.sink()).wait()
+    assert len(rows_of(read.collect())) == 12
+
+
+def test_tokens_of_an_openid_provider(kafka: dict[str, str]) -> None:
+    class Provider(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            who = base64.b64decode(self.headers["Authorization"].removeprefix("Basic "))
+            form = urllib.parse.parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            allowed = who == b"alice:wonderland" and form == {"grant_type": ["client_credentials"]}
+            self.send_response(200 if allowed else 401)
+            self.end_headers()
+            if allowed:
+                self.wfile.write(json.dumps({"access_token": unsecured(60), "expires_in": 60}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def token_for(secret: str) -> Callable[[], tuple[str, float]]:
+        def token() -> tuple[str, float]:
+            asked = time.time()
+            credentials = base64.b64encode(f"alice:{secret}".encode()).decode()
+            form = urllib.parse.urlencode({"grant_type": "client_credentials"}).encode()
+            request = urllib.request.Request(url, form, {"Authorization": f"Basic {credentials}"})
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                given = json.load(answer)
+            return given["access_token"], asked + given["expires_in"]
+
+        return token
+
+    write(kafka, "provided", numbers(0, 5))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Provider) as provider:
+        threading.Thread(target=provider.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{provider.server_port}/token"
+
+        def read(secret: str) -> tw.Stream:
+            options = {"schema": SCHEMA, "config": PLAINTEXT, "oauth": token_for(secret)}
+            return tw.read_kafka(kafka["sasl"], "provided", end="latest", **options)  # type: ignore[arg-type]
+
+        assert len(rows_of(read("wonderland").collect())) == 5
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            read("hunter2").collect()
+        provider.shutdown()
+
+
+def test_a_function_that_makes_no_token_says_why(kafka: dict[str, str]) -> None:
+    def broken() -> tuple[str, float]:
+        raise RuntimeError("the provider is asleep")
+
+    def read(oauth: object) -> tw.Stream:
+        return tw.read_kafka(kafka["sasl"], "t", end="latest", config=PLAINTEXT, oauth=oauth)  # type: ignore[arg-type]
+
+    later = time.time() + 60
+    for oauth, kind, says in [
+        (broken, RuntimeError, "the provider is asleep"),
+        (lambda: "hunter2", TypeError, "must return .*; not str"),
+        (lambda: ("hunter2", "soon"), TypeError, "must return .*; not str"),
+        (lambda: (b"hunter2", later), TypeError, "must return .*; not bytes"),
+        (lambda: ("hunter2", later, 7), TypeError, "must return .*; not int"),
+        (lambda: ("hunter2", later * 1000), ValueError, "in seconds since 1970"),
+        (lambda: ("hunter2", 1), tw.ConnectorError, "it has expired"),
+        (lambda: ("hunter2\n", later), tw.ConnectorError, "such as a line end"),
+        (lambda: ("hunter2", later), tw.ConnectorError, "check the credentials"),
+    ]:
+        stream = read(oauth)
+        with pytest.raises(kind, match=says) as raised:
+            stream.collect()
+        shown = [str(raised.value), *getattr(raised.value, "__notes__", []), repr(stream), stream.explain()]
+        assert "hunter2" not in " ".join(shown)
+    with pytest.raises(TypeError, match="`oauth` is a function"):
+        read("hunter2")
+    with pytest.raises(tw.ConfigError, match="would not use them"):
+        tw.read_kafka(kafka["sasl"], "t", config={"sasl.mechanisms": "PLAIN"}, oauth=broken)
+
+
 def test_settings_that_make_no_sense_are_named() -> None:
     for options, says in [
         ({"topics": "t", "start": "begin"}, "earliest, latest, committed"),
@@ -224,6 +335,8 @@ def test_settings_that_make_no_sense_are_named() -> None:
         ({"topics": "t", "config": {"group.id": "g"}}, "use `group`"),
         ({"topics": "t", "start": "committed"}, "no `group` is named"),
         ({"topics": "t", "schema": {"_key": "string"}, "metadata": "key"}, "two columns are called `_key`"),
+        ({"topics": "t", "config": {"sasl.oauthbearer.method": "oidc"}}, "in Python `oauth`"),
+        ({"topics": "t", "config": {"sasl.mechanisms": "OAUTHBEARER", **PLAINTEXT}}, "nothing makes tokens"),
         ({}, "either `topics` or `partitions`"),
     ]:
         with pytest.raises(tw.ConfigError, match=says):

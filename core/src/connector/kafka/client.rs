@@ -1,6 +1,7 @@
 //! librdkafka's consumer, and what it says between records.
 
 use std::collections::VecDeque;
+use std::error::Error as StdError;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,7 +9,7 @@ use std::task::{self, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use rdkafka::client::{Client, ClientContext};
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -17,7 +18,8 @@ use rdkafka::statistics::Statistics;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, TopicPartitionList};
 
-use super::settings::not_made;
+use super::settings::{Settings, not_made};
+use super::token::{Tokens, unsecured};
 use crate::error::{Error, Result};
 use crate::time::SystemClock;
 
@@ -59,6 +61,10 @@ pub(super) struct Context {
     uncommitted: AtomicBool,
     /// Why a record was not delivered, of the first such.
     undelivered: Mutex<Option<RDKafkaErrorCode>>,
+    /// What makes tokens, if a function of the user's does.
+    tokens: Option<Tokens>,
+    /// Why the last token that was asked for could not be had.
+    refused: Mutex<Option<Error>>,
 }
 
 /// What the group has decided.
@@ -68,12 +74,17 @@ pub(super) enum Rebalance {
 }
 
 impl Context {
+    /// For a client of these settings.
+    pub(super) fn new(settings: &Settings) -> Context {
+        Context { tokens: settings.tokens().cloned(), ..Context::default() }
+    }
+
     /// A consumer of its own.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if librdkafka does not take the settings.
-    pub(super) fn consumer(config: &ClientConfig) -> Result<Consumer> {
-        config.create_with_context(Context::default()).map(Arc::new).map_err(not_made)
+    pub(super) fn consumer(config: &ClientConfig, settings: &Settings) -> Result<Consumer> {
+        config.create_with_context(Context::new(settings)).map(Arc::new).map_err(not_made)
     }
 
     /// Lets the group go without asking anybody.
@@ -99,6 +110,11 @@ impl Context {
         *locked(&self.undelivered)
     }
 
+    /// Why there is no new token, if trying again will not help.
+    pub(super) fn take_refusal(&self) -> Option<Error> {
+        locked(&self.refused).take_if(|error| !error.is_retriable())
+    }
+
     pub(super) fn take_statistics(&self) -> Option<Statistics> {
         locked(&self.statistics).take()
     }
@@ -119,7 +135,8 @@ pub(super) fn unassign(consumer: &BaseConsumer<Context>, partitions: &TopicParti
 /// More events than a client has to tell of in one wait for the cluster.
 const MANY_EVENTS: usize = 64;
 
-/// Waits until the cluster answers when it is asked for a topic, which need not be there. `poll` makes the client tell what it has to tell.
+/// Waits until the cluster answers when it is asked for a topic, which need not be there. `poll` makes the client tell what it has to tell,
+/// and ask for a token: a first one that cannot be had ends the wait.
 ///
 /// # Errors
 /// [`Kind::Connector`](crate::error::Kind::Connector) if it does not within `wait`, or will not let the client in.
@@ -128,6 +145,12 @@ pub(super) fn reach(client: &Client<Context>, poll: &dyn Fn(), topic: &str, wait
     let until = timer.monotonic().saturating_add(wait.as_nanos() as u64);
     let mut why = None;
     while !stopped() {
+        if client.context().tokens.is_some() {
+            why = hear(client.context(), poll).or(why);
+            if let Some(error) = locked(&client.context().refused).take() {
+                return Err(error);
+            }
+        }
         let Err(error) = client.fetch_metadata(Some(topic), TRY) else { return Ok(()) };
         why = hear(client.context(), poll).or(why);
         let hopeless = why.as_ref().is_some_and(is_hopeless);
@@ -159,6 +182,8 @@ fn is_hopeless((code, _): &(RDKafkaErrorCode, String)) -> bool {
 }
 
 impl ClientContext for Context {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(?level, facility, "librdkafka: {message}");
     }
@@ -171,6 +196,27 @@ impl ClientContext for Context {
         tracing::debug!(%error, "librdkafka: {reason}");
         if let Some(code) = error.rdkafka_error_code() {
             *locked(&self.trouble) = Some((code, reason.to_owned()));
+        }
+    }
+
+    /// Makes a token when one is needed, by the thread that polls. librdkafka asks again ten seconds after an error.
+    fn generate_oauth_token(&self, _config: Option<&str>) -> Result<OAuthToken, Box<dyn StdError>> {
+        if self.closing.load(Relaxed) {
+            return Err("the client is being closed".into());
+        }
+        match self.tokens.as_ref().map_or_else(|| Err(unsecured()), Tokens::make) {
+            Ok(token) => {
+                *locked(&self.refused) = None;
+                Ok(token)
+            }
+            Err(error) => {
+                let words = error.to_string();
+                if self.tokens.is_some() {
+                    tracing::warn!(%error, "there is no new token for Kafka");
+                    *locked(&self.refused) = Some(error);
+                }
+                Err(words.into())
+            }
         }
     }
 }

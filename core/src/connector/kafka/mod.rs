@@ -62,6 +62,7 @@ mod rows;
 mod settings;
 mod sink;
 mod source;
+mod token;
 
 use std::fmt;
 
@@ -75,6 +76,7 @@ pub use self::repartition::Repartition;
 use self::settings::Settings;
 pub use self::sink::KafkaSink;
 use self::source::KafkaSource;
+pub use self::token::Token;
 use crate::config::Config;
 pub use crate::connector::records::Value;
 use crate::connector::records::{Encoding, Gathered, names_differ};
@@ -235,6 +237,15 @@ impl Kafka {
         self
     }
 
+    /// Shows the cluster tokens that `make` makes (SASL OAUTHBEARER): of an OpenID provider, of AWS for MSK with IAM, of Azure or Google. It
+    /// is called when the read begins and again when four fifths of a token's life have passed, by the thread that polls. An error
+    /// of it ends the read if it is the first or not [retriable](Error::is_retriable); else it is logged, and asked again ten seconds later.
+    /// `sasl.mechanisms` is OAUTHBEARER and `security.protocol` sasl_ssl, unless the latter is [set](Kafka::set) to sasl_plaintext.
+    pub fn oauth_token(mut self, make: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Kafka {
+        self.settings.oauth_token(make);
+        self
+    }
+
     /// Checks what can be checked without the cluster.
     ///
     /// # Errors
@@ -286,7 +297,7 @@ impl OpenSource for Kafka {
     fn open(&self, config: &Config, clock: &SharedClock) -> Result<Box<dyn Source>> {
         let gathered = Gathered::new(self.schema(), self.values.values(config)?, config, clock);
         let reading = self.reading();
-        let consumer = client::Context::consumer(&reading.settings(&self.settings)?)?;
+        let consumer = client::Context::consumer(&reading.settings(&self.settings)?, &self.settings)?;
         Ok(Box::new(KafkaSource::start(
             consumer,
             reading,

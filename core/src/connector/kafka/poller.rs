@@ -60,7 +60,9 @@ impl Reading {
             ("auto.offset.reset", "error"),
             ("enable.partition.eof", if self.end.is_some() { "true" } else { "false" }),
         ];
-        settings.client(&[("client.id", "thalweg"), ("statistics.interval.ms", "1000")], &fixed)
+        // A second, which is librdkafka's own, is many times what a full queue lasts: reading a backlog would mostly wait.
+        let defaults = [("client.id", "thalweg"), ("statistics.interval.ms", "1000"), ("fetch.queue.backoff.ms", "10")];
+        settings.client(&defaults, &fixed)
     }
 }
 
@@ -365,6 +367,9 @@ impl Poller {
                 }
                 Rebalance::Revoked(partitions) => self.revoked(&partitions),
             }
+        }
+        if let Some(error) = self.consumer.context().take_refusal() {
+            return Err(error);
         }
         if let Some(statistics) = self.consumer.context().take_statistics() {
             self.look_at(&statistics);

@@ -5,13 +5,14 @@ use std::time::Duration;
 use arrow::datatypes::SchemaRef;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode as Code;
 
-use super::client::now;
+use super::client::{Context, now, reach};
 use super::positions::ANSWER;
 use super::settings::{Settings, failed, is_retriable, not_made};
 use super::sink::KafkaSink;
+use super::token::Token;
 use super::{Kafka, Topics};
 use crate::error::{Error, Result};
 use crate::format::Format;
@@ -75,18 +76,28 @@ impl Repartition {
         self
     }
 
-    /// Makes the topic, if it is not there.
+    /// Shows the cluster tokens that `make` makes, as [`Kafka::oauth_token`]; for all clients of the topic.
+    pub fn oauth_token(mut self, make: impl Fn() -> Result<Token> + Send + Sync + 'static) -> Repartition {
+        self.settings.oauth_token(make);
+        self
+    }
+
+    /// Makes the topic, if it is not there. With tokens of a [function](Repartition::oauth_token) it must be there and is only looked at:
+    /// librdkafka's client that makes topics does not ask for them.
     ///
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if it is there with another number of partitions, by which keys would be elsewhere;
     /// [`Kind::Connector`](crate::error::Kind::Connector) if the cluster does not make it.
     pub fn create(&self) -> Result<()> {
         let what = || format!("cannot make topic `{}` at {}", self.topic, self.settings.brokers());
+        let wait = self.settings.millis("socket.timeout.ms", ANSWER);
+        if self.settings.tokens().is_some() {
+            return self.check(wait);
+        }
         let config = self.settings.client(&[("client.id", "thalweg")], &[])?;
         let admin: AdminClient<DefaultClientContext> = config.create().map_err(not_made)?;
         let replication = TopicReplication::Fixed(self.replication.unwrap_or(-1));
         let topic = NewTopic::new(&self.topic, self.partitions, replication);
-        let wait = self.settings.millis("socket.timeout.ms", ANSWER);
         let options = AdminOptions::new().operation_timeout(Some(wait)).request_timeout(Some(wait));
         let made = now(admin.create_topics([&topic], &options)).map_err(|error| failed(what(), error))?;
         match made.into_iter().next() {
@@ -99,12 +110,20 @@ impl Repartition {
     /// Whether the topic has as many partitions as it should.
     fn check(&self, wait: Duration) -> Result<()> {
         let what = || format!("cannot look at topic `{}` at {}", self.topic, self.settings.brokers());
-        let client: BaseConsumer = self.settings.client(&[("client.id", "thalweg")], &[])?.create().map_err(not_made)?;
+        let client = Context::consumer(&self.settings.client(&[("client.id", "thalweg")], &[])?, &self.settings)?;
+        let poll = || drop(client.poll(Duration::ZERO));
+        reach(client.client(), &poll, &self.topic, wait, &|| false).map_err(|error| error.context(what()))?;
         let metadata = client.fetch_metadata(Some(&self.topic), wait).map_err(|error| failed(what(), error))?;
         let has = metadata.topics().first().map_or(0, |topic| topic.partitions().len());
-        match has == self.partitions as usize {
-            true => Ok(()),
-            false => Err(Error::config(format!(
+        match has {
+            0 => Err(Error::connector(format!(
+                "there is no topic `{}` at {}; make it with {} partitions by Kafka's own tools",
+                self.topic,
+                self.settings.brokers(),
+                self.partitions
+            ))),
+            has if has == self.partitions as usize => Ok(()),
+            has => Err(Error::config(format!(
                 "topic `{}` has {has} partitions, not {}; keys would be in others than before: use that number, or another topic",
                 self.topic, self.partitions
             ))),

@@ -8,6 +8,7 @@ use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::token::{self, Token, Tokens};
 use crate::config::given;
 use crate::error::{Error, Kind, Result};
 
@@ -29,11 +30,12 @@ const OURS: &[(&str, &str)] = &[
 pub(super) struct Settings {
     brokers: String,
     values: BTreeMap<String, String>,
+    tokens: Option<Tokens>,
 }
 
 impl Settings {
     pub(super) fn new(brokers: impl Into<String>) -> Settings {
-        Settings { brokers: brokers.into(), values: BTreeMap::new() }
+        Settings { brokers: brokers.into(), ..Settings::default() }
     }
 
     pub(super) fn brokers(&self) -> &str {
@@ -42,6 +44,15 @@ impl Settings {
 
     pub(super) fn set(&mut self, name: impl Into<String>, value: impl Into<String>) {
         self.values.insert(name.into(), value.into());
+    }
+
+    /// Lets a function make the tokens that the brokers ask for.
+    pub(super) fn oauth_token(&mut self, make: impl Fn() -> Result<Token> + Send + Sync + 'static) {
+        self.tokens = Some(Tokens::new(make));
+    }
+
+    pub(super) fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
@@ -67,8 +78,12 @@ impl Settings {
             if let Some((_, instead)) = OURS.iter().find(|(ours, _)| ours == name) {
                 return Err(Error::config(format!("`{name}` is not set by hand; use {instead}")));
             }
+            if let Some(error) = token::fetches(name) {
+                return Err(error);
+            }
             config.set(name, given(value).map_err(|error| error.context(format!("Kafka's setting `{name}`")))?);
         }
+        token::fit(&mut config, self.tokens())?;
         config.set("bootstrap.servers", &self.brokers);
         for (name, value) in fixed {
             config.set(*name, *value);
@@ -154,6 +169,8 @@ mod tests {
             ("security.protocol", "hunter2", "Kafka's setting `security.protocol` has a value that librdkafka does not take"),
             ("fetch.wait.max.ms", "hunter2", "Kafka's setting `fetch.wait.max.ms` has a value"),
             ("group.id", "hunter2", "`group.id` is not set by hand; use `group`"),
+            ("sasl.oauthbearer.method", "oidc", "tokens are not fetched by settings (OIDC) here; give a function that does"),
+            ("sasl.oauthbearer.client.secret", "hunter2", "Kafka's setting `sasl.oauthbearer.client.secret`: tokens are not fetched"),
             ("sasl.password", "env:THALWEG_NO_SUCH_VARIABLE", "`THALWEG_NO_SUCH_VARIABLE`"),
             ("sasl.password", "file:/no/such/file", "/no/such/file"),
         ] {

@@ -13,6 +13,7 @@ use super::offsets::Offsets;
 use super::positions::ANSWER;
 use super::rows::{Layout, Rows};
 use super::settings::{Settings, failed, is_retriable, not_made};
+use super::token::Token;
 use crate::connector::records::{Value, ValueWriter};
 use crate::error::{Error, Result};
 use crate::quality;
@@ -121,13 +122,20 @@ impl KafkaSink {
         self
     }
 
+    /// Shows the cluster tokens that `make` makes, as [`Kafka::oauth_token`](super::Kafka::oauth_token); it is called by the thread that
+    /// writes.
+    pub fn oauth_token(mut self, make: impl Fn() -> Result<Token> + Send + Sync + 'static) -> KafkaSink {
+        self.settings.oauth_token(make);
+        self
+    }
+
     /// The producer, connected.
     fn connect(&self) -> Result<BaseProducer<Context>> {
         let defaults = [("client.id", "thalweg"), ("enable.idempotence", "true"), ("partitioner", "murmur2_random")];
         let mut fixed = vec![("delivery.report.only.error", "true")];
         fixed.extend(self.transactional_id.as_deref().map(|id| ("transactional.id", id)));
         let config = self.settings.client(&defaults, &fixed)?;
-        let producer: BaseProducer<Context> = config.create_with_context(Context::default()).map_err(not_made)?;
+        let producer: BaseProducer<Context> = config.create_with_context(Context::new(&self.settings)).map_err(not_made)?;
         let wait = self.settings.millis("socket.timeout.ms", ANSWER);
         reach(producer.client(), &|| producer.poll(Duration::ZERO), &self.topic, wait, &|| false)?;
         if self.transactional_id.is_some() {
@@ -161,6 +169,9 @@ impl KafkaSink {
     fn check(&self, producer: &BaseProducer<Context>) -> Result<()> {
         if let Some((code, why)) = producer.client().fatal_error() {
             return Err(self.fatal(code, &why));
+        }
+        if let Some(error) = producer.context().take_refusal() {
+            return Err(error.context(format!("writing to topic `{}`", self.topic)));
         }
         match producer.context().undelivered() {
             None => Ok(()),
@@ -216,6 +227,8 @@ impl KafkaSink {
 
     /// Waits until every record is delivered.
     fn flush(&self, producer: &BaseProducer<Context>) -> Result<()> {
+        // Nothing may be under way, and a token be due.
+        producer.poll(Duration::ZERO);
         loop {
             match producer.flush(ROOM) {
                 Ok(()) => return self.check(producer),
