@@ -205,7 +205,9 @@ const ALIKE: [(&str, &str); 1] = [("fetch.queue.backoff.ms", "10")];
 fn count(bootstrap: &str, topic: &str, rows: usize, settings: &[(&str, &str)]) -> Result<Answer> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", bootstrap).set("group.id", "bench");
-    settings.iter().for_each(|(name, value)| drop(config.set(*name, *value)));
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
     let consumer: BaseConsumer = config.create()?;
     let mut assignment = TopicPartitionList::new();
     assignment.add_partition_offset(topic, 0, Offset::Beginning)?;
