@@ -14,6 +14,9 @@ use serde_json::Value;
 /// What a record says that is shorter than its fields.
 const TOO_EARLY: &str = "the record ends too early";
 
+/// The most bytes of an int.
+const INT_BYTES: usize = 5;
+
 /// What stands before values of the types of a union: their numbers, doubled.
 const FIRST: u64 = 0;
 const SECOND: u64 = 2;
@@ -316,8 +319,14 @@ impl<'a> Input<'a> {
 
     #[inline]
     fn int(&mut self) -> Result<i32, String> {
+        let start = self.at;
         let number = self.long()?;
-        i32::try_from(number).map_err(|_| format!("the number {number} is no int"))
+        match i32::try_from(number) {
+            // More bytes could say no more, and other decoders stop there.
+            Ok(_) if self.at - start > INT_BYTES => Err(format!("an int has more than {INT_BYTES} bytes")),
+            Ok(int) => Ok(int),
+            Err(_) => Err(format!("the number {number} is no int")),
+        }
     }
 
     #[inline]

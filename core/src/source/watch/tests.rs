@@ -125,7 +125,7 @@ fn columns_come_from_the_first_file_or_must_be_given() {
     let clock: SharedClock = SimulatedClock::shared();
     let error = gone.open(&Config::default(), &clock).unwrap().poll(secs(1)).unwrap_err().to_string();
     assert!(error.starts_with("the folder to watch: no file matches `/no/such/folder`"), "{error}");
-    assert!(FileFormat::parse("xml").unwrap_err().to_string().contains("ndjson, csv, tsv, avro, arrow or parquet"));
+    assert!(FileFormat::parse("xml").unwrap_err().to_string().contains("ndjson, debezium, csv, tsv, avro, arrow or parquet"));
 }
 
 #[test]

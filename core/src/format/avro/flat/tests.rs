@@ -52,6 +52,9 @@ fn long(number: i64) -> Vec<u8> {
     bytes
 }
 
+/// What is wrong with a record that `arrow-avro` may take.
+const LENIENT: [&str; 3] = ["its union does not have", "there is no name", "an int has more than 5 bytes"];
+
 /// What a field is: its type, whether it may be null and where null then stands, and whether it is asked for.
 type Shape = Vec<(usize, Option<bool>, bool)>;
 
@@ -137,8 +140,8 @@ proptest! {
             }
             match (ours.rows([bytes.as_slice()].into_iter()), theirs.rows([bytes.as_slice()].into_iter())) {
                 (Ok(ours), theirs) => prop_assert_eq!(Ok(ours), theirs),
-                // Which it takes for the last of two types, and for a name that is passed over.
-                (Err(why), Ok(_)) => prop_assert!(why.contains("its union does not have") || why.contains("there is no name"), "{}", why),
+                // It takes any other type for the last of two, and any place for a name, or an int of any length, where it does not look.
+                (Err(why), Ok(_)) => prop_assert!(LENIENT.iter().any(|lenient| why.contains(lenient)), "{}", why),
                 (Err(_), Err(_)) => {}
             }
         }
@@ -164,6 +167,7 @@ fn what_is_wrong_with_a_record_is_said() {
         (&[2, 0x80], "the record ends too early"),
         (&[2, 0x80, 0x80, 0x80, 0x80, 0x20], "the number 4294967296 is no int"),
         (&[2, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0x02], "a number has more than 64 bits"),
+        (&[2, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00], "an int has more than 5 bytes"),
         (&[1, 0], "a field is of a type that its union does not have"),
         (&[4, 0, 0], "a field is of a type that its union does not have"),
         (&[0, 8, b'a', b'b'], "the record ends too early: it claims 4 bytes of the 2 that are left"),
