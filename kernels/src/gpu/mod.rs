@@ -35,6 +35,16 @@
 //! | slot | 4 | 8 |
 //! | `f64` or `i64` without a slot | 8, and 1/8 with nulls | as above, for one group |
 //!
+//! # Detectors
+//! Twins of some of [`crate::anomaly`], each under a bound of its own that is wider than the processor's: they run where they are
+//! called, and nothing chooses them by itself. What 32-bit floats would lose is taken care of on the host, in 64-bit ones.
+//!
+//! | detector | against the processor | bytes up | bytes back |
+//! |---|---|---|---|
+//! | [`Engine::left_discord`], [`Discord`] | scores within 2e-5 | 24 a row; 12 a value of the history once in 256 rows of a key, and once a call | 4 a row |
+//! | [`Engine::trees`], [`Trees::scores`], [`FrozenForest`]: a random cut forest as it stands | scores within (12 + dimensions / 16) · 2⁻²⁴ of themselves for each level of a tree | 4 a dimension of a row; the trees once | 4 a row |
+//! | [`Engine::mahalanobis_scores`]: mean and covariance as they stand | distances within (d + 4) · 2⁻²⁴ · sqrt(d / shrinkage) of the row's length in deviations | 4 a column of a row | 4 a row |
+//!
 //! # Faults
 //! Every call that reaches the device returns an [`Error`] with its [`Fault`]; none panics and none returns a wrong
 //! answer. A software adapter (llvmpipe, WARP) is refused unless the options allow it.
@@ -42,6 +52,7 @@
 mod accumulator;
 mod adapter;
 mod aggregate;
+mod anomaly;
 mod cost;
 mod device;
 mod error;
@@ -61,6 +72,7 @@ pub use accumulator::Accumulator;
 pub use adapter::{AdapterInfo, AdapterKind, Options, adapters};
 pub(crate) use aggregate::check_slots;
 pub use aggregate::{Number, Rows, Table};
+pub use anomaly::{Discord, FrozenForest, Trees};
 pub use error::{Error, Fault};
 
 /// What became of opening an engine for the process.
@@ -82,6 +94,7 @@ struct Shared {
     ring: Mutex<Ring>,
     private_words: u32,
     costs: cost::Costs,
+    detectors: anomaly::Detectors,
 }
 
 impl Engine {
@@ -96,7 +109,8 @@ impl Engine {
         let ring = Mutex::new(Ring::new(&device, options.batch_rows)?);
         device.check()?;
         let private_words = options.private_words.min(Options::PRIVATE_WORDS);
-        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs: cost::Costs::default() }) })
+        let (costs, detectors) = (cost::Costs::default(), anomaly::Detectors::default());
+        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs, detectors }) })
     }
 
     /// The engine that this process shares, with the default options but for software adapters. It is opened when first

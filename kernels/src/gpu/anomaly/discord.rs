@@ -1,0 +1,288 @@
+//! Twin of [`crate::anomaly::discord`] on the device: every row's stretch against every earlier one in reach, value by value.
+
+use super::passes::{Detector, Pass, Passes};
+use crate::aggregate::check_lengths;
+use crate::anomaly::discord::{DiscordSeries, Due, LeftDiscord, MOST, REFRESH, score_of};
+use crate::gpu::Engine;
+use crate::gpu::error::{Error, Fault};
+use crate::{Backend, Bits, scalar};
+
+/// The farthest, in floors, that a value may lie from the centre of its history for the device to be exact enough.
+const FAR: f64 = 64.0;
+
+/// Products of a pass at most: a card takes a fraction of a second for them, less than a driver waits before it resets it.
+const MOST_WORK: u64 = 1 << 32;
+
+/// Bytes of a value with its stretch's scale, and of a row.
+const VALUE_BYTES: usize = 12;
+const ROW_BYTES: usize = 12;
+
+impl Engine {
+    /// Twin of [`crate::left_discord`]: scores each row and takes it into its key's series.
+    ///
+    /// Opt-in, as it is wider than what the backends of the processor keep to: a score is within 2e-5 of the exact one, for stretches of
+    /// up to 16,384 values. Means and deviations of stretches are taken in 64-bit floats on the host, of values less the centre of their
+    /// history and in floors, and the device adds up squares of differences of 32-bit floats, so that a large level or a small distance
+    /// costs no digits. Rows with a value farther than 64 floors from the centre in reach are scored on the host, exactly.
+    ///
+    /// Up go 24 bytes a row, and 12 for each value of the history once every [`REFRESH`] rows of a key, and once a call: batches of many
+    /// rows a key are what this is for. 4 bytes a row come back. A row costs `history` · `length` products.
+    ///
+    /// Series may have been another backend's; what vector code keeps beside them is dropped. [`Discord`] keeps series of its own and
+    /// goes on without the device.
+    ///
+    /// # Panics
+    /// As [`crate::left_discord`].
+    ///
+    /// # Errors
+    /// [`Fault::Limit`] if the history of one row is more than an upload takes, [`Fault::Memory`] if there is no room for answers,
+    /// [`Fault::Lost`] if the device is gone. The series are then as they were; scores are of no meaning.
+    pub fn left_discord(
+        &self,
+        series: &mut [DiscordSeries],
+        slots: &[u32],
+        values: &[f64],
+        validity: Option<Bits<'_>>,
+        params: &LeftDiscord,
+        scores: &mut [f64],
+    ) -> Result<(), Error> {
+        params.check();
+        check_lengths("slots and values", slots.len(), values.len());
+        check_lengths("values and scores", values.len(), scores.len());
+        Bits::check(validity, values.len());
+        let valid = |row: &u32| values[*row as usize].is_finite() && validity.is_none_or(|bits| bits.get(*row as usize));
+        let slot = |row: u32| slots[row as usize] as usize;
+        let mut rows: Vec<u32> = (0..slots.len() as u32).filter(valid).collect();
+        rows.sort_by_key(|row| slot(*row));
+        let greatest = rows.last().map_or(0, |row| slot(*row));
+        assert!(rows.is_empty() || greatest < series.len(), "slot {greatest} is beyond the {} series", series.len());
+        scores.fill(f64::NAN);
+        let passes = Passes::new(&self.shared, Detector::Discord)?;
+        let mut search = Search { passes, params, packed: Packed::default(), places: Vec::new() };
+        let mut before = Vec::new();
+        let mut keys = rows.chunk_by(|a, b| slot(*a) == slot(*b));
+        let searched = keys.try_for_each(|rows| {
+            let key = &mut series[slot(rows[0])];
+            let copy = key.without_columns();
+            before.push((slot(rows[0]), std::mem::replace(key, copy)));
+            search.key(key, rows, values, scores)
+        });
+        searched.and_then(|()| search.finish(scores)).inspect_err(|_| {
+            before.into_iter().for_each(|(slot, old)| series[slot] = old);
+        })
+    }
+}
+
+/// What goes up in one pass: pieces of series one after another, and rows that name their stretches in them.
+#[derive(Debug, Default)]
+struct Packed {
+    values: Vec<f32>,
+    /// By the value that a stretch begins with, its mean and what its deviations are multiplied by.
+    scales: Vec<[f32; 2]>,
+    /// Where a row's stretch begins, where the first of the others does, and how many others there are.
+    rows: Vec<[u32; 3]>,
+    work: u64,
+}
+
+/// The rows of a key between two refreshes, with all that is in their reach, in floors from the centre.
+struct Segment {
+    /// Where the first value of `values` stands in the series.
+    from: usize,
+    values: Vec<f32>,
+    scales: Vec<[f32; 2]>,
+    rows: usize,
+}
+
+/// One call: rows are packed, passes sent, and answers put into their places at the end.
+struct Search<'a> {
+    passes: Passes<'a>,
+    params: &'a LeftDiscord,
+    packed: Packed,
+    /// The row of each answer.
+    places: Vec<u32>,
+}
+
+impl Search<'_> {
+    /// Takes the rows of a key into its series.
+    fn key(&mut self, series: &mut DiscordSeries, mut rows: &[u32], values: &[f64], scores: &mut [f64]) -> Result<(), Error> {
+        let value = |row: u32| values[row as usize].clamp(-MOST, MOST);
+        while let Some((&row, rest)) = rows.split_first() {
+            rows = rest;
+            if series.take(value(row), self.params) == Due::Nothing {
+                continue;
+            }
+            // Up to the next refresh one scale serves all.
+            let (more, later) = rest.split_at(rest.len().min(series.until_refresh(self.params)));
+            rows = later;
+            let first = series.values.len() - 1;
+            let from = self.earliest(first) + 1 - self.params.stretch();
+            let reach = series.values[from..].iter().copied().chain(more.iter().map(|row| value(*row)));
+            let scaled: Vec<f64> = reach.map(|value| (value - series.centre) / series.floor).collect();
+            if scaled.iter().any(|value| value.abs() > FAR) {
+                scores[row as usize] = scalar::anomaly::discord(series, self.params);
+                for &row in more {
+                    series.take(value(row), self.params);
+                    scores[row as usize] = scalar::anomaly::discord(series, self.params);
+                }
+                continue;
+            }
+            more.iter().for_each(|row| _ = series.take(value(*row), self.params));
+            self.places.push(row);
+            self.places.extend(more);
+            let scales = scales(&scaled, self.params.stretch());
+            let values = scaled.iter().map(|value| *value as f32).collect();
+            self.pack(&Segment { from, values, scales, rows: 1 + more.len() })?;
+        }
+        Ok(())
+    }
+
+    /// Where the earliest stretch ends that one ending at `at` is compared with.
+    fn earliest(&self, at: usize) -> usize {
+        at.saturating_sub(self.params.farthest()).max(self.params.stretch() - 1)
+    }
+
+    /// Packs the rows of a segment, in as many passes as they need.
+    fn pack(&mut self, segment: &Segment) -> Result<(), Error> {
+        let length = self.params.stretch();
+        let mut end = segment.values.len() - segment.rows;
+        while end < segment.values.len() {
+            let begin = self.earliest(segment.from + end) + 1 - length - segment.from;
+            let room = self.room(end - begin + 1);
+            if room == 0 && self.packed.rows.is_empty() {
+                let message = format!("a history of {} values is more than an upload takes; raise `batch_rows`", self.params.history);
+                return Err(Error::new(Fault::Limit, message));
+            }
+            if room == 0 {
+                self.send()?;
+                continue;
+            }
+            let until = (end + room).min(segment.values.len());
+            let base = self.packed.values.len();
+            self.packed.values.extend(&segment.values[begin..until]);
+            self.packed.scales.extend(&segment.scales[begin..until]);
+            for at in end..until {
+                let first = self.earliest(segment.from + at) + 1 - length - segment.from;
+                let own = at + 1 - length;
+                let others = own + 1 - length - first;
+                let place = |begin_of: usize| (base + begin_of - begin) as u32;
+                self.packed.rows.push([place(own), place(first), others as u32]);
+                self.packed.work += others as u64 * length as u64;
+            }
+            end = until;
+        }
+        Ok(())
+    }
+
+    /// How many rows of a segment there is room for in the pass that is being packed, if the first has `span` values in reach.
+    fn room(&self, span: usize) -> usize {
+        let Self { passes, packed, params, .. } = self;
+        let (values, rows) = (packed.values.len() + span - 1, packed.rows.len());
+        let bytes = passes.capacity().saturating_sub(values * VALUE_BYTES + rows * ROW_BYTES) / (VALUE_BYTES + ROW_BYTES);
+        let scales = (passes.most_of_column() / size_of::<[f32; 2]>()).saturating_sub(values);
+        let answers = passes.most_answers().min(passes.most_of_column() / ROW_BYTES).saturating_sub(rows);
+        let work = MOST_WORK.saturating_sub(packed.work) / (params.stretches() as u64 * params.stretch() as u64);
+        let work = (work as usize).max(usize::from(packed.rows.is_empty()));
+        bytes.min(scales).min(answers).min(work)
+    }
+
+    fn send(&mut self) -> Result<(), Error> {
+        let Packed { values, scales, rows, work } = &mut self.packed;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let header = [rows.len() as u32, self.params.length, 0, 0, 0, 0, 0, 0];
+        let columns = [bytemuck::cast_slice(values), bytemuck::cast_slice(scales), bytemuck::cast_slice(rows)];
+        self.passes.send(&Pass { header, columns: &columns, resident: None, answers: rows.len(), by_workgroup: true })?;
+        values.clear();
+        scales.clear();
+        rows.clear();
+        *work = 0;
+        Ok(())
+    }
+
+    fn finish(mut self, scores: &mut [f64]) -> Result<(), Error> {
+        self.send()?;
+        let per = 1.0 / self.params.stretch() as f64;
+        let answers = self.passes.finish()?;
+        self.places.iter().zip(answers).for_each(|(row, sum)| scores[*row as usize] = score_of(f64::from(sum) * per));
+        Ok(())
+    }
+}
+
+/// By the value that a stretch begins with: its mean, and one by its deviation, which is at least a floor. There is none for the last ones.
+fn scales(values: &[f64], length: usize) -> Vec<[f32; 2]> {
+    let per = 1.0 / length as f64;
+    let mut sums = [0.0; 2];
+    let of = |begin: usize| {
+        // Carried on, and summed anew before rounding can count.
+        if begin.is_multiple_of(REFRESH) {
+            sums = values[begin..begin + length].iter().fold([0.0; 2], |[sum, squares], value| [sum + value, squares + value * value]);
+        } else {
+            let (new, gone) = (values[begin + length - 1], values[begin - 1]);
+            sums = [sums[0] + new - gone, sums[1] + (new * new - gone * gone)];
+        }
+        let mean = sums[0] * per;
+        let deviation = (sums[1] * per - mean * mean).max(0.0).sqrt();
+        [mean as f32, (1.0 / deviation.max(1.0)) as f32]
+    };
+    let mut scales: Vec<[f32; 2]> = (0..=values.len() - length).map(of).collect();
+    scales.resize(values.len(), [0.0; 2]);
+    scales
+}
+
+/// Left discord on the device that goes on, on the processor, when the device does not: see [`Engine::left_discord`] for its scores.
+///
+/// A call that the device fails is answered anew by the processor, and so is all that follows; the fault is told once.
+#[derive(Debug)]
+pub struct Discord {
+    engine: Option<Engine>,
+    params: LeftDiscord,
+    series: Vec<DiscordSeries>,
+    fault: Option<Error>,
+}
+
+impl Discord {
+    /// Empty series of `groups` keys.
+    ///
+    /// # Panics
+    /// If a parameter is out of range.
+    pub fn new(engine: &Engine, groups: usize, params: LeftDiscord) -> Self {
+        params.check();
+        Self { engine: Some(engine.clone()), params, series: vec![DiscordSeries::default(); groups], fault: None }
+    }
+
+    /// More keys; fewer than there are change nothing.
+    pub fn grow(&mut self, groups: usize) {
+        self.series.resize(groups.max(self.series.len()), DiscordSeries::default());
+    }
+
+    /// Whether the next rows go to the device.
+    pub fn on_device(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    /// Why rows went to the processor; given once.
+    pub fn take_fault(&mut self) -> Option<Error> {
+        self.fault.take()
+    }
+
+    /// The series by key.
+    pub fn series(&self) -> &[DiscordSeries] {
+        &self.series
+    }
+
+    /// Scores each row and takes it into its key's series.
+    ///
+    /// # Panics
+    /// As [`crate::left_discord`].
+    pub fn score(&mut self, slots: &[u32], values: &[f64], validity: Option<Bits<'_>>, scores: &mut [f64]) {
+        let Self { params, series, .. } = self;
+        if let Some(engine) = &self.engine {
+            let Err(error) = engine.left_discord(series, slots, values, validity, params, scores) else { return };
+            self.fault.get_or_insert(error);
+            self.engine = None;
+            series.iter_mut().for_each(|series| series.make_columns(params));
+        }
+        Backend::active().left_discord(series, slots, values, validity, params, scores);
+    }
+}
