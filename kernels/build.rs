@@ -19,6 +19,7 @@ mod shaders {
     const MODULES: &[(&str, &[&str], Capabilities)] = &[
         ("combine", &["combine"], Capabilities::empty()),
         ("discord", &["discord"], Capabilities::empty()),
+        ("ewma", &["ewma"], Capabilities::FLOAT64),
         ("forest", &["forest"], Capabilities::empty()),
         ("global", &["aggregate", "aggregate_global"], Capabilities::empty()),
         ("mahalanobis", &["mahalanobis"], Capabilities::empty()),

@@ -6,9 +6,11 @@
 use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use testing::{FLOATS, scramble};
+use testing::{Case, FLOATS, any_case, scramble, seeds};
 use thalweg_kernels::gpu::{Discord, Engine, Fault, FrozenForest, Options, adapters};
-use thalweg_kernels::{Backend, Bits, CovarianceCell, DiscordSeries, Forest, LeftDiscord, Mahalanobis, RandomCutForest, mahalanobis};
+use thalweg_kernels::{
+    Backend, Bits, CovarianceCell, DiscordSeries, Ewma, EwmaCell, Forest, LeftDiscord, Mahalanobis, RandomCutForest, mahalanobis,
+};
 
 #[allow(dead_code, unused_macros, unused_imports)]
 #[path = "../src/testing.rs"]
@@ -35,6 +37,10 @@ fn main() {
         ("a_frozen_forest_goes_on_without_the_device", a_frozen_forest_goes_on),
         ("distances_agree", distances_agree),
         ("distances_beyond_the_limits_are_refused", distances_beyond_the_limits),
+        ("ewma_agrees", ewma_agrees),
+        ("ewma_agrees_on_random_columns", ewma_agrees_on_random_columns),
+        ("ewma_agrees_in_short_uploads", ewma_agrees_in_short_uploads),
+        ("a_lost_device_leaves_cells_as_they_were", a_lost_device_leaves_cells),
         ("detectors_share_an_engine", detectors_share_an_engine),
     ];
     let trial = |(name, test): &(&str, fn())| {
@@ -463,6 +469,81 @@ fn distances_beyond_the_limits() {
     assert_eq!(refused(&engine, &params), Ok(()));
     engine.lose();
     assert_eq!(refused(&engine, &params).unwrap_err().fault(), Fault::Lost);
+}
+
+/// Scores and states against the processor's, within what `Engine::ewma` promises; batch after batch from the states of its own.
+fn check_ewma(engine: &Engine, case: &Case, params: &Ewma) {
+    let keys = case.groups as usize;
+    let (mut cells, mut expected_cells) = (vec![EwmaCell::default(); keys], vec![EwmaCell::default(); keys]);
+    let (mut scores, rows) = (vec![9.0; case.slots.len()], case.slots.len());
+    let split = rows / 3;
+    for (from, to) in [(0, split), (split, rows)] {
+        let validity = case.validity().map(|bits| Bits { offset: bits.offset + from, len: to - from, ..bits });
+        let scores = &mut scores[from..to];
+        engine.ewma(&mut cells, &case.slots[from..to], &case.floats[from..to], validity, params, scores).unwrap();
+    }
+    let mut largest = vec![0.0_f64; keys];
+    for row in 0..rows {
+        let (slot, value) = (case.slots[row] as usize, case.floats[row]);
+        let mut expected = [f64::NAN];
+        let cell = expected_cells[slot];
+        if case.valid(row) {
+            Backend::Scalar.ewma(&mut expected_cells[slot..=slot], &[0], &[value], None, params, &mut expected);
+        }
+        let [expected] = expected;
+        assert_eq!(scores[row].is_nan(), expected.is_nan());
+        if !expected.is_nan() {
+            largest[slot] = largest[slot].max(value.abs());
+            let deviation = cell.variance.sqrt().max(1e-9 * cell.mean.abs()).max(1e-309);
+            let bound = 1e-14 * (1.0 + expected) * (1.0 + largest[slot] / deviation / params.alpha);
+            assert!((scores[row] - expected).abs() <= bound, "row {row}: {} is not {expected} within {bound}", scores[row]);
+        }
+    }
+    for ((cell, expected), largest) in cells.iter().zip(&expected_cells).zip(largest) {
+        assert_eq!(cell.count, expected.count);
+        assert!((cell.mean - expected.mean).abs() <= 1e-14 * largest / params.alpha, "{cell:?} is not {expected:?}");
+    }
+    assert_eq!(engine.fault(), None);
+}
+
+const EWMAS: [Ewma; 3] = [Ewma { alpha: 0.05, warmup: 0 }, Ewma { alpha: 1.0, warmup: 3 }, Ewma { alpha: 0.5, warmup: 1 }];
+
+/// The table of seeds: numbers of rows and keys around a workgroup's threads, nulls, infinities and the ends of the range.
+fn ewma_agrees() {
+    let engine = open();
+    for (index, case) in seeds().enumerate().step_by(5) {
+        check_ewma(&engine, &case, &EWMAS[index % EWMAS.len()]);
+    }
+}
+
+fn ewma_agrees_on_random_columns() {
+    let engine = open();
+    let result = run(60).run(&(any_case(), 0..EWMAS.len()), |(case, params)| {
+        check_ewma(&engine, &case, &EWMAS[params]);
+        Ok(())
+    });
+    result.unwrap();
+}
+
+/// Keys in several uploads, and keys that have more rows than one takes.
+fn ewma_agrees_in_short_uploads() {
+    for batch_rows in [1, 150, 600] {
+        let engine = Engine::open(&Options { batch_rows, ..software() }).unwrap();
+        for (index, case) in seeds().filter(|case| case.slots.len() > 300 && case.groups < 1000).enumerate().step_by(19) {
+            check_ewma(&engine, &case, &EWMAS[index % EWMAS.len()]);
+        }
+    }
+}
+
+fn a_lost_device_leaves_cells() {
+    let engine = open();
+    let (mut cells, mut scores) = ([EwmaCell::default(); 2], [9.0; 4]);
+    engine.ewma(&mut cells, &[0, 1, 0, 1], &[1.0, 2.0, 3.0, 4.0], None, &EWMAS[0], &mut scores).unwrap();
+    let before = cells;
+    engine.lose();
+    let error = engine.ewma(&mut cells, &[0, 1, 0, 1], &[1.0, 2.0, 3.0, 4.0], None, &EWMAS[0], &mut scores).unwrap_err();
+    assert_eq!(error.fault(), Fault::Lost);
+    assert_eq!(cells, before);
 }
 
 /// Threads with different detectors take turns at the staging buffers.

@@ -37,12 +37,14 @@
 //!
 //! # Detectors
 //! Twins of some of [`crate::anomaly`], each under a bound of its own that is wider than the processor's: they run where they are
-//! called, and nothing chooses them by itself. What 32-bit floats would lose is taken care of on the host, in 64-bit ones.
+//! called, and nothing chooses them by itself. Where a device has 32-bit
+//! floats only, what these would lose is taken care of on the host.
 //!
 //! | detector | against the processor | bytes up | bytes back |
 //! |---|---|---|---|
 //! | [`Engine::left_discord`], [`Discord`] | scores within 2e-5 | 24 a row; 12 a value of the history once in 256 rows of a key, and once a call | 4 a row |
 //! | [`Engine::trees`], [`Trees::scores`], [`FrozenForest`]: a random cut forest as it stands | scores within (12 + dimensions / 16) · 2⁻²⁴ of themselves for each level of a tree | 4 a dimension of a row; the trees once | 4 a row |
+//! | [`Engine::ewma`], on devices with 64-bit floats | scores within 1e-14 · (1 + score) · (1 + magnitude / (alpha · deviation)) | 8 a row, 28 a key | 8 a row, 16 a key |
 //! | [`Engine::mahalanobis_scores`]: mean and covariance as they stand | distances within (d + 4) · 2⁻²⁴ · sqrt(d / shrinkage) of the row's length in deviations | 4 a column of a row | 4 a row |
 //!
 //! # Faults

@@ -83,7 +83,7 @@ impl Pipelines {
             device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(label), source })
         });
         // The table, the arguments; then slots, values and validity, or the table to combine.
-        let (aggregate, combine) = (Bindings::new(device, &[4, 8, 4]), Bindings::new(device, &[4]));
+        let (aggregate, combine) = (Bindings::new(device, 4, &[4, 8, 4]), Bindings::new(device, 4, &[4]));
         Self { aggregate, combine, modules, compiled: Mutex::default() }
     }
 
@@ -140,11 +140,11 @@ impl Pipelines {
 }
 
 impl Bindings {
-    /// A table to write, arguments, and read-only arrays with elements of so many bytes.
-    pub(super) fn new(device: &Device, elements: &[u64]) -> Self {
+    /// An array to write, with elements of `written` bytes, arguments, and read-only arrays with elements of so many bytes.
+    pub(super) fn new(device: &Device, written: u64, elements: &[u64]) -> Self {
         use wgpu::BufferBindingType::{Storage, Uniform};
         let arrays = elements.iter().map(|bytes| (Storage { read_only: true }, *bytes));
-        let types = [(Storage { read_only: false }, 4), (Uniform, HEADER_BYTES)].into_iter().chain(arrays);
+        let types = [(Storage { read_only: false }, written), (Uniform, HEADER_BYTES)].into_iter().chain(arrays);
         let entry = |(binding, (ty, least))| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,

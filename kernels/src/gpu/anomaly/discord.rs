@@ -179,7 +179,7 @@ impl Search<'_> {
         let (values, rows) = (packed.values.len() + span - 1, packed.rows.len());
         let bytes = passes.capacity().saturating_sub(values * VALUE_BYTES + rows * ROW_BYTES) / (VALUE_BYTES + ROW_BYTES);
         let scales = (passes.most_of_column() / size_of::<[f32; 2]>()).saturating_sub(values);
-        let answers = passes.most_answers().min(passes.most_of_column() / ROW_BYTES).saturating_sub(rows);
+        let answers = passes.most_words().min(passes.most_of_column() / ROW_BYTES).saturating_sub(rows);
         let work = MOST_WORK.saturating_sub(packed.work) / (params.stretches() as u64 * params.stretch() as u64);
         let work = (work as usize).max(usize::from(packed.rows.is_empty()));
         bytes.min(scales).min(answers).min(work)
@@ -192,7 +192,7 @@ impl Search<'_> {
         }
         let header = [rows.len() as u32, self.params.length, 0, 0, 0, 0, 0, 0];
         let columns = [bytemuck::cast_slice(values), bytemuck::cast_slice(scales), bytemuck::cast_slice(rows)];
-        self.passes.send(&Pass { header, columns: &columns, resident: None, answers: rows.len(), by_workgroup: true })?;
+        self.passes.send(&Pass { header, columns: &columns, resident: None, words: rows.len(), workgroups: rows.len() as u32 })?;
         values.clear();
         scales.clear();
         rows.clear();
@@ -203,7 +203,7 @@ impl Search<'_> {
     fn finish(mut self, scores: &mut [f64]) -> Result<(), Error> {
         self.send()?;
         let per = 1.0 / self.params.stretch() as f64;
-        let answers = self.passes.finish()?;
+        let answers = self.passes.finish::<f32>()?;
         self.places.iter().zip(answers).for_each(|(row, sum)| scores[*row as usize] = score_of(f64::from(sum) * per));
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::passes::{Detector, Pass, Passes};
 use crate::anomaly::forest::{Ahead, LEAF, NONE, Points, Tree, seen};
 use crate::gpu::device::Buffer;
 use crate::gpu::error::{Error, Fault};
+use crate::gpu::pipeline::THREADS;
 use crate::gpu::{Engine, Shared};
 use crate::{Backend, Forest, RandomCutForest};
 
@@ -84,7 +85,7 @@ impl Trees {
         if let Some(points) = ahead.points.as_ref().filter(|points| points.count() > 0) {
             self.send(&mut passes, points)?;
         }
-        ahead.place(passes.finish()?.into_iter().map(f64::from), scores);
+        ahead.place(passes.finish::<f32>()?.into_iter().map(f64::from), scores);
         Ok(())
     }
 
@@ -97,9 +98,10 @@ impl Trees {
             let count = points.len() / stride;
             turned.clear();
             turned.extend((0..stride).flat_map(|dim| points.iter().skip(dim).step_by(stride)));
+            let workgroups = (count as u32).div_ceil(THREADS);
             let header = [count as u32, stride as u32, self.count, 0, 0, 0, 0, 0];
             let columns: [&[u8]; 1] = [bytemuck::cast_slice(&turned)];
-            passes.send(&Pass { header, columns: &columns, resident: Some(&self.words), answers: count, by_workgroup: false })?;
+            passes.send(&Pass { header, columns: &columns, resident: Some(&self.words), words: count, workgroups })?;
         }
         Ok(())
     }

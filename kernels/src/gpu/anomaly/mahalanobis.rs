@@ -4,6 +4,7 @@ use super::passes::{Detector, Pass, Passes};
 use crate::anomaly::mahalanobis::{Frozen, deviate};
 use crate::gpu::Engine;
 use crate::gpu::error::{Error, Fault};
+use crate::gpu::pipeline::THREADS;
 use crate::{CovarianceCell, Mahalanobis};
 
 /// Largest entry of the inverse: rows lie up to 1e9 deviations off, and the squares of their products stay within 32-bit floats.
@@ -53,11 +54,12 @@ impl Engine {
                 let row = frozen.scaled(columns, *row as usize).iter();
                 row.enumerate().for_each(|(column, value)| values[column * rows.len() + at] = *value as f32);
             }
+            let workgroups = (rows.len() as u32).div_ceil(THREADS);
             let header = [rows.len() as u32, d as u32, 0, 0, 0, 0, 0, 0];
             let columns: [&[u8]; 2] = [bytemuck::cast_slice(&inverse), bytemuck::cast_slice(&values)];
-            passes.send(&Pass { header, columns: &columns, resident: None, answers: rows.len(), by_workgroup: false })?;
+            passes.send(&Pass { header, columns: &columns, resident: None, words: rows.len(), workgroups })?;
         }
-        let answers = passes.finish()?;
+        let answers = passes.finish::<f32>()?;
         rows.iter().zip(answers).for_each(|(row, squared)| scores[*row as usize] = deviate(f64::from(squared), d));
         Ok(())
     }

@@ -1,6 +1,7 @@
-//! Twins of [`crate::anomaly`] on the device: scores in 32-bit floats, each within a bound of the processor's that it states.
+//! Twins of [`crate::anomaly`] on the device: each within a bound of the processor's scores that it states.
 
 mod discord;
+mod ewma;
 mod forest;
 mod mahalanobis;
 mod passes;

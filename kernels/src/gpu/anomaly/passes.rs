@@ -10,27 +10,30 @@ use crate::gpu::ring::{Mapping, STAGES};
 use crate::gpu::{Shared, lock};
 
 const DISCORD: &str = include_str!(concat!(env!("OUT_DIR"), "/discord.wgsl"));
+const EWMA: &str = include_str!(concat!(env!("OUT_DIR"), "/ewma.wgsl"));
 const FOREST: &str = include_str!(concat!(env!("OUT_DIR"), "/forest.wgsl"));
 const MAHALANOBIS: &str = include_str!(concat!(env!("OUT_DIR"), "/mahalanobis.wgsl"));
 
-/// Answers of a pass at most: 256 KiB on the device, and as much to be read.
-const MOST_ANSWERS: usize = 1 << 16;
+/// Words of answers of a pass at most: 256 KiB on the device, and as much to be read.
+const MOST_WORDS: usize = 1 << 16;
 
 /// A detector's shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Detector {
     Discord,
+    Ewma,
     Forest,
     Mahalanobis,
 }
 
 impl Detector {
-    /// Its entry point, its text, and the bytes of an element of each array that it reads.
-    fn source(self) -> (&'static str, &'static str, &'static [u64]) {
+    /// Its entry point, its text, and the bytes of an answer and of an element of each array that it reads.
+    fn source(self) -> (&'static str, &'static str, u64, &'static [u64]) {
         match self {
-            Self::Discord => ("discord", DISCORD, &[4, 8, 4]),
-            Self::Forest => ("forest_scores", FOREST, &[4, 4]),
-            Self::Mahalanobis => ("mahalanobis", MAHALANOBIS, &[4, 4]),
+            Self::Discord => ("discord", DISCORD, 4, &[4, 8, 4]),
+            Self::Ewma => ("ewma", EWMA, 8, &[4, 8, 8]),
+            Self::Forest => ("forest_scores", FOREST, 4, &[4, 4]),
+            Self::Mahalanobis => ("mahalanobis", MAHALANOBIS, 4, &[4, 4]),
         }
     }
 }
@@ -61,10 +64,16 @@ impl Detectors {
         if let Some(found) = compiled.get(&detector) {
             return Ok(Arc::clone(found));
         }
-        let (entry, text, elements) = detector.source();
+        if detector == Detector::Ewma && !device.info.float64 {
+            return Err(Error::new(
+                Fault::Limit,
+                format!("{} has no 64-bit floats in shaders; the processor takes the rows", device.info.name),
+            ));
+        }
+        let (entry, text, answer, elements) = detector.source();
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let module = device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(entry), source });
-        let bindings = Bindings::new(device, elements);
+        let bindings = Bindings::new(device, answer, elements);
         let pipeline = bindings.compile(device, &module, entry, &[]);
         device.check()?;
         let made = Arc::new(Compiled { bindings, pipeline });
@@ -78,7 +87,7 @@ impl Detectors {
         if let Some(kept) = lock(&self.free).pop() {
             return Ok(kept);
         }
-        let bytes = most_answers(device) as u64 * 4;
+        let bytes = most_words(device) as u64 * 4;
         let words = device.buffer("answers", bytes, Usage::STORAGE | Usage::COPY_SRC)?;
         let read_back = device.buffer("the read-back of answers", bytes, Usage::MAP_READ | Usage::COPY_DST)?;
         Ok(Answers { words, read_back })
@@ -92,8 +101,8 @@ impl Detectors {
     }
 }
 
-fn most_answers(device: &Device) -> usize {
-    MOST_ANSWERS.min((device.max_binding / 4) as usize).max(1)
+fn most_words(device: &Device) -> usize {
+    MOST_WORDS.min((device.max_binding / 4) as usize).max(1)
 }
 
 /// A pass on its way.
@@ -102,7 +111,7 @@ struct Flying {
     answers: Answers,
     mapping: Mapping,
     submission: wgpu::SubmissionIndex,
-    count: usize,
+    words: usize,
 }
 
 /// One pass: what goes up and how much comes back.
@@ -114,10 +123,9 @@ pub(super) struct Pass<'a> {
     pub columns: &'a [&'a [u8]],
     /// What it binds after these, and is on the device already.
     pub resident: Option<&'a Buffer>,
-    /// Answers of the pass.
-    pub answers: usize,
-    /// Whether a workgroup gives one answer, and not each of its threads.
-    pub by_workgroup: bool,
+    /// 32-bit words of its answers.
+    pub words: usize,
+    pub workgroups: u32,
 }
 
 /// Passes of one detector, whose answers are collected in the order that the passes were sent in.
@@ -126,7 +134,8 @@ pub(super) struct Passes<'e> {
     shared: &'e Shared,
     compiled: Arc<Compiled>,
     flying: VecDeque<Flying>,
-    answers: Vec<f32>,
+    /// As bytes.
+    answers: Vec<u8>,
     capacity: usize,
 }
 
@@ -148,16 +157,16 @@ impl<'e> Passes<'e> {
         usize::try_from(self.shared.device.max_binding).unwrap_or(usize::MAX)
     }
 
-    /// Answers of a pass at most.
-    pub(super) fn most_answers(&self) -> usize {
-        most_answers(&self.shared.device)
+    /// Words of answers of a pass at most.
+    pub(super) fn most_words(&self) -> usize {
+        most_words(&self.shared.device)
     }
 
     /// Rows of so many 32-bit values that a pass takes, beside another column of `fixed` values.
     pub(super) fn rows_of(&self, values: usize, fixed: usize) -> Result<usize, Error> {
         let (fixed, most) = (fixed * size_of::<f32>(), self.most_of_column());
         let room = self.capacity.saturating_sub(fixed).min(if fixed > most { 0 } else { most });
-        match (room / (values * size_of::<f32>())).min(self.most_answers()) {
+        match (room / (values * size_of::<f32>())).min(self.most_words()) {
             0 => Err(Error::new(Fault::Limit, format!("a row of {values} values is more than an upload takes; raise `batch_rows`"))),
             rows => Ok(rows),
         }
@@ -169,7 +178,7 @@ impl<'e> Passes<'e> {
             self.take_oldest()?;
         }
         let (shared, compiled) = (self.shared, &self.compiled);
-        let (device, bytes) = (&shared.device, pass.answers as u64 * 4);
+        let (device, bytes) = (&shared.device, pass.words as u64 * 4);
         let answers = shared.detectors.answers(device)?;
         let mut encoder = device.encoder();
         let submission = {
@@ -187,25 +196,25 @@ impl<'e> Passes<'e> {
             submission
         };
         let mapping = Mapping::ask(&answers.read_back.inner, 0..bytes, wgpu::MapMode::Read);
-        self.flying.push_back(Flying { answers, mapping, submission, count: pass.answers });
+        self.flying.push_back(Flying { answers, mapping, submission, words: pass.words });
         Ok(())
     }
 
     /// The answers of all passes, in their order.
-    pub(super) fn finish(mut self) -> Result<Vec<f32>, Error> {
+    pub(super) fn finish<T: bytemuck::Pod>(mut self) -> Result<Vec<T>, Error> {
         while !self.flying.is_empty() {
             self.take_oldest()?;
         }
-        Ok(self.answers)
+        Ok(bytemuck::pod_collect_to_vec(&self.answers))
     }
 
     fn take_oldest(&mut self) -> Result<(), Error> {
-        let Some(Flying { answers, mapping, submission, count }) = self.flying.pop_front() else { return Ok(()) };
+        let Some(Flying { answers, mapping, submission, words }) = self.flying.pop_front() else { return Ok(()) };
         mapping.wait(&self.shared.device, Some(&submission))?;
         {
-            let bytes = 0..count as u64 * 4;
+            let bytes = 0..words as u64 * 4;
             let view = answers.read_back.inner.get_mapped_range(bytes).map_err(|error| Error::new(Fault::Lost, error.to_string()))?;
-            self.answers.extend_from_slice(bytemuck::cast_slice(&view));
+            self.answers.extend_from_slice(&view);
         }
         answers.read_back.inner.unmap();
         self.shared.detectors.give_back(answers);
@@ -214,11 +223,10 @@ impl<'e> Passes<'e> {
 }
 
 fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, binds: &wgpu::BindGroup, pass: &Pass<'_>) {
-    let workgroups = if pass.by_workgroup { pass.answers as u32 } else { (pass.answers as u32).div_ceil(THREADS) };
     // A dimension of workgroups may be short of what there are.
     let row = (device.max_threads / THREADS).max(1);
     let mut recorded = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
     recorded.set_bind_group(0, binds, &[]);
     recorded.set_pipeline(&compiled.pipeline);
-    recorded.dispatch_workgroups(workgroups.min(row), workgroups.div_ceil(row), 1);
+    recorded.dispatch_workgroups(pass.workgroups.min(row), pass.workgroups.div_ceil(row), 1);
 }
