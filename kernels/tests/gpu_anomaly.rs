@@ -6,7 +6,7 @@
 use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use testing::{Case, FLOATS, any_case, scramble, seeds};
+use testing::{Case, FLOATS, any_case, same, scramble, seeds};
 use thalweg_kernels::gpu::{Discord, Engine, Fault, FrozenForest, Options, adapters};
 use thalweg_kernels::{
     Backend, Bits, CovarianceCell, DiscordSeries, Ewma, EwmaCell, Forest, LeftDiscord, Mahalanobis, RandomCutForest, mahalanobis,
@@ -123,7 +123,9 @@ fn assert_close(scores: &[f64], expected: &[f64], bound: impl Fn(f64) -> f64) {
 }
 
 fn check_discord(engine: &Engine, rows: &Rows, params: &LeftDiscord, splits: &[usize]) {
-    assert_close(&rows.scores(engine, params, splits), &rows.expected(params), |_| DISCORD_BOUND);
+    let scores = rows.scores(engine, params, splits);
+    assert_close(&scores, &rows.expected(params), |_| DISCORD_BOUND);
+    assert!(scores.iter().zip(rows.scores(engine, params, &[])).all(|(a, b)| same(*a, b)), "the same bits whatever the batches");
     assert_eq!(engine.fault(), None);
 }
 
@@ -483,7 +485,7 @@ fn check_ewma(engine: &Engine, case: &Case, params: &Ewma) {
         engine.ewma(&mut cells, &case.slots[from..to], &case.floats[from..to], validity, params, scores).unwrap();
     }
     let mut largest = vec![0.0_f64; keys];
-    for row in 0..rows {
+    for (row, score) in scores.iter().enumerate() {
         let (slot, value) = (case.slots[row] as usize, case.floats[row]);
         let mut expected = [f64::NAN];
         let cell = expected_cells[slot];
@@ -491,12 +493,12 @@ fn check_ewma(engine: &Engine, case: &Case, params: &Ewma) {
             Backend::Scalar.ewma(&mut expected_cells[slot..=slot], &[0], &[value], None, params, &mut expected);
         }
         let [expected] = expected;
-        assert_eq!(scores[row].is_nan(), expected.is_nan());
+        assert_eq!(score.is_nan(), expected.is_nan());
         if !expected.is_nan() {
             largest[slot] = largest[slot].max(value.abs());
             let deviation = cell.variance.sqrt().max(1e-9 * cell.mean.abs()).max(1e-309);
             let bound = 1e-14 * (1.0 + expected) * (1.0 + largest[slot] / deviation / params.alpha);
-            assert!((scores[row] - expected).abs() <= bound, "row {row}: {} is not {expected} within {bound}", scores[row]);
+            assert!((score - expected).abs() <= bound, "row {row}: {score} is not {expected} within {bound}");
         }
     }
     for ((cell, expected), largest) in cells.iter().zip(&expected_cells).zip(largest) {

@@ -2,7 +2,7 @@
 
 use super::passes::{Detector, Pass, Passes};
 use crate::aggregate::check_lengths;
-use crate::anomaly::discord::{DiscordSeries, Due, LeftDiscord, MOST, REFRESH, score_of};
+use crate::anomaly::discord::{DiscordSeries, Due, LeftDiscord, MOST, score_of};
 use crate::gpu::Engine;
 use crate::gpu::error::{Error, Fault};
 use crate::{Backend, Bits, scalar};
@@ -23,9 +23,10 @@ impl Engine {
     /// Opt-in, as it is wider than what the backends of the processor keep to: a score is within 2e-5 of the exact one, for stretches of
     /// up to 16,384 values. Means and deviations of stretches are taken in 64-bit floats on the host, of values less the centre of their
     /// history and in floors, and the device adds up squares of differences of 32-bit floats, so that a large level or a small distance
-    /// costs no digits. Rows with a value farther than 64 floors from the centre in reach are scored on the host, exactly.
+    /// costs no digits. Rows with a value farther than 64 floors from the centre in reach are scored on the host, exactly. Scores of a device
+    /// are the same bits whatever the batches.
     ///
-    /// Up go 24 bytes a row, and 12 for each value of the history once every [`REFRESH`] rows of a key, and once a call: batches of many
+    /// Up go 24 bytes a row, and 12 for each value of the history once every [`REFRESH`](crate::anomaly::discord::REFRESH) rows of a key, and once a call: batches of many
     /// rows a key are what this is for. 4 bytes a row come back. A row costs `history` · `length` products.
     ///
     /// Series may have been another backend's; what vector code keeps beside them is dropped. [`Discord`] keeps series of its own and
@@ -98,8 +99,8 @@ struct Search<'a> {
     passes: Passes<'a>,
     params: &'a LeftDiscord,
     packed: Packed,
-    /// The row of each answer.
-    places: Vec<u32>,
+    /// The row of each answer; none where the host has scored it.
+    places: Vec<Option<u32>>,
 }
 
 impl Search<'_> {
@@ -118,22 +119,40 @@ impl Search<'_> {
             let from = self.earliest(first) + 1 - self.params.stretch();
             let reach = series.values[from..].iter().copied().chain(more.iter().map(|row| value(*row)));
             let scaled: Vec<f64> = reach.map(|value| (value - series.centre) / series.floor).collect();
-            if scaled.iter().any(|value| value.abs() > FAR) {
-                scores[row as usize] = scalar::anomaly::discord(series, self.params);
-                for &row in more {
+            let far = self.far(&scaled, from, 1 + more.len());
+            for (number, &row) in std::iter::once(&row).chain(more).enumerate() {
+                if number > 0 {
                     series.take(value(row), self.params);
+                }
+                if far[number] {
                     scores[row as usize] = scalar::anomaly::discord(series, self.params);
                 }
+            }
+            if far.iter().all(|far| *far) {
                 continue;
             }
-            more.iter().for_each(|row| _ = series.take(value(*row), self.params));
-            self.places.push(row);
-            self.places.extend(more);
+            let rows = std::iter::once(&row).chain(more).zip(&far);
+            self.places.extend(rows.map(|(row, far)| (!far).then_some(*row)));
             let scales = scales(&scaled, self.params.stretch());
             let values = scaled.iter().map(|value| *value as f32).collect();
-            self.pack(&Segment { from, values, scales, rows: 1 + more.len() })?;
+            self.pack(&Segment { from, values, scales, rows: far.len() })?;
         }
         Ok(())
+    }
+
+    /// Of each row of a segment, whether a value in its reach is too far off: which depends on the row alone, not on the batch.
+    fn far(&self, values: &[f64], from: usize, rows: usize) -> Vec<bool> {
+        let (mut latest, mut far) = (None, Vec::with_capacity(rows));
+        for (at, value) in values.iter().enumerate() {
+            if value.abs() > FAR {
+                latest = Some(at);
+            }
+            if at + rows >= values.len() {
+                let begin = self.earliest(from + at) + 1 - self.params.stretch() - from;
+                far.push(latest.is_some_and(|latest| latest >= begin));
+            }
+        }
+        far
     }
 
     /// Where the earliest stretch ends that one ending at `at` is compared with.
@@ -204,30 +223,33 @@ impl Search<'_> {
         self.send()?;
         let per = 1.0 / self.params.stretch() as f64;
         let answers = self.passes.finish::<f32>()?;
-        self.places.iter().zip(answers).for_each(|(row, sum)| scores[*row as usize] = score_of(f64::from(sum) * per));
+        let answered = self.places.iter().zip(answers).filter_map(|(row, sum)| row.map(|row| (row, sum)));
+        answered.for_each(|(row, sum)| scores[row as usize] = score_of(f64::from(sum) * per));
         Ok(())
     }
 }
 
 /// By the value that a stretch begins with: its mean, and one by its deviation, which is at least a floor. There is none for the last ones.
+///
+/// Each is made of its stretch alone, so that it is the same bits whatever the batch.
 fn scales(values: &[f64], length: usize) -> Vec<[f32; 2]> {
     let per = 1.0 / length as f64;
-    let mut sums = [0.0; 2];
-    let of = |begin: usize| {
-        // Carried on, and summed anew before rounding can count.
-        if begin.is_multiple_of(REFRESH) {
-            sums = values[begin..begin + length].iter().fold([0.0; 2], |[sum, squares], value| [sum + value, squares + value * value]);
-        } else {
-            let (new, gone) = (values[begin + length - 1], values[begin - 1]);
-            sums = [sums[0] + new - gone, sums[1] + (new * new - gone * gone)];
-        }
-        let mean = sums[0] * per;
-        let deviation = (sums[1] * per - mean * mean).max(0.0).sqrt();
+    let of = |stretch: &[f64]| {
+        let mean = sum(stretch, |value| value) * per;
+        let deviation = (sum(stretch, |value| (value - mean) * (value - mean)) * per).sqrt();
         [mean as f32, (1.0 / deviation.max(1.0)) as f32]
     };
-    let mut scales: Vec<[f32; 2]> = (0..=values.len() - length).map(of).collect();
+    let mut scales: Vec<[f32; 2]> = values.windows(length).map(of).collect();
     scales.resize(values.len(), [0.0; 2]);
     scales
+}
+
+/// Sum in lanes, which a processor adds side by side.
+fn sum(values: &[f64], of: impl Fn(f64) -> f64) -> f64 {
+    let (chunks, rest) = values.as_chunks::<8>();
+    let mut lanes = [0.0; 8];
+    chunks.iter().for_each(|chunk| lanes.iter_mut().zip(chunk).for_each(|(lane, value)| *lane += of(*value)));
+    lanes.iter().sum::<f64>() + rest.iter().map(|value| of(*value)).sum::<f64>()
 }
 
 /// Left discord on the device that goes on, on the processor, when the device does not: see [`Engine::left_discord`] for its scores.
@@ -248,7 +270,17 @@ impl Discord {
     /// If a parameter is out of range.
     pub fn new(engine: &Engine, groups: usize, params: LeftDiscord) -> Self {
         params.check();
-        Self { engine: Some(engine.clone()), params, series: vec![DiscordSeries::default(); groups], fault: None }
+        Self::with(engine, params, vec![DiscordSeries::default(); groups])
+    }
+
+    /// Series that came from elsewhere, by key.
+    pub(crate) fn with(engine: &Engine, params: LeftDiscord, series: Vec<DiscordSeries>) -> Self {
+        Self { engine: Some(engine.clone()), params, series, fault: None }
+    }
+
+    /// The series by key, to add some or to take one up that has what the active backend keeps.
+    pub(crate) fn series_mut(&mut self) -> &mut Vec<DiscordSeries> {
+        &mut self.series
     }
 
     /// More keys; fewer than there are change nothing.
