@@ -22,7 +22,7 @@
 //!
 //! # Answers
 //! Those of [`crate::aggregate`], bit for bit for counts, minimum, maximum and integer sums. Float sums are **exact**
-//! until they are read: WGSL has no `f64`, so a value is taken apart into sign, exponent and 53 bits, and these are added
+//! until they are read: devices need not have `f64`, so a value is taken apart into sign, exponent and 53 bits, and these are added
 //! to a fixed-point number of as many 32-bit limbs as the table's range of exponents needs (Kulisch, "Computer Arithmetic
 //! and Validity", 2008). Atomics on `u32` are all that a device must have; addition of integers is associative, so the
 //! answer depends on neither order nor device.

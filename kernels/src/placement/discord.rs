@@ -1,15 +1,13 @@
 //! Left discord on the device that was asked for.
 
-#[cfg(feature = "gpu")]
-use super::Device;
-use super::Devices;
+use super::{Device, Devices};
 #[cfg(feature = "gpu")]
 use crate::gpu;
 use crate::{Backend, Bits, DiscordSeries, LeftDiscord};
 
 /// The series of all keys and their scores: on the processor, or on a GPU that was asked for by name.
 ///
-/// [`Device::Auto`](super::Device::Auto) is the processor: the GPU's scores are within a bound of their own, see `gpu::Engine::left_discord`, so
+/// [`Device::Auto`] is the processor: the GPU's scores are within a bound of their own, see `gpu::Engine::left_discord`, so
 /// that it takes them only where it is told to.
 #[derive(Debug)]
 pub struct Discord {
@@ -80,11 +78,16 @@ impl Discord {
 
     /// In words, where the rows go and why. May look for a GPU.
     pub fn explain(&self) -> String {
-        #[cfg(feature = "gpu")]
-        if self.devices.device() == Device::Gpu {
-            return self.devices.explain_asked_for();
+        let (device, cpu) = (self.devices.device(), Backend::active());
+        match device {
+            Device::Cpu => format!("{cpu} (asked for)"),
+            #[cfg(feature = "gpu")]
+            Device::Gpu => self.devices.explain_asked_for(),
+            #[cfg(feature = "gpu")]
+            Device::Auto => format!("{cpu} (auto: a GPU's scores have a wider bound and are to be asked for)"),
+            #[cfg(not(feature = "gpu"))]
+            Device::Gpu | Device::Auto => format!("{cpu} ({device}: built without the feature `gpu`)"),
         }
-        format!("{} ({})", Backend::active(), if cfg!(feature = "gpu") { "the GPU's scores are to be asked for" } else { "no GPU kernel" })
     }
 
     fn series_mut(&mut self) -> &mut Vec<DiscordSeries> {

@@ -1,17 +1,18 @@
 //! Twin of [`crate::anomaly::discord`] on the device: every row's stretch against every earlier one in reach, value by value.
 
-use super::passes::{Detector, Pass, Passes};
+use super::passes::{Detector, MOST_WORK, Pass, Passes};
 use crate::aggregate::check_lengths;
 use crate::anomaly::discord::{DiscordSeries, Due, LeftDiscord, MOST, score_of};
 use crate::gpu::Engine;
 use crate::gpu::error::{Error, Fault};
 use crate::{Backend, Bits, scalar};
 
-/// The farthest, in floors, that a value may lie from the centre of its history for the device to be exact enough.
+/// The farthest that the mean of a stretch may lie from the centre of its history, in deviations of the stretch, for the device to be exact
+/// enough: what rounding makes of its values is that much more.
 const FAR: f64 = 64.0;
 
-/// Products of a pass at most: a card takes a fraction of a second for them, less than a driver waits before it resets it.
-const MOST_WORK: u64 = 1 << 32;
+/// The farthest, in floors, that a value may lie from there: squares of what is left of them stay within 32-bit floats.
+const OUT_OF_RANGE: f64 = 1e15;
 
 /// Bytes of a value with its stretch's scale, and of a row.
 const VALUE_BYTES: usize = 12;
@@ -23,8 +24,8 @@ impl Engine {
     /// Opt-in, as it is wider than what the backends of the processor keep to: a score is within 2e-5 of the exact one, for stretches of
     /// up to 16,384 values. Means and deviations of stretches are taken in 64-bit floats on the host, of values less the centre of their
     /// history and in floors, and the device adds up squares of differences of 32-bit floats, so that a large level or a small distance
-    /// costs no digits. Rows with a value farther than 64 floors from the centre in reach are scored on the host, exactly. Scores of a device
-    /// are the same bits whatever the batches.
+    /// costs no digits. Rows that have a stretch in reach whose mean lies more than 64 of its deviations from the centre, as after a
+    /// jump of the level, are scored on the host. Scores of a device are the same bits whatever the batches.
     ///
     /// Up go 24 bytes a row, and 12 for each value of the history once every [`REFRESH`](crate::anomaly::discord::REFRESH) rows of a key, and once a call: batches of many
     /// rows a key are what this is for. 4 bytes a row come back. A row costs `history` · `length` products.
@@ -119,7 +120,8 @@ impl Search<'_> {
             let from = self.earliest(first) + 1 - self.params.stretch();
             let reach = series.values[from..].iter().copied().chain(more.iter().map(|row| value(*row)));
             let scaled: Vec<f64> = reach.map(|value| (value - series.centre) / series.floor).collect();
-            let far = self.far(&scaled, from, 1 + more.len());
+            let scales = scales(&scaled, self.params.stretch());
+            let far = self.far(&scaled, &scales, from, 1 + more.len());
             for (number, &row) in std::iter::once(&row).chain(more).enumerate() {
                 if number > 0 {
                     series.take(value(row), self.params);
@@ -133,20 +135,22 @@ impl Search<'_> {
             }
             let rows = std::iter::once(&row).chain(more).zip(&far);
             self.places.extend(rows.map(|(row, far)| (!far).then_some(*row)));
-            let scales = scales(&scaled, self.params.stretch());
             let values = scaled.iter().map(|value| *value as f32).collect();
-            self.pack(&Segment { from, values, scales, rows: far.len() })?;
+            // None for the last ones, at which no stretch begins.
+            let scales = scales.iter().map(|scale| scale.map(|part| part as f32)).chain([[0.0; 2]].into_iter().cycle());
+            self.pack(&Segment { from, values, scales: scales.take(scaled.len()).collect(), rows: far.len() })?;
         }
         Ok(())
     }
 
-    /// Of each row of a segment, whether a value in its reach is too far off: which depends on the row alone, not on the batch.
-    fn far(&self, values: &[f64], from: usize, rows: usize) -> Vec<bool> {
+    /// Of each row of a segment, whether something in its reach is too far off: which depends on the row alone, not on the batch.
+    fn far(&self, values: &[f64], scales: &[[f64; 2]], from: usize, rows: usize) -> Vec<bool> {
         let (mut latest, mut far) = (None, Vec::with_capacity(rows));
         for (at, value) in values.iter().enumerate() {
-            if value.abs() > FAR {
-                latest = Some(at);
-            }
+            let stretch = (at + 1).checked_sub(self.params.stretch());
+            let strays = |begin: &usize| !((scales[*begin][0] * scales[*begin][1]).abs() <= FAR);
+            let out_of_range = (!(value.abs() <= OUT_OF_RANGE)).then_some(at);
+            latest = latest.max(stretch.filter(strays)).max(out_of_range);
             if at + rows >= values.len() {
                 let begin = self.earliest(from + at) + 1 - self.params.stretch() - from;
                 far.push(latest.is_some_and(|latest| latest >= begin));
@@ -229,19 +233,17 @@ impl Search<'_> {
     }
 }
 
-/// By the value that a stretch begins with: its mean, and one by its deviation, which is at least a floor. There is none for the last ones.
+/// By the value that a stretch begins with: its mean, and one by its deviation, which is at least a floor.
 ///
 /// Each is made of its stretch alone, so that it is the same bits whatever the batch.
-fn scales(values: &[f64], length: usize) -> Vec<[f32; 2]> {
+fn scales(values: &[f64], length: usize) -> Vec<[f64; 2]> {
     let per = 1.0 / length as f64;
     let of = |stretch: &[f64]| {
         let mean = sum(stretch, |value| value) * per;
         let deviation = (sum(stretch, |value| (value - mean) * (value - mean)) * per).sqrt();
-        [mean as f32, (1.0 / deviation.max(1.0)) as f32]
+        [mean, 1.0 / deviation.max(1.0)]
     };
-    let mut scales: Vec<[f32; 2]> = values.windows(length).map(of).collect();
-    scales.resize(values.len(), [0.0; 2]);
-    scales
+    values.windows(length).map(of).collect()
 }
 
 /// Sum in lanes, which a processor adds side by side.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::passes::{Detector, Pass, Passes};
+use super::passes::{Detector, MOST_WORK, Pass, Passes};
 use crate::anomaly::forest::{Ahead, LEAF, NONE, Points, Tree, seen};
 use crate::gpu::device::Buffer;
 use crate::gpu::error::{Error, Fault};
@@ -13,6 +13,9 @@ use crate::{Backend, Forest, RandomCutForest};
 /// Least magnitude, but for 0, of what a tree or a point has: differences of such numbers are 0 or no subnormal numbers, which
 /// a device may take for 0.
 const LEAST: f32 = 1.0 / (1_u128 << 102) as f32;
+
+/// Levels of a tree that a point goes through both ways, about.
+const LEVELS: u64 = 32;
 
 /// Words that tell of a tree.
 const HEADER: usize = 8;
@@ -92,7 +95,8 @@ impl Trees {
     fn send(&self, passes: &mut Passes<'_>, points: &Points) -> Result<(), Error> {
         points.values.iter().try_for_each(|value| check(*value))?;
         let stride = points.stride;
-        let rows = passes.rows_of(stride, 0)?;
+        let work = MOST_WORK / (u64::from(self.count.max(1)) * stride as u64 * LEVELS);
+        let rows = passes.rows_of(stride, 0)?.min(work.max(1) as usize);
         let mut turned: Vec<f32> = Vec::new();
         for points in points.values.chunks(rows * stride) {
             let count = points.len() / stride;

@@ -17,6 +17,9 @@ const MAHALANOBIS: &str = include_str!(concat!(env!("OUT_DIR"), "/mahalanobis.wg
 /// Words of answers of a pass at most: 256 KiB on the device, and as much to be read.
 const MOST_WORDS: usize = 1 << 16;
 
+/// Products of a pass at most: a card takes a fraction of a second for them, less than a driver waits before it resets it.
+pub(super) const MOST_WORK: u64 = 1 << 32;
+
 /// A detector's shader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Detector {
