@@ -148,8 +148,8 @@ impl Search<'_> {
         let (mut latest, mut far) = (None, Vec::with_capacity(rows));
         for (at, value) in values.iter().enumerate() {
             let stretch = (at + 1).checked_sub(self.params.stretch());
-            let strays = |begin: &usize| !((scales[*begin][0] * scales[*begin][1]).abs() <= FAR);
-            let out_of_range = (!(value.abs() <= OUT_OF_RANGE)).then_some(at);
+            let strays = |begin: &usize| (scales[*begin][0] * scales[*begin][1]).abs() > FAR;
+            let out_of_range = (value.abs() > OUT_OF_RANGE).then_some(at);
             latest = latest.max(stretch.filter(strays)).max(out_of_range);
             if at + rows >= values.len() {
                 let begin = self.earliest(from + at) + 1 - self.params.stretch() - from;
