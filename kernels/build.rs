@@ -18,7 +18,11 @@ mod shaders {
     /// Each module: its name, its parts, and what it needs beyond plain WGSL.
     const MODULES: &[(&str, &[&str], Capabilities)] = &[
         ("combine", &["combine"], Capabilities::empty()),
+        ("discord", &["discord"], Capabilities::empty()),
+        ("ewma", &["ewma"], Capabilities::FLOAT64),
+        ("forest", &["forest"], Capabilities::empty()),
         ("global", &["aggregate", "aggregate_global"], Capabilities::empty()),
+        ("mahalanobis", &["mahalanobis"], Capabilities::empty()),
         ("private", &["aggregate", "aggregate_private", "lanes_plain"], Capabilities::empty()),
         ("private_subgroup", &["aggregate", "aggregate_private", "lanes_subgroup"], Capabilities::SUBGROUP),
     ];

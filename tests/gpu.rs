@@ -14,9 +14,10 @@ use arrow::error::ArrowError;
 use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use thalweg::operator::detect::LeftDiscord;
 use thalweg::sink::Memory;
 use thalweg::window::WindowSpec;
-use thalweg::{Metrics, Query, Stream, count, event_time, hopping, max, mean, millis, min, sum, tumbling};
+use thalweg::{Detection, Metrics, Query, Stream, count, event_time, hopping, max, mean, millis, min, sum, tumbling};
 use thalweg_kernels::gpu::{Engine, Options, adapters};
 use thalweg_kernels::placement::{Cost, Device, Devices, Transfer};
 
@@ -31,6 +32,7 @@ fn main() {
         ("a_device_lost_in_mid_stream_changes_no_answer", a_device_lost_in_mid_stream_changes_no_answer),
         ("a_refused_allocation_changes_no_answer", a_refused_allocation_changes_no_answer),
         ("a_pipeline_asks_by_its_configuration", a_pipeline_asks_by_its_configuration),
+        ("left_discords_go_to_a_gpu_that_is_asked_for", left_discords_go_to_a_gpu_that_is_asked_for),
     ];
     let trial = |(name, test): &(&str, fn())| {
         let test = *test;
@@ -235,4 +237,42 @@ fn a_pipeline_asks_by_its_configuration() {
     assert!(table.metrics().kernel_rows_gpu > 0 && table.metrics().kernel_rows_cpu == 0);
     assert_same(&concat_batches(&stream.schema().unwrap(), table.batches()).unwrap(), &expected, magnitudes(&rows));
     assert!(table.metrics().prometheus().contains("thalweg_kernel_rows_gpu"));
+}
+
+/// Scores within the bound of the GPU's, never there under `auto`, and the processor's from where the device is lost.
+fn left_discords_go_to_a_gpu_that_is_asked_for() {
+    let value = |row: i64| (row as f64 / 3.0).sin() + (row * 7919 % 101) as f64 / 500.0;
+    let rows: Vec<Row> = (0..1200).map(|row| (row, Some(row % 2), (row % 50 != 7).then(|| value(row)), Some(row))).collect();
+    let batches: Vec<RecordBatch> = rows.chunks(300).map(records).collect();
+    let detected = |stream: &Stream| stream.detect(Detection::new(LeftDiscord { length: 12, history: 100 }).on(["value"]).by(["key"]));
+    let stream = detected(&Stream::from_arrow(batches.clone()));
+    let (expected, on_cpu) = run(&stream, devices(Device::Cpu));
+    assert_eq!((on_cpu.kernel_rows_cpu, on_cpu.kernel_rows_gpu), (1200, 0));
+    for (device, lost_at) in [(Device::Gpu, 9), (Device::Gpu, 2), (Device::Auto, 9)] {
+        let engine = open(256 << 20);
+        let on_device = devices(device).on(engine.clone());
+        let losing = batches.clone().into_iter().enumerate().map(move |(number, batch)| {
+            if number == lost_at {
+                engine.lose();
+            }
+            Ok::<_, ArrowError>(batch)
+        });
+        let reader = RecordBatchIterator::new(losing, batches[0].schema());
+        let ((got, metrics), warnings) = warnings_of(|| run(&detected(&Stream::from_reader(Box::new(reader))), on_device));
+        let scores = |records: &RecordBatch| records.column_by_name("score").unwrap().as_primitive::<Float64Type>().clone();
+        for (got, expected) in scores(&got).iter().zip(&scores(&expected)) {
+            let close = got.zip(expected).map_or(got.is_none() && expected.is_none(), |(got, expected)| (got - expected).abs() <= 2e-5);
+            assert!(close, "{device}: {got:?} is not {expected:?}");
+        }
+        assert_eq!(warnings.len(), usize::from(lost_at < 4), "{warnings:?}");
+        assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, 1200);
+        assert_eq!(metrics.kernel_rows_gpu > 0, device == Device::Gpu && lost_at > 1);
+        assert_eq!(metrics.kernel_rows_cpu > 0, device != Device::Gpu || lost_at < 4);
+    }
+    let mut config = thalweg::Config::default();
+    for (device, placed) in [(thalweg::config::Device::Gpu, " on gpu/"), (thalweg::config::Device::Auto, "are to be asked for)")] {
+        config.device = device;
+        let explained = stream.explain_with(&config).unwrap();
+        assert!(explained.contains(placed), "{explained}");
+    }
 }

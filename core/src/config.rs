@@ -111,7 +111,7 @@ pub enum IoBackend {
 /// Which device the kernels run on that have a twin on graphics processors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The one that measures cheaper; never a software adapter.
+    /// The one that measures cheaper; never a software adapter. Kernels with wider bounds on the GPU, as the left discord, stay on the CPU.
     #[default]
     Auto,
     /// The CPU.

@@ -47,7 +47,8 @@
 //!   schema registry with the feature `registry`. **Kinesis** likewise with the feature `kinesis`: shards that split and merge, leases,
 //!   aggregated records. Object stores that speak S3 with the feature `s3`; see [`connector`].
 //! * **Devices**: kernels run on the processor's vector instructions; with the feature `gpu`, window kernels move to a
-//!   graphics processor where that measures cheaper, and come back when it fails ([`config::Device`]).
+//!   graphics processor where that measures cheaper, and left discords where it is asked for; they come back when it fails
+//!   ([`config::Device`]).
 //! * **Tests** of pipelines script their input and compare with literal tables: [`testing`].
 //! * **Limits** are on by default and all in one place: [`config`].
 //!

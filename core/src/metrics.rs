@@ -109,9 +109,9 @@ counters! {
     missing_files,
     /// Bytes of state that the operators hold.
     state_bytes,
-    /// Values that window kernels took on the CPU: rows times value columns.
+    /// Values that kernels with a twin on the GPU, of windows and of the left discord, took on the CPU: rows times value columns.
     kernel_rows_cpu,
-    /// Values that window kernels sent to the GPU.
+    /// Values that they sent to the GPU.
     kernel_rows_gpu,
 }
 

@@ -42,6 +42,7 @@
 //! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RollingZ`], [`RobustZ`], [`QuantileBand`], [`PeaksOverThreshold`], [`Cusum`], [`PageHinkley`], [`Adwin`] |
 //! | score what a model does not expect | [`judge`] by [`Residuals`] of [`HoltWinters`] or [`ArRls`] |
 //! | score how often rows come, how fast a key moves, how much it takes, how unlike itself it is | [`rate()`], [`travel()`], [`velocity()`], [`profile()`] |
+//! | score rows by what is known of a key, and learn nothing | [`forest_scores`], [`mahalanobis_scores`] |
 //! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`isolation_forest`], [`loda()`], [`mahalanobis()`] |
 //! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
@@ -94,11 +95,11 @@ pub use anomaly::forecast::ar_rls::{ArRls, ArRlsModel};
 pub use anomaly::forecast::holt_winters::{HoltWinters, HoltWintersModel};
 pub use anomaly::forecast::{Forecaster, ResidualCell, Residuals};
 pub use anomaly::forest::threshold::{UsualScores, above_usual};
-pub use anomaly::forest::{Forest, RandomCutForest, random_cut_forest};
+pub use anomaly::forest::{Forest, RandomCutForest, forest_scores, random_cut_forest};
 pub use anomaly::half_space::{HalfSpaceTrees, HalfSpaces, half_space_trees};
 pub use anomaly::isolation::{IsolationCell, IsolationForest, isolation_forest};
 pub use anomaly::loda::{Loda, LodaCell, LodaProjections, loda};
-pub use anomaly::mahalanobis::{CovarianceCell, Mahalanobis, mahalanobis};
+pub use anomaly::mahalanobis::{CovarianceCell, Mahalanobis, mahalanobis, mahalanobis_scores};
 pub use anomaly::novelty::{Novelty, NoveltyCell, NoveltyScale, novelty};
 pub use anomaly::page_hinkley::PageHinkley;
 pub use anomaly::peaks::{PeaksCell, PeaksOverThreshold, Tail};

@@ -10,8 +10,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use testing::{Case, any_case, seeds};
 use thalweg_kernels::gpu::{AdapterKind, Engine, Options, adapters};
-use thalweg_kernels::placement::{Accumulator, Cost, Device, Devices, Transfer};
-use thalweg_kernels::{Backend, Bits, Cell, Want, scalar};
+use thalweg_kernels::placement::{Accumulator, Cost, Device, Devices, Discord, Transfer};
+use thalweg_kernels::{Backend, Bits, Cell, DiscordSeries, LeftDiscord, Want, scalar};
 
 #[allow(dead_code, unused_macros, unused_imports)]
 #[path = "../src/testing.rs"]
@@ -26,6 +26,7 @@ fn main() {
         ("auto_takes_no_software_adapter", auto_takes_no_software_adapter),
         ("auto_moves_where_it_pays", auto_moves_where_it_pays),
         ("auto_moves_nothing_that_does_not_pay", auto_moves_nothing_that_does_not_pay),
+        ("discords_go_where_they_are_told_to", discords_go_where_they_are_told_to),
         ("a_lost_device_loses_no_row", a_lost_device_loses_no_row),
         ("a_refused_allocation_loses_no_row", a_refused_allocation_loses_no_row),
         ("a_device_asked_for_in_vain_is_told_once", a_device_asked_for_in_vain_is_told_once),
@@ -224,4 +225,38 @@ fn a_device_asked_for_in_vain_is_told_once() {
     check(&devices, &batches(), 3, Want::ALL);
     assert_eq!(devices.usage().gpu_rows, 0);
     assert!(std::iter::from_fn(|| devices.take_warning()).filter(|text| text.contains("cannot be used")).count() == 1);
+}
+
+/// To the GPU only where one is asked for, and to the CPU from where it is lost; with a series that was begun elsewhere.
+fn discords_go_where_they_are_told_to() {
+    let params = LeftDiscord { length: 8, history: 50 };
+    let slots: Vec<u32> = (0..900).map(|row| row % 2).collect();
+    let values: Vec<f64> = (0..900).map(|row| (testing::scramble(row) >> 12) as f64 / 1e15).collect();
+    let (mut series, mut expected) = (vec![DiscordSeries::default(); 2], vec![9.0; 900]);
+    Backend::active().left_discord(&mut series, &slots, &values, None, &params, &mut expected);
+    for (device, lost_at, on_gpu) in [(Device::Gpu, 9, 600), (Device::Gpu, 2, 300), (Device::Auto, 9, 0), (Device::Cpu, 9, 0)] {
+        let engine = open();
+        let devices = devices(device).on(engine.clone());
+        let mut discord = Discord::new(&devices, params);
+        assert_eq!(discord.explain().starts_with("gpu/"), device == Device::Gpu, "{}", discord.explain());
+        let (mut begun, mut scores) = (vec![DiscordSeries::default(); 2], vec![9.0; 900]);
+        Backend::active().left_discord(&mut begun, &slots[..300], &values[..300], None, &params, &mut scores[..300]);
+        discord.grow(2);
+        for (key, series) in begun.iter().enumerate() {
+            discord.restore(key, DiscordSeries::restored(series.count(), series.values(), &params).unwrap());
+        }
+        for (batch, of) in [(1, 300..600), (2, 600..900)] {
+            if batch == lost_at {
+                engine.lose();
+            }
+            discord.score(&slots[of.clone()], &values[of.clone()], None, &mut scores[of]);
+        }
+        let close = |(score, expected): (&f64, &f64)| (score - expected).abs() <= 2e-5 || score.is_nan() && expected.is_nan();
+        assert!(scores.iter().zip(&expected).all(close), "{device}, lost at {lost_at}");
+        let usage = devices.usage();
+        assert_eq!((usage.gpu_rows, usage.cpu_rows), (on_gpu, 600 - on_gpu));
+        let warnings: Vec<String> = std::iter::from_fn(|| devices.take_warning()).filter(|warning| !warning.contains("software")).collect();
+        assert_eq!(warnings.len(), usize::from(lost_at == 2), "{warnings:?}");
+        assert_eq!(discord.series().iter().map(DiscordSeries::count).sum::<u64>(), 900);
+    }
 }

@@ -83,7 +83,7 @@ fn build(step: &Step, input: &SchemaRef, unit: Option<Unit>, config: &Config, de
             build_window(&step, input, unit, config, devices)?
         }
         Step::Detect(detection) => {
-            let detect = Detect::new(detection, input, unit, config)?;
+            let detect = Detect::new(detection, input, unit, config)?.on_devices(devices);
             let schema = detect.schema();
             plain(Box::new(detect), schema)
         }

@@ -50,6 +50,11 @@ pub struct LeftDiscord {
 }
 
 impl LeftDiscord {
+    /// Panics if a parameter is out of range.
+    pub(crate) fn check(&self) {
+        assert!(self.length >= 2 && self.history / 2 >= self.length, "a history of at least two stretches of two, not {self:?}");
+    }
+
     /// Values of a stretch.
     pub(crate) fn stretch(&self) -> usize {
         self.length as usize
@@ -145,6 +150,28 @@ impl DiscordSeries {
         [&self.values, centred, means, inverses, ratios, products].iter().map(|column| column.capacity() * size_of::<f64>()).sum()
     }
 
+    /// A copy without what vector code keeps beside the values.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn without_columns(&self) -> DiscordSeries {
+        let mut values = Vec::with_capacity(self.values.capacity());
+        values.extend_from_slice(&self.values);
+        DiscordSeries { values, kept: Kept::default(), ..*self }
+    }
+
+    /// Makes what the active backend keeps beside the values, as if the series had been its own from the start.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn make_columns(&mut self, params: &LeftDiscord) {
+        if let Some(restored) = DiscordSeries::restored(self.count, &self.values, params) {
+            *self = restored;
+        }
+    }
+
+    /// Values that may come until the one that calls for a refresh; there have been enough to compare.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn until_refresh(&self, params: &LeftDiscord) -> usize {
+        REFRESH - 1 - ((self.count - 2 * u64::from(params.length)) % REFRESH as u64) as usize
+    }
+
     /// Takes in a value.
     #[inline(always)]
     pub(crate) fn take(&mut self, value: f64, params: &LeftDiscord) -> Due {
@@ -209,7 +236,7 @@ impl Backend {
         params: &LeftDiscord,
         scores: &mut [f64],
     ) {
-        assert!(params.length >= 2 && params.history / 2 >= params.length, "a history of at least two stretches of two, not {params:?}");
+        params.check();
         check_lengths("slots and values", slots.len(), values.len());
         check_lengths("values and scores", values.len(), scores.len());
         Bits::check(validity, values.len());

@@ -44,6 +44,13 @@ pub struct Ewma {
     pub warmup: u64,
 }
 
+impl Ewma {
+    /// Panics if alpha is out of range.
+    pub(crate) fn check(&self) {
+        assert!(self.alpha > 0.0 && self.alpha <= 1.0, "alpha must be above 0 and at most 1, not {}", self.alpha);
+    }
+}
+
 /// Least standard deviation, relative to the mean.
 pub(crate) const RELATIVE_FLOOR: f64 = 1e-9;
 
@@ -69,7 +76,7 @@ impl Backend {
         params: &Ewma,
         scores: &mut [f64],
     ) {
-        assert!(params.alpha > 0.0 && params.alpha <= 1.0, "alpha must be above 0 and at most 1, not {}", params.alpha);
+        params.check();
         check_lengths("slots and values", slots.len(), values.len());
         check_lengths("values and scores", values.len(), scores.len());
         Bits::check(validity, values.len());

@@ -86,12 +86,17 @@ struct Scratch {
 impl Scratch {
     /// D² of a row whose `diff` is there; `solved` becomes R⁻¹ y.
     fn distance(&mut self, cell: &CovarianceCell, shrinkage: f64) -> f64 {
-        let d = self.diff.len();
+        self.factorise(cell, shrinkage);
+        self.scale();
+        self.solve()
+    }
+
+    /// The deviations of a cell, and the factor of its correlations.
+    fn factorise(&mut self, cell: &CovarianceCell, shrinkage: f64) {
+        let d = cell.mean.len();
         let deviation = |i: usize| cell.covariance[i * d + i].sqrt().max(RELATIVE_FLOOR * cell.mean[i].abs()).max(LEAST_FLOOR.sqrt());
         self.deviations.clear();
         self.deviations.extend((0..d).map(deviation));
-        self.y.clear();
-        self.y.extend(self.diff.iter().zip(&self.deviations).map(|(diff, s)| (diff / s).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)));
         self.factor.clear();
         self.factor.extend((0..d * d).map(|at| match (at / d, at % d) {
             (i, j) if i == j => 1.0,
@@ -105,6 +110,17 @@ impl Scratch {
                 self.factor[i * d + j] = if i == j { left.max(shrinkage / 2.0).sqrt() } else { left / self.factor[j * d + j] };
             }
         }
+    }
+
+    /// The row in deviations.
+    fn scale(&mut self) {
+        self.y.clear();
+        self.y.extend(self.diff.iter().zip(&self.deviations).map(|(diff, s)| (diff / s).clamp(-MOST_DEVIATIONS, MOST_DEVIATIONS)));
+    }
+
+    /// D² of the row in deviations, by the factor.
+    fn solve(&mut self) -> f64 {
+        let d = self.y.len();
         self.solved.clone_from(&self.y);
         for i in 0..d {
             let sum: f64 = (0..i).map(|k| self.factor[i * d + k] * self.solved[k]).sum();
@@ -120,9 +136,87 @@ impl Scratch {
 }
 
 /// The normal deviate that is as rare as this squared distance of `d` columns; 0 for those below the middle.
-fn deviate(squared: f64, d: usize) -> f64 {
+pub(crate) fn deviate(squared: f64, d: usize) -> f64 {
     let spread = 2.0 / (9.0 * d as f64);
     (((squared / d as f64).cbrt() - (1.0 - spread)) / spread.sqrt()).max(0.0)
+}
+
+/// What rows are scored by as long as a cell stays as it is.
+pub(crate) struct Frozen<'a> {
+    cell: &'a CovarianceCell,
+    scratch: Scratch,
+}
+
+impl<'a> Frozen<'a> {
+    /// Of a cell of at least one row.
+    pub fn new(cell: &'a CovarianceCell, shrinkage: f64) -> Self {
+        let mut scratch = Scratch::default();
+        scratch.factorise(cell, shrinkage);
+        Self { cell, scratch }
+    }
+
+    /// A row in deviations from the mean.
+    pub fn scaled(&mut self, columns: &[&[f64]], row: usize) -> &[f64] {
+        let Self { cell, scratch } = self;
+        scratch.diff.clear();
+        scratch.diff.extend(columns.iter().zip(&cell.mean).map(|(column, mean)| column[row].clamp(-MOST, MOST) - mean));
+        scratch.scale();
+        &scratch.y
+    }
+
+    /// The inverse of the factor: its lower triangle, by row.
+    #[cfg(feature = "gpu")]
+    pub fn inverse(&self) -> Vec<f64> {
+        let (d, factor) = (self.cell.mean.len(), &self.scratch.factor);
+        let mut rows: Vec<Vec<f64>> = Vec::with_capacity(d);
+        for i in 0..d {
+            let entry = |j: usize| {
+                let known: f64 = (j..i).map(|k| factor[i * d + k] * rows[k][j]).sum();
+                (if i == j { 1.0 } else { -known }) / factor[i * d + i]
+            };
+            let row = (0..=i).map(entry).collect();
+            rows.push(row);
+        }
+        rows.concat()
+    }
+}
+
+impl Mahalanobis {
+    fn check(&self, columns: usize) {
+        let in_range = |share: f64| share > 0.0 && share <= 1.0;
+        assert!(in_range(self.alpha) && in_range(self.shrinkage) && columns > 0, "out of range, or no column: {self:?}");
+    }
+
+    /// Rows that a cell is to score by its distances: those in which every column has a value. The others are scored already; none is to be
+    /// where too little is known.
+    pub(crate) fn rows(&self, cell: &CovarianceCell, columns: &[&[f64]], scores: &mut [f64]) -> Vec<u32> {
+        self.check(columns.len());
+        let rows = rows_by_slot(&vec![0; scores.len()], columns);
+        scores.fill(f64::NAN);
+        if cell.count < self.warmup.max(1) {
+            rows.iter().for_each(|row| scores[*row as usize] = 0.0);
+            return Vec::new();
+        }
+        let known = cell.mean.len();
+        assert!(columns.len() == known, "a cell of {known} columns is given rows of {}", columns.len());
+        rows
+    }
+}
+
+/// Scores rows by one key's cell, which stays as it is. A row in which a column has no finite value scores NaN, one of a cell in its warm-up 0.
+///
+/// # Panics
+/// If columns differ in length or from those of the cell in number, or a parameter is out of range.
+pub fn mahalanobis_scores(cell: &CovarianceCell, columns: &[&[f64]], params: &Mahalanobis, scores: &mut [f64]) {
+    let rows = params.rows(cell, columns, scores);
+    if rows.is_empty() {
+        return;
+    }
+    let mut frozen = Frozen::new(cell, params.shrinkage);
+    for row in rows {
+        frozen.scaled(columns, row as usize);
+        scores[row as usize] = deviate(frozen.scratch.solve(), columns.len());
+    }
 }
 
 /// Scores each row and takes it into its key's cell. `columns` are what is watched together; `expected` and `attribution`, if they are asked
@@ -139,8 +233,7 @@ pub fn mahalanobis(
     mut expected: Option<&mut [Vec<f64>]>,
     mut attribution: Option<&mut [Vec<f64>]>,
 ) {
-    let in_range = |share: f64| share > 0.0 && share <= 1.0;
-    assert!(in_range(params.alpha) && in_range(params.shrinkage) && !columns.is_empty(), "out of range, or no column: {params:?}");
+    params.check(columns.len());
     check_lengths("slots and scores", slots.len(), scores.len());
     let (mut scratch, d) = (Scratch::default(), columns.len());
     scores.fill(f64::NAN);
@@ -173,7 +266,7 @@ pub fn mahalanobis(
 mod tests {
     use proptest::prelude::*;
 
-    use super::{CovarianceCell, Mahalanobis, deviate, mahalanobis};
+    use super::{CovarianceCell, Mahalanobis, deviate, mahalanobis, mahalanobis_scores};
     use crate::testing::scramble;
 
     /// Weights of rows so far, the latest last, as the recurrence makes them.
@@ -248,6 +341,23 @@ mod tests {
                 prop_assert!((scores[row] - expected).abs() < 1e-6 * expected.max(1.0), "{} is not {expected}", scores[row]);
                 let sum: f64 = parts.iter().map(|parts| parts[row].abs()).sum();
                 prop_assert!((sum - scores[row]).abs() < 1e-9);
+            }
+        }
+
+        #[test]
+        fn a_cell_as_it_stands_scores_the_next_row_as_if_it_were_taken_in(
+            d in 1..5_usize, values in prop::collection::vec(-5.0..5.0_f64, 30..90), warmup in 0..9_u64,
+        ) {
+            let params = Mahalanobis { alpha: 0.1, shrinkage: 0.1, warmup };
+            let columns: Vec<Vec<f64>> = (0..d).map(|at| values.iter().skip(at).step_by(d).take(30 / d).copied().collect()).collect();
+            for known in [0, 1, 4, 30 / d - 1] {
+                let part = |from: usize, to: usize| columns.iter().map(|column| &column[from..to]).collect::<Vec<_>>();
+                let (mut cells, mut scores, mut next) = ([CovarianceCell::default()], vec![9.0; known], [9.0]);
+                mahalanobis(&mut cells, &vec![0; known], &part(0, known), &params, &mut scores, None, None);
+                mahalanobis_scores(&cells[0], &part(known, known + 1), &params, &mut next);
+                let mut expected = [9.0];
+                mahalanobis(&mut cells, &[0], &part(known, known + 1), &params, &mut expected, None, None);
+                prop_assert_eq!(next, expected);
             }
         }
 

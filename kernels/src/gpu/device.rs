@@ -53,12 +53,11 @@ impl Device {
     pub(super) fn open(options: &Options) -> Result<Self, Error> {
         let (adapter, info) = choose(options)?;
         let subgroups = options.subgroups && info.subgroups.is_some();
-        let descriptor = wgpu::DeviceDescriptor {
-            label: Some("thalweg"),
-            required_features: if subgroups { wgpu::Features::SUBGROUP } else { wgpu::Features::empty() },
-            required_limits: adapter.limits(),
-            ..Default::default()
-        };
+        let mut required_features = wgpu::Features::empty();
+        required_features.set(wgpu::Features::SUBGROUP, subgroups);
+        required_features.set(wgpu::Features::SHADER_F64, info.float64);
+        let descriptor =
+            wgpu::DeviceDescriptor { label: Some("thalweg"), required_features, required_limits: adapter.limits(), ..Default::default() };
         let (device, queue) = ready(adapter.request_device(&descriptor)).map_err(|error| {
             Error::new(Fault::Unavailable, format!("{} opens no device: {error}; update its driver or name another adapter", info.name))
         })?;

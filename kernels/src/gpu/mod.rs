@@ -22,7 +22,7 @@
 //!
 //! # Answers
 //! Those of [`crate::aggregate`], bit for bit for counts, minimum, maximum and integer sums. Float sums are **exact**
-//! until they are read: WGSL has no `f64`, so a value is taken apart into sign, exponent and 53 bits, and these are added
+//! until they are read: devices need not have `f64`, so a value is taken apart into sign, exponent and 53 bits, and these are added
 //! to a fixed-point number of as many 32-bit limbs as the table's range of exponents needs (Kulisch, "Computer Arithmetic
 //! and Validity", 2008). Atomics on `u32` are all that a device must have; addition of integers is associative, so the
 //! answer depends on neither order nor device.
@@ -35,6 +35,18 @@
 //! | slot | 4 | 8 |
 //! | `f64` or `i64` without a slot | 8, and 1/8 with nulls | as above, for one group |
 //!
+//! # Detectors
+//! Twins of some of [`crate::anomaly`], each under a bound of its own that is wider than the processor's: they run where they are
+//! called, and nothing chooses them by itself. Where a device has 32-bit
+//! floats only, what these would lose is taken care of on the host.
+//!
+//! | detector | against the processor | bytes up | bytes back |
+//! |---|---|---|---|
+//! | [`Engine::left_discord`], [`Discord`] | scores within 2e-5 | 24 a row; 12 a value of the history once in 256 rows of a key, and once a call | 4 a row |
+//! | [`Engine::trees`], [`Trees::scores`], [`FrozenForest`]: a random cut forest as it stands | scores within (12 + dimensions / 16) · 2⁻²⁴ of themselves for each level of a tree | 4 a dimension of a row; the trees once | 4 a row |
+//! | [`Engine::ewma`], on devices with 64-bit floats | scores within 1e-14 · (1 + score) · (1 + magnitude / (alpha · deviation)) | 8 a row, 28 a key | 8 a row, 16 a key |
+//! | [`Engine::mahalanobis_scores`]: mean and covariance as they stand | distances within (d + 4) · 2⁻²⁴ · sqrt(d / shrinkage) of the row's length in deviations | 4 a column of a row | 4 a row |
+//!
 //! # Faults
 //! Every call that reaches the device returns an [`Error`] with its [`Fault`]; none panics and none returns a wrong
 //! answer. A software adapter (llvmpipe, WARP) is refused unless the options allow it.
@@ -42,6 +54,7 @@
 mod accumulator;
 mod adapter;
 mod aggregate;
+mod anomaly;
 mod cost;
 mod device;
 mod error;
@@ -61,6 +74,7 @@ pub use accumulator::Accumulator;
 pub use adapter::{AdapterInfo, AdapterKind, Options, adapters};
 pub(crate) use aggregate::check_slots;
 pub use aggregate::{Number, Rows, Table};
+pub use anomaly::{Discord, FrozenForest, Trees};
 pub use error::{Error, Fault};
 
 /// What became of opening an engine for the process.
@@ -82,6 +96,7 @@ struct Shared {
     ring: Mutex<Ring>,
     private_words: u32,
     costs: cost::Costs,
+    detectors: anomaly::Detectors,
 }
 
 impl Engine {
@@ -96,7 +111,8 @@ impl Engine {
         let ring = Mutex::new(Ring::new(&device, options.batch_rows)?);
         device.check()?;
         let private_words = options.private_words.min(Options::PRIVATE_WORDS);
-        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs: cost::Costs::default() }) })
+        let (costs, detectors) = (cost::Costs::default(), anomaly::Detectors::default());
+        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs, detectors }) })
     }
 
     /// The engine that this process shares, with the default options but for software adapters. It is opened when first

@@ -62,7 +62,7 @@ impl Passes {
 
 /// What pipelines of one set of bindings share.
 #[derive(Debug)]
-struct Bindings {
+pub(super) struct Bindings {
     binds: wgpu::BindGroupLayout,
     pipelines: wgpu::PipelineLayout,
 }
@@ -83,7 +83,7 @@ impl Pipelines {
             device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(label), source })
         });
         // The table, the arguments; then slots, values and validity, or the table to combine.
-        let (aggregate, combine) = (Bindings::new(device, &[4, 8, 4]), Bindings::new(device, &[4]));
+        let (aggregate, combine) = (Bindings::new(device, 4, &[4, 8, 4]), Bindings::new(device, 4, &[4]));
         Self { aggregate, combine, modules, compiled: Mutex::default() }
     }
 
@@ -135,23 +135,16 @@ impl Pipelines {
     fn compile(&self, device: &Device, key: Key) -> wgpu::ComputePipeline {
         let constants = [("KIND", f64::from(key.kind as u32)), ("SUM", f64::from(key.sum)), ("ORDER", f64::from(key.order))];
         let bindings = if key.module == Module::Combine { &self.combine } else { &self.aggregate };
-        device.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(key.entry),
-            layout: Some(&bindings.pipelines),
-            module: &self.modules[key.module as usize],
-            entry_point: Some(key.entry),
-            compilation_options: wgpu::PipelineCompilationOptions { constants: &constants, ..Default::default() },
-            cache: None,
-        })
+        bindings.compile(device, &self.modules[key.module as usize], key.entry, &constants)
     }
 }
 
 impl Bindings {
-    /// A table to write, arguments, and read-only arrays with elements of so many bytes.
-    fn new(device: &Device, elements: &[u64]) -> Self {
+    /// An array to write, with elements of `written` bytes, arguments, and read-only arrays with elements of so many bytes.
+    pub(super) fn new(device: &Device, written: u64, elements: &[u64]) -> Self {
         use wgpu::BufferBindingType::{Storage, Uniform};
         let arrays = elements.iter().map(|bytes| (Storage { read_only: true }, *bytes));
-        let types = [(Storage { read_only: false }, 4), (Uniform, HEADER_BYTES)].into_iter().chain(arrays);
+        let types = [(Storage { read_only: false }, written), (Uniform, HEADER_BYTES)].into_iter().chain(arrays);
         let entry = |(binding, (ty, least))| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,
@@ -169,7 +162,25 @@ impl Bindings {
         Self { binds, pipelines }
     }
 
-    fn bind<'a>(&self, device: &Device, bindings: impl Iterator<Item = wgpu::BindingResource<'a>>) -> wgpu::BindGroup {
+    /// The pipeline of an entry point with its constants.
+    pub(super) fn compile(
+        &self,
+        device: &Device,
+        module: &wgpu::ShaderModule,
+        entry: &str,
+        constants: &[(&str, f64)],
+    ) -> wgpu::ComputePipeline {
+        device.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(entry),
+            layout: Some(&self.pipelines),
+            module,
+            entry_point: Some(entry),
+            compilation_options: wgpu::PipelineCompilationOptions { constants, ..Default::default() },
+            cache: None,
+        })
+    }
+
+    pub(super) fn bind<'a>(&self, device: &Device, bindings: impl Iterator<Item = wgpu::BindingResource<'a>>) -> wgpu::BindGroup {
         let entries: Vec<_> = (0..).zip(bindings).map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource }).collect();
         let descriptor = wgpu::BindGroupDescriptor { label: Some("thalweg"), layout: &self.binds, entries: &entries };
         device.device.create_bind_group(&descriptor)

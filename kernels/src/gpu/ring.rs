@@ -122,13 +122,7 @@ impl Stage {
 
     /// What the shaders bind of this stage.
     pub(super) fn bindings(&self) -> impl Iterator<Item = wgpu::BindingResource<'_>> {
-        self.places.bound().into_iter().map(|range| {
-            wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                buffer: &self.device.inner,
-                offset: range.start,
-                size: std::num::NonZeroU64::new(range.end - range.start),
-            })
-        })
+        self.places.bound().into_iter().map(|range| self.binding(range))
     }
 
     /// Writes an upload into the staging buffer and records its copy to the device.
@@ -154,6 +148,36 @@ impl Stage {
         drop(view);
         self.staging.inner.unmap();
         Ok(())
+    }
+
+    /// Bytes of columns that [`Stage::put`] takes at most, where there are up to three.
+    pub(super) fn capacity(&self) -> usize {
+        (self.places.end - 4 * ALIGNMENT) as usize
+    }
+
+    /// Writes a header and columns of a shader of its own into the staging buffer, records their copy to the device, and says where
+    /// each of them lies there. Columns are of whole words.
+    pub(super) fn put(&self, encoder: &mut wgpu::CommandEncoder, header: &[u32; 8], columns: &[&[u8]]) -> Result<Vec<Range<u64>>, Error> {
+        let mut view = self.staging.inner.get_mapped_range_mut(..).map_err(|error| Error::new(Fault::Lost, error.to_string()))?;
+        let (mut at, mut places) = (0, Vec::with_capacity(1 + columns.len()));
+        for bytes in std::iter::once(bytemuck::cast_slice(header)).chain(columns.iter().copied()) {
+            if !bytes.is_empty() {
+                view.slice(at as usize..at as usize + bytes.len()).copy_from_slice(bytes);
+                encoder.copy_buffer_to_buffer(&self.staging.inner, at, &self.device.inner, at, bytes.len() as u64);
+            }
+            // A binding takes at least an element.
+            places.push(at..at + (bytes.len() as u64).max(16));
+            at = (at + bytes.len() as u64).next_multiple_of(ALIGNMENT);
+        }
+        drop(view);
+        self.staging.inner.unmap();
+        Ok(places)
+    }
+
+    /// What a shader binds of one place in this stage.
+    pub(super) fn binding(&self, place: Range<u64>) -> wgpu::BindingResource<'_> {
+        let size = std::num::NonZeroU64::new(place.end - place.start);
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &self.device.inner, offset: place.start, size })
     }
 
     /// The stage is in use until `submission` is done; then it is mapped again.

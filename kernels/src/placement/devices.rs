@@ -167,16 +167,24 @@ impl Devices {
             }
             Err(error) => return format!("{cpu} ({device}: {error})"),
         };
-        let name = &engine.adapter().name;
         if device == Device::Gpu {
-            return format!("gpu/{name} (asked for{})", if is_software(engine) { "; a software adapter, slower than the CPU" } else { "" });
+            return asked_for(engine);
         }
+        let name = &engine.adapter().name;
         match self.chooser::<T>(groups, want).map(|chooser| chooser.break_even(groups as u64)) {
             Some(Some(rows)) => {
                 format!("gpu/{name} from about {rows} rows between two reads of {groups} groups on, else {cpu} (auto: measured)")
             }
             Some(None) => format!("{cpu} (auto: measured cheaper than {name} for any number of rows of {groups} groups)"),
             None => format!("{cpu} (auto: {name} could not be measured)"),
+        }
+    }
+
+    /// In words, where a kernel runs that goes to a GPU only where one is asked for, as it is here.
+    pub(super) fn explain_asked_for(&self) -> String {
+        match self.engine() {
+            Ok(engine) => asked_for(engine),
+            Err(error) => format!("{} ({}: {error})", Backend::active(), self.device),
         }
     }
 
@@ -227,6 +235,12 @@ impl Devices {
         self.note_break_even(chooser.break_even(groups as u64));
         Some(chooser)
     }
+}
+
+#[cfg(feature = "gpu")]
+fn asked_for(engine: &Engine) -> String {
+    let software = if is_software(engine) { "; a software adapter, slower than the CPU" } else { "" };
+    format!("gpu/{} (asked for{software})", engine.adapter().name)
 }
 
 #[cfg(feature = "gpu")]

@@ -2,7 +2,7 @@
 //!
 //! [`Devices`] says what is wanted and knows what there is; an [`Accumulator`] takes the rows of one column and sends
 //! them where they cost least. What that is, a [`Chooser`] knows: from a [`Cost`] of each device, measured once and
-//! refined while running.
+//! refined while running. A [`Discord`] goes to a GPU only where one is asked for.
 //!
 //! ```
 //! use std::time::Instant;
@@ -30,6 +30,7 @@ mod accumulator;
 mod chooser;
 mod cost;
 mod devices;
+mod discord;
 #[cfg(feature = "gpu")]
 mod gathered;
 #[cfg(feature = "gpu")]
@@ -46,6 +47,7 @@ pub use cost::{Cost, Estimate, Transfer, Work};
 #[cfg(feature = "gpu")]
 pub(crate) use cost::{median, scattered};
 pub use devices::{Devices, Usage};
+pub use discord::Discord;
 #[cfg(feature = "gpu")]
 pub(crate) use gathered::Gathered;
 

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use thalweg_kernels::placement::Discord;
 use thalweg_kernels::{self as kernels, DiscordSeries};
 
 use crate::error::{Error, Result};
 use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
+use crate::operator::devices::{self, Devices};
 use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
 
@@ -42,6 +44,8 @@ impl Default for LeftDiscord {
 /// choose by [`Detection::false_alarm_rate`] there. Threshold: [`THRESHOLD`]. A key's first 2 · length - 1 rows have no score.
 ///
 /// Equations and sources: [`thalweg_kernels::anomaly::discord`]. State: 48 bytes for each value of the history, 0.2 MB a key.
+///
+/// On a GPU only where the configuration asks for one by name: scores are then within 2e-5 of the processor's.
 pub fn left_discord() -> Detection {
     Detection::new(LeftDiscord::default())
 }
@@ -71,7 +75,7 @@ impl DetectorSpec for LeftDiscord {
 
 pub(super) struct State {
     params: kernels::LeftDiscord,
-    series: Vec<DiscordSeries>,
+    series: Discord,
     tally: Tally,
 }
 
@@ -79,41 +83,46 @@ impl State {
     /// With parameters that are in range.
     pub fn new(params: &LeftDiscord) -> State {
         let params = kernels::LeftDiscord { length: params.length, history: params.history };
-        State { params, series: Vec::new(), tally: Tally::default() }
-    }
-
-    fn reach(&mut self, groups: usize) {
-        self.series.resize_with(self.series.len().max(groups), DiscordSeries::default);
+        State { params, series: Discord::new(&devices::unused(), params), tally: Tally::default() }
     }
 }
 
 impl Detector for State {
     fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
+        self.series.grow(observations.groups);
         let (values, validity) = (observations.values().values(), observations.validity());
-        kernels::left_discord(&mut self.series, observations.slots, values, validity, &self.params, scores);
-        self.tally.look(scores.len(), &self.series, DiscordSeries::bytes);
+        self.series.score(observations.slots, values, validity, scores);
+        self.tally.look(scores.len(), self.series.series(), DiscordSeries::bytes);
         Ok(())
     }
 
+    fn place(&mut self, devices: &Devices) {
+        self.series = Discord::new(devices, self.params);
+    }
+
+    fn placement(&self) -> Option<String> {
+        Some(self.series.explain())
+    }
+
     fn state_bytes(&self) -> usize {
-        self.series.capacity() * size_of::<DiscordSeries>() + self.tally.bytes()
+        self.series.bytes() + self.tally.bytes()
     }
 
     fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let (count, values) = self.series.get(slot as usize).map_or((0, &[][..]), |series| (series.count(), series.values()));
+        let (count, values) = self.series.series().get(slot as usize).map_or((0, &[][..]), |series| (series.count(), series.values()));
         out.word(count);
         out.bytes(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
         Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
+        self.series.grow(slot as usize + 1);
         let (count, (values, rest)) = (from.word()?, from.bytes()?.as_chunks::<8>());
         let values: Vec<f64> = values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
         let series = DiscordSeries::restored(count, &values, &self.params).filter(|_| rest.is_empty());
-        self.series[slot as usize] = series.ok_or_else(|| damaged("a key's series has another length than its count of values makes"))?;
-        self.tally.look(1, &self.series, DiscordSeries::bytes);
+        let series = series.ok_or_else(|| damaged("a key's series has another length than its count of values makes"))?;
+        self.series.restore(slot as usize, series);
+        self.tally.look(1, self.series.series(), DiscordSeries::bytes);
         Ok(())
     }
 }

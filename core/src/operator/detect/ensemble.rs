@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::operator::detect::calibrations::Calibrations;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
+use crate::operator::devices::Devices;
 use crate::state::{Reader, Writer};
 use crate::time::Unit;
 
@@ -178,6 +179,15 @@ impl Detector for State {
             };
         }
         Ok(())
+    }
+
+    fn place(&mut self, devices: &Devices) {
+        self.members.iter_mut().flat_map(|member| &mut member.detectors).for_each(|detector| detector.place(devices));
+    }
+
+    /// Those of members with a twin on a GPU; the others are the processor's.
+    fn placement(&self) -> Option<String> {
+        self.members.iter().flat_map(|member| &member.detectors).find_map(|detector| detector.placement())
     }
 
     fn state_bytes(&self) -> usize {

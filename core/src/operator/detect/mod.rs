@@ -74,7 +74,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::hashes;
 use crate::operator::column_index;
-use crate::operator::devices::cpu_only;
+use crate::operator::devices::{Devices, cpu_only};
 use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
 use crate::state::{Reader, Saved, Writer, bytes};
@@ -170,6 +170,14 @@ pub trait Detector: Send {
     /// # Errors
     /// If it fails, which ends the run; those here do not.
     fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()>;
+
+    /// Tells the devices that it may run on, once and before the first row. One that has no twin on a GPU need not know.
+    fn place(&mut self, _devices: &Devices) {}
+
+    /// In words, where it runs and why, if it has a twin on a GPU.
+    fn placement(&self) -> Option<String> {
+        None
+    }
 
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
@@ -286,6 +294,12 @@ impl Detect {
         })
     }
 
+    /// The same, with detectors that have a twin on a GPU on these devices.
+    pub fn on_devices(mut self, devices: &Devices) -> Detect {
+        self.watched.iter_mut().for_each(|watched| watched.detector.place(devices));
+        self
+    }
+
     /// The input's columns, then `score` (`float64`, null where a row could not be scored), what was asked for, and `is_anomaly`.
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(&self.schema)
@@ -380,7 +394,7 @@ impl Operator for Detect {
     }
 
     fn placement(&self) -> Option<String> {
-        Some(cpu_only())
+        Some(self.watched.iter().find_map(|watched| watched.detector.placement()).unwrap_or_else(cpu_only))
     }
 }
 

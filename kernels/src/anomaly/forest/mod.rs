@@ -31,6 +31,7 @@
 //! Scores depend on the key's rows, the parameters and the seed alone, and are the same bits whatever the batches or backend.
 //! State a key, with 50 trees of 256 points: 0.6 MB for one dimension, 1.7 MB for eight; a dimension is a column of a row of the shingle.
 
+mod frozen;
 mod image;
 mod random;
 mod sampler;
@@ -41,6 +42,10 @@ mod tree;
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::{scalar, simd};
+#[cfg(feature = "gpu")]
+pub(crate) use frozen::Ahead;
+pub(crate) use frozen::Frozen;
+pub use frozen::forest_scores;
 pub(crate) use random::Random;
 use sampler::{Kept, Sampler};
 pub(crate) use score::{Scorer, blend, seen, unseen};
@@ -85,6 +90,12 @@ impl RandomCutForest {
     fn sample(&self) -> usize {
         self.sample_size as usize
     }
+
+    /// What the score of a tree of so many points is multiplied by.
+    #[inline(always)]
+    pub(crate) fn factor(&self, mass: usize) -> f64 {
+        ((mass + 1) as f64).log2() / f64::from(self.number_of_trees)
+    }
 }
 
 /// What is known of one key; the default is a key not yet seen.
@@ -112,11 +123,11 @@ pub(crate) fn width(dimensions: usize) -> usize {
 }
 
 /// Points of one key in the order of its rows: `stride` floats each, of which the first are its dimensions and the others 0.
-struct Points {
-    stride: usize,
-    dimensions: usize,
+pub(crate) struct Points {
+    pub stride: usize,
+    pub dimensions: usize,
     /// By column and row.
-    values: Vec<f32>,
+    pub values: Vec<f32>,
 }
 
 impl Forest {
@@ -126,6 +137,19 @@ impl Forest {
             + self.recent.capacity() * size_of::<f32>()
             + self.trees.capacity() * size_of::<Tree>()
             + self.trees.iter().map(Tree::bytes).sum::<usize>()
+    }
+
+    /// All but the trees, which it gives by themselves.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn parts(&self) -> (Forest, &[Tree]) {
+        let Forest { count, dimensions, .. } = *self;
+        (Forest { count, dimensions, base: self.base.clone(), recent: self.recent.clone(), trees: Vec::new() }, &self.trees)
+    }
+
+    /// Floats of a point, those that fill it up included.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn stride(&self) -> usize {
+        self.dimensions.next_multiple_of(width(self.dimensions))
     }
 
     fn begin(&mut self, columns: &[&[f64]], row: usize, params: &RandomCutForest) {
@@ -139,6 +163,14 @@ impl Forest {
         if let (true, Some(&first)) = (self.trees.is_empty(), rows.first()) {
             self.begin(columns, first as usize, params);
         }
+        let mut recent = std::mem::take(&mut self.recent);
+        let points = self.shingled(&mut recent, columns, rows, params);
+        self.recent = recent;
+        points
+    }
+
+    /// The points that rows end which follow `recent` ones; of these, what the next rows need is left.
+    fn shingled(&self, recent: &mut Vec<f32>, columns: &[&[f64]], rows: &[u32], params: &RandomCutForest) -> Points {
         let (width_of_row, rows_of_point) = (columns.len(), params.shingle_size as usize);
         let dimensions = width_of_row * rows_of_point;
         let known = self.dimensions;
@@ -146,15 +178,15 @@ impl Forest {
         let stride = dimensions.next_multiple_of(width(dimensions));
         let distance = |row: u32, (column, base): (&&[f64], &f64)| (column[row as usize] - base).clamp(-FARTHEST, FARTHEST) as f32;
         let base = &self.base;
-        self.recent.extend(rows.iter().flat_map(|&row| columns.iter().zip(base).map(move |both| distance(row, both))));
-        let count = (self.recent.len() / width_of_row + 1).saturating_sub(rows_of_point);
+        recent.extend(rows.iter().flat_map(|&row| columns.iter().zip(base).map(move |both| distance(row, both))));
+        let count = (recent.len() / width_of_row + 1).saturating_sub(rows_of_point);
         let mut values = vec![0.0; count * stride];
         for (at, point) in values.chunks_mut(stride).enumerate() {
-            point[..dimensions].copy_from_slice(&self.recent[at * width_of_row..][..dimensions]);
+            point[..dimensions].copy_from_slice(&recent[at * width_of_row..][..dimensions]);
         }
         let kept = (rows_of_point - 1) * width_of_row;
-        let gone = self.recent.len().saturating_sub(kept);
-        self.recent.drain(..gone);
+        let gone = recent.len().saturating_sub(kept);
+        recent.drain(..gone);
         Points { stride, dimensions, values }
     }
 }
@@ -199,7 +231,7 @@ impl Batch<'_> {
                 let until = from.saturating_add(ahead).saturating_add(1).min(count);
                 let run = &values[from * stride..until * stride];
                 if tree.mass() > 0 {
-                    let factor = ((tree.mass() + 1) as f64).log2() / f64::from(params.number_of_trees);
+                    let factor = params.factor(tree.mass());
                     scorer.score::<W>(tree, run, *stride, factor, &mut answers.scores[from..until]);
                     if let Some(parts) = &mut answers.parts {
                         let parts = &mut parts[from * 2 * dimensions..until * 2 * dimensions];

@@ -238,6 +238,34 @@ fn check_scores(backend: Backend, case: &Case) {
     }
 }
 
+on_every_backend!(scores_as_it_stands, super::check_frozen);
+
+/// A row alone scores as it would if it were taken in, and is not taken in.
+fn check_frozen(backend: Backend, case: &Case) {
+    let (known, rows) = case.floats.split_at(case.floats.len().min(50) / 2);
+    let rows = &rows[..rows.len().min(50)];
+    let params = RandomCutForest { number_of_trees: 2, sample_size: 6, shingle_size: 1, ..SMALL };
+    for params in [params, RandomCutForest { shingle_size: 3, ..params }] {
+        let mut forests = [Forest::default()];
+        let mut ignored = vec![0.0; known.len()];
+        backend.random_cut_forest(&mut forests, &vec![0; known.len()], &[known, known], &params, &mut ignored, None);
+        let [forest] = forests;
+        let mut scores = vec![9.0; rows.len()];
+        backend.forest_scores(&forest, &[rows, rows], &params, &mut scores);
+        // With a shingle, the rows are those after the latest; only the first follows what was taken in alone.
+        let alone = if params.shingle_size == 1 { rows.len().min(4) } else { rows.len().min(1) };
+        for (row, score) in rows[..alone].iter().zip(&scores) {
+            let (mut learns, mut expected) = ([forest.clone()], [9.0]);
+            Backend::Scalar.random_cut_forest(&mut learns, &[0], &[&[*row], &[*row]], &params, &mut expected, None);
+            let silent = forest.count < u64::from(params.output_after).max(1) && !expected[0].is_nan();
+            assert!(same(*score, if silent { 0.0 } else { expected[0] }), "{backend}: {score} is not {}", expected[0]);
+        }
+        let mut expected = vec![9.0; rows.len()];
+        Backend::Scalar.forest_scores(&forest, &[rows, rows], &params, &mut expected);
+        assert!(scores.iter().zip(&expected).all(|(score, expected)| same(*score, *expected)), "{backend}");
+    }
+}
+
 /// Normally distributed numbers.
 fn normal(n: u64) -> f64 {
     (0..12).map(|k| (scramble(n * 12 + k) >> 11) as f64 / (1u64 << 53) as f64).sum::<f64>() - 6.0

@@ -1,6 +1,6 @@
 //! Several points go through a tree side by side, so that the processor need not wait for one step of one of them.
 
-use crate::anomaly::forest::{Batch, LEAF, NONE, Scorer, Tree, blend, excess, seen, unseen};
+use crate::anomaly::forest::{Batch, Frozen, LEAF, NONE, Scorer, Tree, blend, excess, seen, unseen};
 use crate::simd::vector::Vector;
 use crate::simd::{Kernel, Level, launch};
 
@@ -24,8 +24,23 @@ impl Kernel for Through<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
-        let unseen = std::array::from_fn(|depth| unseen(depth as u32));
-        self.0.run(Abreast { unseen });
+        self.0.run(Abreast::new());
+    }
+}
+
+/// Scores by a forest that takes nothing in.
+pub(crate) fn frozen_forest(level: Level, frozen: Frozen<'_>) {
+    launch(level, ThroughFrozen(frozen));
+}
+
+struct ThroughFrozen<'a>(Frozen<'a>);
+
+impl Kernel for ThroughFrozen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        self.0.run(Abreast::new());
     }
 }
 
@@ -49,6 +64,11 @@ impl Scorer for Abreast {
 }
 
 impl Abreast {
+    #[inline(always)]
+    fn new() -> Self {
+        Self { unseen: std::array::from_fn(|depth| unseen(depth as u32)) }
+    }
+
     /// Scores up to `N` points; where there are fewer, the last one fills up.
     #[inline(always)]
     fn side_by_side<const W: usize, const N: usize>(&self, tree: &Tree, points: &[f32], stride: usize, factor: f64, scores: &mut [f64]) {

@@ -9,5 +9,5 @@ mod novelty;
 pub(crate) use calibration::p_values;
 pub(crate) use discord::{discord_least, discord_refresh, discord_step};
 pub(crate) use ewma::ewma;
-pub(crate) use forest::forest;
+pub(crate) use forest::{forest, frozen_forest};
 pub(crate) use novelty::novelty;
