@@ -22,11 +22,14 @@
 //! In files and sockets each message stands behind its length, a varint, as `writeDelimitedTo` of Java has it; in Kafka each record is a message,
 //! [behind what Confluent's serializers put there](Protobuf::confluent) if said so. A message that is malformed goes to quarantine alone.
 
+#[cfg_attr(not(any(feature = "kafka", feature = "kinesis")), allow(dead_code, reason = "some of it is of messages that are written"))]
 mod descriptor;
 mod finish;
 mod node;
 mod shape;
 pub(crate) mod wire;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod writer;
 
 use std::fmt;
 use std::ops::Range;
@@ -39,6 +42,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use self::descriptor::Descriptors;
 use self::shape::Shape;
 use self::wire::Reader;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub(crate) use self::writer::Encoding;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub use self::writer::ProtobufWriter;
 use super::conform::conform;
 use super::frames::FrameDecoder;
 use super::{Decoder, Messages, bulk, confluent_alone};
