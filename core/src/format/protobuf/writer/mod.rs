@@ -26,8 +26,8 @@ const KNOWN_FILES: &str = "google/protobuf/";
 
 /// How rows are written as messages, and what stands before them.
 ///
-/// Columns are found by the names of fields. One that the message does not have, or of a type that its field cannot hold, is an error before
-/// anything is written; a field without a column is absent. A value that does not fit ends the run, with its column and row.
+/// Columns are found by the names of fields. One that the message does not have, or of a type that its field cannot hold, is an error
+/// before anything is written; a field without a column is absent. A value that does not fit ends the run, with its column and row.
 ///
 /// | a field | takes a column of |
 /// |---|---|
@@ -42,9 +42,9 @@ const KNOWN_FILES: &str = "google/protobuf/";
 /// | `google.protobuf.Timestamp` | a timestamp in any unit, or a date, of the years 1 to 9999 |
 /// | `google.protobuf.Int64Value` and the like | what they wrap |
 ///
-/// Null is a field that is absent; in a field of proto3 without `optional`, so is the default (0, `false`, the empty text). One of proto2 that is required
-/// may not be null, nor may an item of a list or a value of a map; of the members of a `oneof` at most one may be there in a row. Messages that
-/// hold themselves are written as deep as the columns go. Groups are not written.
+/// Null is a field that is absent; in a field of proto3 without `optional`, so is the default (0, `false`, the empty text). One of proto2
+/// that is required may not be null, nor may an item of a list or a value of a map; of the members of a `oneof` at most one may be there
+/// in a row. Messages that hold themselves are written as deep as the columns go. Groups are not written.
 #[derive(Clone)]
 pub struct ProtobufWriter {
     protobuf: Protobuf,
@@ -64,8 +64,8 @@ impl ProtobufWriter {
         ProtobufWriter { protobuf, framing: Framing::Bare }
     }
 
-    /// Messages in the wire format of Confluent's schema registry: behind a zero byte, the number of their schema and the way to the message in
-    /// its file. The file is registered, serialized, when the sink is opened, under the subject `<topic>-value` unless told otherwise. It
+    /// Messages in the wire format of Confluent's schema registry: behind a zero byte, the number of their schema and the way to the
+    /// message in its file. The file is registered, serialized, when the sink is opened, under the subject `<topic>-value` unless told otherwise. It
     /// may import no files but those of `google/protobuf`, as others would have to be registered before it; see
     /// [`ProtobufWriter::numbered`].
     pub fn confluent(protobuf: Protobuf, subjects: impl Subjects + 'static) -> ProtobufWriter {
@@ -96,7 +96,8 @@ impl ProtobufWriter {
         self.registration(|registration| registration.subject = Some(subject.into()))
     }
 
-    /// Whether the file is registered if it is not yet; it is unless told otherwise. If not, it has to be there. Of no effect without a registry.
+    /// Whether the file is registered if it is not yet; it is unless told otherwise. If not, it has to be there. Of no effect without a
+    /// registry.
     pub fn auto_register(self, auto_register: bool) -> ProtobufWriter {
         self.registration(|registration| registration.auto_register = auto_register)
     }

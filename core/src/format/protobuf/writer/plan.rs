@@ -63,7 +63,8 @@ impl Plan {
     /// Columns as fields of the message `name`, which has a dot before it.
     ///
     /// # Errors
-    /// [`Kind::Schema`](crate::error::Kind::Schema), naming a column that is no field, or that its field cannot hold, or one that is lacking.
+    /// [`Kind::Schema`](crate::error::Kind::Schema), naming a column that is no field, or that its field cannot hold, or one that is
+    /// lacking.
     pub(super) fn new(descriptors: &Descriptors, name: &str, columns: &SchemaRef) -> Result<Plan> {
         let plan = Plan::within(descriptors, name, columns.fields(), "")?;
         let empty: Vec<_> = columns.fields().iter().map(|column| arrow::array::new_empty_array(column.data_type())).collect();
@@ -78,7 +79,8 @@ impl Plan {
             let Some(field) = message.fields.iter().find(|field| field.name == *own) else {
                 let names: Vec<&str> = message.fields.iter().map(|field| field.name.as_str()).collect();
                 return Err(Error::schema(format!(
-                    "column `{path}` is no field of message `{shown}`, which has {}; leave it out by `select`, or write by a message that has it",
+                    "column `{path}` is no field of message `{shown}`, which has {}; leave it out by `select`, or write by a message that \
+                     has it",
                     names.join(", ")
                 )));
             };

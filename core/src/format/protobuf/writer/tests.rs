@@ -356,7 +356,7 @@ fn files_that_import_others_say_what_to_do() {
     write(&known).unwrap();
     let error = write(&[known, bytes(3, "shop/item.proto")].concat()).unwrap_err().to_string();
     assert!(error.contains("`shop.One` is in `a.proto`, which imports `shop/item.proto`, and cannot be registered without it"), "{error}");
-    let any = Protobuf::new(&set(&[one.clone()]), "google.protobuf.Any").unwrap();
+    let any = Protobuf::new(&set(std::slice::from_ref(&one)), "google.protobuf.Any").unwrap();
     let typed = batch(&[("type_url", Arc::new(StringArray::from(vec!["x"])))]);
     assert_eq!(written(&any, &typed).unwrap(), [bytes(1, "x")]);
     let error = ProtobufWriter::confluent(any, Memory::default()).encoding(&typed.schema(), "t").err().unwrap().to_string();
