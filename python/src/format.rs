@@ -10,7 +10,7 @@ use thalweg::connector::kafka::Value;
 use thalweg::connector::registry::{RegistryClient, Version};
 use thalweg::format::avro::{Avro, AvroWriter};
 use thalweg::format::json_confluent::{JsonConfluent, JsonConfluentWriter};
-use thalweg::format::protobuf::Protobuf;
+use thalweg::format::protobuf::{Protobuf, ProtobufWriter};
 use thalweg::source::FileFormat;
 use thalweg::{Error, Format};
 
@@ -179,20 +179,45 @@ fn latest(registry: &RegistryClient, subject: &str) -> Result<Avro, Error> {
 ///     descriptor_set: What `protoc --include_imports --descriptor_set_out=set.bin` makes: the bytes, or the path of the file.
 ///     message: The full name of the message, as "shop.v1.Payment".
 ///     confluent: Whether records begin as Confluent's serializers write them, with a schema's number and the way to the message. The number
-///         is not looked up.
+///         is not looked up. Writing needs `registry` for it.
+///     registry: A `SchemaRegistry` that writing registers the file of the message with; records are as with `confluent` then.
+///     subject: What it is registered under; without it under "<topic>-value".
+///     auto_register: Whether writing registers the file if it is not yet. If not, it has to be there.
 ///
 /// Example:
-///     >>> tw.read_kafka(b, "payments", format=tw.formats.protobuf("shop.bin", "shop.v1.Payment"))
+///     >>> payment = tw.formats.protobuf("shop.bin", "shop.v1.Payment")
+///     >>> s = tw.read_kafka(b, "payments", format=payment)
+///     >>> s.filter("amount > 1000").run(sink=tw.write_kafka(b, "large", format=payment))
 #[pyfunction]
-#[pyo3(signature = (descriptor_set, message, *, confluent=false))]
-pub fn protobuf(py: Python<'_>, descriptor_set: DescriptorSet, message: &str, confluent: bool) -> PyResult<PyFormat> {
+#[pyo3(signature = (descriptor_set, message, *, confluent=false, registry=None, subject=None, auto_register=true))]
+pub fn protobuf(
+    py: Python<'_>,
+    descriptor_set: DescriptorSet,
+    message: &str,
+    confluent: bool,
+    registry: Option<&Bound<'_, PyRegistry>>,
+    subject: Option<String>,
+    auto_register: bool,
+) -> PyResult<PyFormat> {
     let made = detached(py, || descriptor_set.protobuf(message))?;
-    let made = if confluent { made.confluent().map_err(raise)? } else { made };
-    Ok(PyFormat::new(Format::Protobuf(made), Err(NO_PROTOBUF)))
+    let writing = match registry {
+        Some(registry) => {
+            let writer = ProtobufWriter::confluent(made.clone(), registry.get().client.clone()).auto_register(auto_register);
+            Ok(Value::Protobuf(subject.into_iter().fold(writer, |writer, subject| writer.subject(subject))))
+        }
+        None if subject.is_some() => {
+            return Err(raise(Error::config("a `subject` is of a registry; give `registry` too")));
+        }
+        None if confluent => Err("the number of its schema is one of a `SchemaRegistry`; give `registry`, or take `protobuf_confluent`"),
+        None => Ok(Value::Protobuf(ProtobufWriter::bare(made.clone()))),
+    };
+    let made = if confluent || registry.is_some() { made.confluent().map_err(raise)? } else { made };
+    Ok(PyFormat::new(Format::Protobuf(made), writing))
 }
 
 /// Messages of protocol buffers in the wire format of Confluent's schema registry, by the `.proto` file of a subject and what it refers to.
-/// The registry is asked now; records of other versions are decoded by this one, as protocol buffers allow it.
+/// The registry is asked now; records of other versions are decoded by this one, as protocol buffers allow it, and records are written by
+/// it, behind its number.
 ///
 /// Args:
 ///     registry: A `SchemaRegistry`.
@@ -203,6 +228,7 @@ pub fn protobuf(py: Python<'_>, descriptor_set: DescriptorSet, message: &str, co
 /// Example:
 ///     >>> registry = tw.SchemaRegistry("http://localhost:8081")
 ///     >>> tw.read_kafka(b, "payments", format=tw.formats.protobuf_confluent(registry, "payments-value"))
+///     >>> s.run(sink=tw.write_kafka(b, "payments", format=tw.formats.protobuf_confluent(registry, "payments-value")))
 #[pyfunction]
 #[pyo3(signature = (registry, subject, *, message=None, version=None))]
 pub fn protobuf_confluent(
@@ -213,11 +239,14 @@ pub fn protobuf_confluent(
     version: Option<u32>,
 ) -> PyResult<PyFormat> {
     let client = &registry.get().client;
-    let made = detached(py, || {
-        let set = client.descriptor_set(subject, version.map_or(Version::Latest, Version::Number))?;
-        message.map_or_else(|| Protobuf::first(&set), |message| Protobuf::new(&set, message))?.confluent()
-    })?;
-    Ok(PyFormat::new(Format::Protobuf(made), Err(NO_PROTOBUF)))
+    detached(py, || {
+        // The number and the file of one version, should another be registered meanwhile.
+        let known = client.version(subject, version.map_or(Version::Latest, Version::Number))?;
+        let set = client.descriptor_set(subject, Version::Number(known.version))?;
+        let made = message.map_or_else(|| Protobuf::first(&set), |message| Protobuf::new(&set, message))?;
+        let writing = Ok(Value::Protobuf(ProtobufWriter::numbered(made.clone(), known.id)));
+        Ok(PyFormat::new(Format::Protobuf(made.confluent()?), writing))
+    })
 }
 
 /// Objects of JSON in the wire format of Confluent's schema registry: a zero byte, the number of a JSON Schema, the object. What is read is
@@ -273,8 +302,6 @@ pub fn json_confluent(
     };
     Ok(PyFormat { reading, writing })
 }
-
-const NO_PROTOBUF: &str = "messages of protocol buffers are only read; write Avro or JSON";
 
 /// A descriptor set.
 #[derive(FromPyObject)]

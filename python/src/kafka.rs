@@ -199,8 +199,8 @@ pub fn read_kafka(
 ///     topic: Where to.
 ///     key: The column that is the key, or several, which become a JSON object. Keys go to the partitions that Java's clients choose.
 ///     value: The column of text or bytes that is the value, null for none; without it all columns in `format`.
-///     format: "ndjson" (the default), "csv" or "tsv" (a line without a header), "arrow", or what a function of `formats` made: Avro, or JSON
-///         behind the number of its schema. Neighbouring rows of the same key, headers and timestamp are one record of "arrow".
+///     format: "ndjson" (the default), "csv" or "tsv" (a line without a header), "arrow", or what a function of `formats` made:
+///         Avro, Protobuf, or JSON behind the number of its schema. Neighbouring rows of the same key, headers and timestamp are one record of "arrow".
 ///     delimiter: What separates the fields of CSV.
 ///     headers: Columns that become headers of their names.
 ///     timestamp: The column that is the time of the record.

@@ -497,7 +497,15 @@ def watch(
 ) -> Stream:
     """The rows of files as they appear in a folder or below a prefix of an object store."""
 
-def protobuf(descriptor_set: bytes | _Path, message: str, *, confluent: bool = False) -> Format:
+def protobuf(
+    descriptor_set: bytes | _Path,
+    message: str,
+    *,
+    confluent: bool = False,
+    registry: SchemaRegistry | None = None,
+    subject: str | None = None,
+    auto_register: bool = True,
+) -> Format:
     """Messages of protocol buffers: in Kafka a record each, in sockets each behind its length."""
 
 def protobuf_confluent(

@@ -14,7 +14,7 @@ use thalweg::connector::kafka::{KafkaSink, Value};
 use thalweg::connector::registry::{Reference, Registry, RegistryClient, SchemaKind, Version};
 use thalweg::format::avro::{Avro, AvroWriter};
 use thalweg::format::json_confluent::JsonConfluentWriter;
-use thalweg::format::protobuf::Protobuf;
+use thalweg::format::protobuf::{Protobuf, ProtobufWriter};
 use thalweg::{Error, Format, Kind, Sink, millis};
 
 const FIRST: &str = r#"{"type":"record","name":"Payment","fields":[{"name":"id","type":"int"}]}"#;
@@ -285,6 +285,38 @@ fn what_is_written_by_is_registered_or_found() {
     service.tell("fail 9");
     let error = open(&columns(), Value::Avro(avro()));
     assert!(error.is_retriable() && error.to_string().contains("not now"), "{error}");
+}
+
+#[test]
+fn files_of_protocol_buffers_are_registered_or_found() {
+    let service = Service::start(&[]);
+    let client = service.client();
+    let set = |file: &str| part(1, &STANDARD.decode(file).unwrap());
+    let payments = |file: &str| Protobuf::new(&set(file), "shop.Payment").unwrap();
+    let open = |writer: ProtobufWriter| {
+        let sink = KafkaSink::new("127.0.0.1:1", "payments").set("socket.timeout.ms", "200").value(Value::Protobuf(writer));
+        let mut sink = sink;
+        sink.open(&columns()).unwrap_err()
+    };
+    let file = proto_file(["id", "card"]);
+    let writer = || ProtobufWriter::confluent(payments(&file), client.clone());
+    let unknown = open(writer().auto_register(false));
+    let says = "does not have this schema under subject `payments-value`, and it is not to be registered";
+    assert!(unknown.kind() == Kind::Schema && unknown.to_string().contains(says), "{unknown}");
+    // What the columns are no fields of is not registered.
+    let other = open(ProtobufWriter::confluent(payments(&proto_file(["id", "note"])), client.clone()));
+    assert!(other.to_string().contains("column `card` is no field of message `shop.Payment`, which has id, note"), "{other}");
+    assert!(client.version("payments-value", Version::Latest).is_err());
+    for writer in [writer(), writer(), writer().auto_register(false)] {
+        let error = open(writer);
+        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+        let latest = client.version("payments-value", Version::Latest).unwrap();
+        assert_eq!((latest.version, latest.schema.as_str()), (1, file.as_str()), "once is enough");
+    }
+    open(writer().subject("other"));
+    assert_eq!(client.version("other", Version::Latest).unwrap().schema, file);
+    // What is registered is what is read by.
+    assert_eq!(client.descriptor_set("payments-value", Version::Latest).unwrap(), set(&file));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use thalweg::connector::kafka::{Column, End, Kafka as Topics, KafkaSink, Value};
 use thalweg::format::avro::{Avro, AvroWriter, WriterSchemas};
 use thalweg::format::json_confluent::{JsonConfluent, JsonConfluentWriter};
+use thalweg::format::protobuf::{Protobuf, ProtobufWriter};
 use thalweg::format::subjects::{SchemaKind, Subjects};
 use thalweg::{Error, Format, Kind, Query, Stream};
 
@@ -65,6 +66,23 @@ fn rows(numbers: std::ops::Range<i64>) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns.map(|(name, array)| (name, array, true))).unwrap()
 }
 
+/// A field of a message in Protobuf's wire format whose value has a length.
+fn part(field: u8, value: impl AsRef<[u8]>) -> Vec<u8> {
+    [&[field << 3 | 2, value.as_ref().len() as u8], value.as_ref()].concat()
+}
+
+/// The columns of [`rows`] as a message of proto2, the second of its file.
+fn message() -> Protobuf {
+    let field = |name: &str, number: u8, kind: u8, more: &[u8]| {
+        part(2, [&part(1, name)[..], &[3 << 3, number, 4 << 3, 1, 5 << 3, kind], more].concat())
+    };
+    let at = field("at", 4, 11, &part(6, ".google.protobuf.Timestamp"));
+    let fields = [field("n", 1, 3, &[]), field("text", 2, 9, &[]), field("x", 3, 1, &[]), at].concat();
+    let messages = [part(4, part(1, "Other")), part(4, [part(1, "R"), fields].concat())].concat();
+    let file = [part(1, "r.proto"), part(2, "shop"), part(3, "google/protobuf/timestamp.proto"), messages].concat();
+    Protobuf::new(&[&[10, file.len() as u8 | 0x80, (file.len() >> 7) as u8], &file[..]].concat(), "shop.R").unwrap()
+}
+
 fn write(rig: &Rig, topic: &str, value: Value, batches: &[RecordBatch], change: impl Fn(KafkaSink) -> KafkaSink) {
     let sink = change(KafkaSink::new(rig.bootstrap(), topic).value(value));
     Query::new().sink(&Stream::from_arrow(batches.to_vec()), sink).run().unwrap();
@@ -86,7 +104,7 @@ fn every_format_is_read_as_it_was_written(rig: &Rig) {
         {"name":"at","type":{"type":"long","logicalType":"local-timestamp-micros"}}]"#;
     let given = format!(r#"{{"type":"record","name":"R","fields":{fields}}}"#);
     let tsv = Format::Csv { delimiter: b'\t', header: true };
-    let cases: [(Value, Format); 8] = [
+    let cases: [(Value, Format); 10] = [
         (Value::Ndjson, Format::Ndjson),
         (Value::parse("csv").unwrap(), Format::parse("csv").unwrap()),
         (Value::parse("tsv").unwrap(), tsv),
@@ -95,6 +113,8 @@ fn every_format_is_read_as_it_was_written(rig: &Rig) {
         (Value::Avro(AvroWriter::bare(&given)), Format::Avro(Avro::bare(&given))),
         (Value::Avro(AvroWriter::single_object(&given)), Format::Avro(Avro::single_object([&given]).unwrap())),
         (Value::JsonConfluent(JsonConfluentWriter::new(registry.clone())), Format::JsonConfluent(JsonConfluent::new())),
+        (Value::Protobuf(ProtobufWriter::bare(message())), Format::Protobuf(message())),
+        (Value::Protobuf(ProtobufWriter::confluent(message(), registry.clone())), Format::Protobuf(message().confluent().unwrap())),
     ];
     let mut topics = Vec::new();
     for (value, format) in cases {
@@ -104,7 +124,7 @@ fn every_format_is_read_as_it_was_written(rig: &Rig) {
         topics.push(topic);
     }
     let subjects: Vec<String> = registry.0.lock().unwrap().iter().map(|(subject, _)| subject.clone()).collect();
-    assert_eq!(subjects, [format!("{}-value", topics[4]), format!("{}-value", topics[7])]);
+    assert_eq!(subjects, [4, 7, 9].map(|place: usize| format!("{}-value", topics[place])));
     // Values of one column and all columns as Avro: the records are as many as the rows, but for Arrow.
     let count = |topic: &str| collect(Topics::new(rig.bootstrap(), [topic]).end(End::Latest)).num_rows();
     assert_eq!((count(&topics[3]), count(&topics[4])), (2, 1_999));

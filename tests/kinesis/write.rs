@@ -7,6 +7,7 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{concat_batches, sort_to_indices, take_record_batch};
 use thalweg::connector::kinesis::{End, Kinesis, KinesisSink, Value};
 use thalweg::format::avro::{Avro, AvroWriter};
+use thalweg::format::protobuf::{Protobuf, ProtobufWriter};
 use thalweg::{Error, Format, Kind, Query, Sink, Stream};
 
 use crate::Test;
@@ -109,10 +110,14 @@ fn every_format_is_read_as_it_was_written(rig: &Rig) {
     let texts = StringArray::from_iter((0..1_000).map(|row| (row % 5 > 0).then(|| format!("{row}, \"é\"\n"))));
     let columns: [(&str, ArrayRef); 2] = [("a", Arc::new(Int64Array::from_iter_values(0..1_000))), ("text", Arc::new(texts))];
     let all = RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true))).unwrap();
-    let cases: [(Value, Format, usize); 4] = [
+    // A file with a message of proto2: `optional int64 a = 1; optional string text = 2;`.
+    let file = b"\n\x1e\x22\x1c\n\x01R\x12\x09\n\x01a\x18\x01\x20\x01\x28\x03\x12\x0c\n\x04text\x18\x02\x20\x01\x28\x09";
+    let protobuf = || Protobuf::new(file, "R").unwrap();
+    let cases: [(Value, Format, usize); 5] = [
         (Value::parse("csv").unwrap(), Format::parse("csv").unwrap(), 1_000),
         (Value::Avro(AvroWriter::bare(schema)), Format::Avro(Avro::bare(schema)), 1_000),
         (Value::Avro(AvroWriter::single_object(schema)), Format::Avro(Avro::single_object([schema]).unwrap()), 1_000),
+        (Value::Protobuf(ProtobufWriter::bare(protobuf())), Format::Protobuf(protobuf()), 1_000),
         (Value::ArrowIpc, Format::ArrowIpc, 1),
     ];
     for (value, format, count) in cases {

@@ -13,6 +13,7 @@ import pytest
 from twins import make_payments
 
 AWS = Path(__file__).parent.parent / "services" / "aws"
+KAFKA = Path(__file__).parent.parent / "services" / "kafka"
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,25 @@ def aws() -> Iterator[str]:
             pytest.fail("no services of Amazon's; tests/services/aws says why")
         else:
             pytest.skip("no services of Amazon's; tests/services/aws says why")
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[dict[str, str]]:
+    """The addresses of a broker, see tests/services/kafka; it is ended with the session."""
+    with subprocess.Popen([KAFKA, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as broker:
+        assert broker.stdout is not None
+        addresses = {}
+        for line in broker.stdout:
+            if line == "ready\n":
+                break
+            name, value = line.rstrip("\n").split("=", 1)
+            addresses[name] = value
+        if "bootstrap" in addresses:
+            yield addresses
+        elif os.environ.get("THALWEG_REQUIRE_SERVICES"):
+            pytest.fail("no Kafka; tests/services/kafka says why")
+        else:
+            pytest.skip("no Kafka; tests/services/kafka says why")
 
 
 @pytest.fixture

@@ -193,7 +193,7 @@ def test_columns_of_change_events_in_avro(registry: str) -> None:
         "__deleted": "bool",
     }
     with pytest.raises(tw.SchemaError, match="is no envelope of Debezium"):
-        tw.formats.debezium_avro(client, subject="payments-value")
+        tw.read_kafka("localhost:1", "t", format=tw.formats.debezium_avro(client, subject="payments-value"))
     with pytest.raises(tw.ConfigError, match="needs a `schema`"):
         tw.read_kafka("localhost:1", "t", format=tw.formats.debezium_avro({1: ORDERS}))
     with pytest.raises(tw.ConfigError, match="`subject` is asked of a `SchemaRegistry`"):

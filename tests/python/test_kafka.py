@@ -26,27 +26,7 @@ import pytest
 import thalweg as tw
 from twins import rows_of
 
-SERVICE = Path(__file__).parent.parent / "services" / "kafka"
 SCHEMA = {"a": "int64", "word": "string"}
-
-
-@pytest.fixture(scope="session")
-def kafka() -> Iterator[dict[str, str]]:
-    """The addresses of a broker, see tests/services/kafka; it is ended with the session."""
-    with subprocess.Popen([SERVICE, "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as broker:
-        assert broker.stdout is not None
-        addresses = {}
-        for line in broker.stdout:
-            if line == "ready\n":
-                break
-            name, value = line.rstrip("\n").split("=", 1)
-            addresses[name] = value
-        if "bootstrap" in addresses:
-            yield addresses
-        elif os.environ.get("THALWEG_REQUIRE_SERVICES"):
-            pytest.fail("no Kafka; tests/services/kafka says why")
-        else:
-            pytest.skip("no Kafka; tests/services/kafka says why")
 
 
 def write(kafka: dict[str, str], topic: str, table: pa.Table, **options: object) -> None:

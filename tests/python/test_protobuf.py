@@ -209,3 +209,95 @@ def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
         tw.formats.protobuf(tmp_path / "nowhere", "twin.Event")
     format = tw.formats.protobuf(SET.SerializeToString(), "twin.Inner", confluent=True)
     assert dict(tw.read_kafka("localhost:1", "t", format=format).schema) == {"x": "int32", "words": "list<string>"}
+
+
+def table_of(tmp_path: Path, messages: list[Any]) -> pa.Table:
+    """The rows of messages, which the tests above hold against Google's decoder."""
+    (tmp_path / "in.bin").write_bytes(
+        delimited([message.SerializeToString(deterministic=True) for message in messages])
+    )
+    return tw.read_protobuf(tmp_path / "in.bin", SET.SerializeToString(), "twin.Event").collect().to_arrow()
+
+
+def write(kafka: dict[str, str], topic: str, table: pa.Table, format: Any) -> None:
+    tw.from_arrow(table).run(sink=tw.write_kafka(kafka["bootstrap"], topic, format=format)).wait()
+
+
+def bytes_of(kafka: dict[str, str], topic: str) -> list[bytes]:
+    """The values of a topic as they are."""
+    return [row["value"] for row in rows_of(tw.read_kafka(kafka["bootstrap"], topic, end="latest").collect())]
+
+
+def test_what_is_written_is_what_googles_encoder_writes(kafka: dict[str, str], tmp_path: Path) -> None:
+    chance = random.Random(11)
+    messages = [event(chance) for _ in range(500)]
+    table = table_of(tmp_path, messages)
+    format = tw.formats.protobuf(SET.SerializeToString(), "twin.Event")
+    write(kafka, "events", table, format)
+    written = bytes_of(kafka, "events")
+    assert [Event.FromString(value) for value in written] == messages
+    assert written == [message.SerializeToString(deterministic=True) for message in messages]
+    # Other types of the same values, in another order.
+    other = pa.table(
+        {
+            "at": table["at"].cast(pa.int64()).cast(pa.timestamp("ns", "UTC")),
+            "kind": table["kind"].cast(pa.string()),
+            "one_int32": table["one_int32"].cast(pa.int64()),
+            "one_string": table["one_string"].cast(pa.large_string()),
+            "many_double": table["many_double"].cast(pa.large_list(pa.float64())),
+        }
+    )
+    write(kafka, "some-of-events", other, format)
+    for value, message in zip(bytes_of(kafka, "some-of-events"), messages, strict=True):
+        found = Event.FromString(value)
+        assert [field.name for field, _ in found.ListFields()] == [
+            field.name for field, _ in message.ListFields() if field.name in other.column_names
+        ]
+        assert all(getattr(found, name) == getattr(message, name) for name in other.column_names)
+    read = tw.read_kafka(kafka["bootstrap"], "events", end="latest", format=format)
+    assert rows(read.collect()) == [row(message) for message in messages]
+
+
+def test_files_are_registered_and_written_by(kafka: dict[str, str], registry: str, tmp_path: Path) -> None:
+    client = tw.SchemaRegistry(registry, user="alice", password="wonderland")
+    chance = random.Random(12)
+    messages = [event(chance) for _ in range(50)]
+    table = table_of(tmp_path, messages)
+    unregistered = tw.formats.protobuf(SET.SerializeToString(), "twin.Event", registry=client, auto_register=False)
+    with pytest.raises(tw.SchemaError, match="does not have this schema under subject `framed-value`"):
+        write(kafka, "framed", table, unregistered)
+    format = tw.formats.protobuf(SET.SerializeToString(), "twin.Event", registry=client)
+    assert repr(format) == "Format(protobuf_confluent)"
+    write(kafka, "framed", table, format)
+    write(kafka, "framed", table, unregistered)
+    by_subject = tw.formats.protobuf_confluent(client, "framed-value", message="twin.Event")
+    write(kafka, "framed", table, by_subject)
+    latest = client.version("framed-value")
+    assert latest["version"] == 1
+    # The event is the second message of its file.
+    head = b"\0" + latest["id"].to_bytes(4, "big") + b"\x02\x02"
+    assert bytes_of(kafka, "framed") == [
+        head + message.SerializeToString(deterministic=True) for message in messages * 3
+    ]
+    read = tw.read_kafka(kafka["bootstrap"], "framed", end="latest", format=by_subject)
+    assert rows(read.collect()) == [row(message) for message in messages * 3]
+
+
+def test_what_cannot_be_written_says_why(kafka: dict[str, str]) -> None:
+    descriptor_set = SET.SerializeToString()
+    format = tw.formats.protobuf(descriptor_set, "twin.Event")
+    for columns, says in (
+        ({"shop": [1]}, "column `shop` is no field of message `twin.Event`, which has one_double"),
+        ({"one_int32": ["x"]}, "column `one_int32` of type Utf8 cannot be written as int32"),
+        ({"one_int32": [1, 1 << 40]}, "row 1 of a batch .*column `one_int32` has 1099511627776, which does not fit"),
+        ({"kind": ["THIRD"]}, 'column `kind` has the text "THIRD", and the field is an enum of FIRST, SECOND, UNKNOWN'),
+        ({"inner": [{"y": 1}]}, r"column `inner\.y` is no field of message `twin\.Inner`, which has x, words"),
+        ({"text_choice": ["a"], "inner_choice": [{"x": 1}]}, "`text_choice` and `inner_choice` both have a value"),
+    ):
+        with pytest.raises(tw.SchemaError, match=says):
+            write(kafka, "no-events", pa.table(columns), format)
+    unnumbered = tw.formats.protobuf(descriptor_set, "twin.Event", confluent=True)
+    with pytest.raises(tw.ConfigError, match="cannot be written: the number of its schema"):
+        tw.write_kafka("localhost:1", "t", format=unnumbered)
+    with pytest.raises(tw.ConfigError, match="give `registry` too"):
+        tw.formats.protobuf(descriptor_set, "twin.Event", subject="s")

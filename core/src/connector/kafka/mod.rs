@@ -43,8 +43,8 @@
 //! ([`Metrics::null_values`](crate::Metrics::null_values)). Transactions that were not committed are not read, unless `isolation.level`
 //! is set to `read_uncommitted`.
 //!
-//! What is [written](KafkaSink) is NDJSON, CSV, Arrow IPC, Avro, or JSON behind the number of its schema, a record for each row but of Arrow IPC; or
-//! one column as it is: see [`Value`].
+//! What is [written](KafkaSink) is NDJSON, CSV, Arrow IPC, Avro, protocol buffers, or JSON behind the number of its schema, a record for
+//! each row but of Arrow IPC; or one column as it is: see [`Value`].
 //!
 //! librdkafka owns its sockets, so io_uring does not carry this source. It polls on a thread of its own, whatever the pipeline is busy
 //! with, so that a slow step does not cost the membership; while the pipeline has no room, partitions are paused.

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 use crate::error::{Error, Result};
 use crate::format::avro::{self, AvroWriter};
 use crate::format::json_confluent::{self, JsonConfluentWriter};
+use crate::format::protobuf::{self, ProtobufWriter};
 use crate::format::values;
 
 /// What becomes the value of a record.
@@ -34,6 +35,8 @@ pub enum Value {
     Avro(AvroWriter),
     /// All columns as one JSON object, spelled as [`Ndjson`](crate::sink::Ndjson) does, behind the number of its JSON Schema.
     JsonConfluent(JsonConfluentWriter),
+    /// All columns as one message of protocol buffers.
+    Protobuf(ProtobufWriter),
 }
 
 impl Value {
@@ -74,6 +77,7 @@ impl Value {
             Value::ArrowIpc => ValueWriter::ArrowIpc(Box::new(values::arrow_ipc::Streams::new(schema)?)),
             Value::Avro(writer) => ValueWriter::Avro(Box::new(writer.encoding(schema, topic)?)),
             Value::JsonConfluent(writer) => ValueWriter::Json(writer.encoding(schema, topic)?),
+            Value::Protobuf(writer) => ValueWriter::Protobuf(Box::new(writer.encoding(schema, topic)?)),
         })
     }
 }
@@ -86,6 +90,7 @@ pub(in crate::connector) enum ValueWriter {
     ArrowIpc(Box<values::arrow_ipc::Streams>),
     Avro(Box<avro::Encoding>),
     Json(json_confluent::Encoding),
+    Protobuf(Box<protobuf::Encoding>),
 }
 
 /// What records have beside their values.
@@ -123,6 +128,7 @@ impl ValueWriter {
             ValueWriter::Csv(delimiter) => values::csv::values(batch, *delimiter)?,
             ValueWriter::Avro(encoding) => encoding.values(batch)?,
             ValueWriter::Json(encoding) => encoding.values(batch)?,
+            ValueWriter::Protobuf(encoding) => encoding.values(batch)?,
             ValueWriter::ArrowIpc(streams) => {
                 let (values, rows) = streams.values(batch, runs(batch.num_rows(), beside), &|row| beside.room(row))?;
                 return Ok(Encoded { values, rows: Some(rows) });

@@ -13,8 +13,8 @@
 //! # }
 //! ```
 //!
-//! Sinks of Kafka and Kinesis register the schemas that they write by, or take those that are there: see `AvroWriter` and
-//! `JsonConfluentWriter` beside the formats that are read.
+//! Sinks of Kafka and Kinesis register the schemas that they write by, or take those that are there: see `AvroWriter`,
+//! `JsonConfluentWriter` and `ProtobufWriter` beside the formats that are read.
 //!
 //! What a number stands for never changes, so each schema is asked for once. A number that the registry does not know quarantines its
 //! record; it is asked for again with the next records, as it may be new. A registry that is down, or too slow, is asked again after 0.1,

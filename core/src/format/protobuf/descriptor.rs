@@ -9,9 +9,28 @@ use crate::error::{Error, Result};
 #[derive(Debug, Default)]
 pub(super) struct Descriptors {
     pub(super) messages: HashMap<String, Message>,
-    pub(super) enums: HashMap<String, HashMap<i32, String>>,
+    pub(super) enums: HashMap<String, Enumeration>,
     /// The first message of the last file.
     pub(super) first: Option<String>,
+    pub(super) files: Vec<File>,
+}
+
+/// A `.proto` file.
+#[derive(Debug, Default)]
+pub(super) struct File {
+    pub(super) name: String,
+    /// The files that it imports, by their names.
+    pub(super) imports: Vec<String>,
+    /// Itself, a `FileDescriptorProto`.
+    pub(super) bytes: Vec<u8>,
+}
+
+/// The values of an enum.
+#[derive(Debug, Default)]
+pub(super) struct Enumeration {
+    /// Of names for one number the first.
+    pub(super) names: HashMap<i32, String>,
+    pub(super) numbers: HashMap<String, i32>,
 }
 
 #[derive(Debug, Default)]
@@ -21,6 +40,8 @@ pub(super) struct Message {
     pub(super) is_entry: bool,
     /// The way to it from its file: its place there, then within each message around it.
     pub(super) path: Vec<usize>,
+    /// The place of its file; none if every compiler knows it.
+    pub(super) file: Option<usize>,
 }
 
 #[derive(Debug, Default)]
@@ -36,6 +57,45 @@ pub(super) struct Field {
     pub(super) has_presence: bool,
     /// Which of the message's `oneof`s it is a member of; one that is optional alone is of none.
     pub(super) oneof: Option<u64>,
+    /// Whether there is no message without it.
+    pub(super) is_required: bool,
+    /// Whether many scalars are written as one value.
+    pub(super) is_packed: bool,
+    /// Whether a message is written as a group.
+    pub(super) is_group: bool,
+}
+
+/// What the syntax of a file, or the features of an edition, say of fields.
+#[derive(Debug, Clone, Copy, Default)]
+struct Features {
+    /// Whether those that are not there have their default.
+    is_proto3: bool,
+    is_required: bool,
+    is_packed: bool,
+    is_group: bool,
+}
+
+impl Features {
+    fn of(syntax: &str) -> Features {
+        Features { is_proto3: syntax == "proto3", is_packed: matches!(syntax, "proto3" | "editions"), ..Features::default() }
+    }
+
+    /// As the `FeatureSet` says that is the field `number` of options; what it does not say stays.
+    fn with(mut self, options: &[u8], number: u32) -> Result<Features, String> {
+        each(options, |given, value| match value {
+            Part::Bytes(set) if given == number => each(set, |feature, value| {
+                match (feature, value) {
+                    (1, Part::Number(presence)) => self.is_required = presence == 3,
+                    (3, Part::Number(encoding)) => self.is_packed = encoding == 1,
+                    (5, Part::Number(encoding)) => self.is_group = encoding == 2,
+                    _ => {}
+                }
+                Ok(())
+            }),
+            _ => Ok(()),
+        })?;
+        Ok(self)
+    }
 }
 
 /// Messages of `google/protobuf/*.proto` that are structs as columns.
@@ -47,8 +107,12 @@ const WELL_KNOWN: &[WellKnown] = &[
 /// A message's name, and name, number and type of its fields.
 type WellKnown = (&'static str, &'static [(&'static str, u32, u64)]);
 
-/// The label of repeated fields.
+/// The labels of required and of repeated fields.
+const REQUIRED: u64 = 2;
 const REPEATED: u64 = 3;
+
+/// The type of groups.
+pub(super) const GROUP: u64 = 10;
 
 impl Descriptors {
     /// Reads a `FileDescriptorSet`.
@@ -84,47 +148,59 @@ impl Descriptors {
     }
 
     fn file(&mut self, bytes: &[u8]) -> Result<(), String> {
-        let (mut package, mut messages, mut enums, mut syntax) = (String::new(), Vec::new(), Vec::new(), String::new());
+        let (mut package, mut messages, mut enums, mut syntax, mut options) =
+            (String::new(), Vec::new(), Vec::new(), String::new(), &[][..]);
+        let mut file = File { bytes: bytes.to_vec(), ..File::default() };
         each(bytes, |number, value| {
             match (number, value) {
+                (1, Part::Bytes(name)) => file.name = text(name)?,
                 (2, Part::Bytes(name)) => package = format!(".{}", text(name)?),
+                (3, Part::Bytes(name)) => file.imports.push(text(name)?),
                 (4, Part::Bytes(message)) => messages.push(message),
                 (5, Part::Bytes(of)) => enums.push(of),
+                (8, Part::Bytes(given)) => options = given,
                 (12, Part::Bytes(name)) => syntax = text(name)?,
                 _ => {}
             }
             Ok(())
         })?;
         self.first = None;
+        let features = Features::of(&syntax).with(options, 50)?;
         for (place, message) in messages.into_iter().enumerate() {
-            self.message(message, &package, &[place], syntax == "proto3")?;
+            self.message(message, &package, &[place], features)?;
         }
+        self.files.push(file);
         enums.into_iter().try_for_each(|of| self.enumeration(of, &package))
     }
 
-    fn message(&mut self, bytes: &[u8], scope: &str, path: &[usize], is_proto3: bool) -> Result<(), String> {
+    fn message(&mut self, bytes: &[u8], scope: &str, path: &[usize], features: Features) -> Result<(), String> {
         if path.len() > 64 {
             return Err("messages nest deeper than 64".to_owned());
         }
-        let (mut name, mut message) = (String::new(), Message { path: path.to_vec(), ..Message::default() });
-        let (mut nested, mut enums) = (Vec::new(), Vec::new());
+        // The file is the next one that is added.
+        let (mut name, mut message) = (String::new(), Message { path: path.to_vec(), file: Some(self.files.len()), ..Message::default() });
+        let (mut fields, mut nested, mut enums, mut features) = (Vec::new(), Vec::new(), Vec::new(), features);
         each(bytes, |number, value| {
             match (number, value) {
                 (1, Part::Bytes(given)) => name = text(given)?,
-                (2, Part::Bytes(given)) => message.fields.push(field(given, is_proto3)?),
+                (2, Part::Bytes(given)) => fields.push(given),
                 (3, Part::Bytes(given)) => nested.push(given),
                 (4, Part::Bytes(given)) => enums.push(given),
-                (7, Part::Bytes(options)) => each(options, |number, value| {
-                    message.is_entry |= matches!((number, value), (7, Part::Number(1)));
-                    Ok(())
-                })?,
+                (7, Part::Bytes(options)) => {
+                    features = features.with(options, 12)?;
+                    each(options, |number, value| {
+                        message.is_entry |= matches!((number, value), (7, Part::Number(1)));
+                        Ok(())
+                    })?;
+                }
                 _ => {}
             }
             Ok(())
         })?;
+        message.fields = fields.into_iter().map(|given| field(given, features)).collect::<Result<_, _>>()?;
         let name = format!("{scope}.{name}");
         for (place, of) in nested.into_iter().enumerate() {
-            self.message(of, &name, &[path, &[place]].concat(), is_proto3)?;
+            self.message(of, &name, &[path, &[place]].concat(), features)?;
         }
         enums.into_iter().try_for_each(|of| self.enumeration(of, &name))?;
         if path == [0] {
@@ -135,7 +211,7 @@ impl Descriptors {
     }
 
     fn enumeration(&mut self, bytes: &[u8], scope: &str) -> Result<(), String> {
-        let (mut name, mut values) = (String::new(), HashMap::new());
+        let (mut name, mut values) = (String::new(), Enumeration::default());
         each(bytes, |number, value| {
             match (number, value) {
                 (1, Part::Bytes(given)) => name = text(given)?,
@@ -149,8 +225,8 @@ impl Descriptors {
                         }
                         Ok(())
                     })?;
-                    // Of names for one number the first is the one that is written.
-                    values.entry(of).or_insert(name);
+                    values.numbers.insert(name.clone(), of);
+                    values.names.entry(of).or_insert(name);
                 }
                 _ => {}
             }
@@ -161,22 +237,37 @@ impl Descriptors {
     }
 }
 
-fn field(bytes: &[u8], is_proto3: bool) -> Result<Field, String> {
-    let (mut field, mut is_optional) = (Field::default(), false);
+fn field(bytes: &[u8], mut features: Features) -> Result<Field, String> {
+    let (mut field, mut is_optional, mut is_packed) = (Field::default(), false, None);
     each(bytes, |number, value| {
         match (number, value) {
             (1, Part::Bytes(name)) => field.name = text(name)?,
             (3, Part::Number(number)) => field.number = number as u32,
-            (4, Part::Number(label)) => field.is_repeated = label == REPEATED,
+            (4, Part::Number(label)) => {
+                field.is_repeated = label == REPEATED;
+                field.is_required = label == REQUIRED;
+            }
             (5, Part::Number(kind)) => field.kind = kind,
             (6, Part::Bytes(name)) => field.type_name = text(name)?,
+            (8, Part::Bytes(options)) => {
+                features = features.with(options, 21)?;
+                each(options, |number, value| {
+                    if let (2, Part::Number(packed)) = (number, value) {
+                        is_packed = Some(packed != 0);
+                    }
+                    Ok(())
+                })?;
+            }
             (9, Part::Number(oneof)) => field.oneof = Some(oneof),
             (17, Part::Number(optional)) => is_optional = optional != 0,
             _ => {}
         }
         Ok(())
     })?;
-    field.has_presence = !is_proto3 || is_optional || field.oneof.is_some();
+    field.has_presence = !features.is_proto3 || is_optional || field.oneof.is_some();
+    field.is_required |= features.is_required && !field.is_repeated && field.oneof.is_none();
+    field.is_packed = is_packed.unwrap_or(features.is_packed);
+    field.is_group = field.kind == GROUP || features.is_group && field.kind == 11;
     if is_optional {
         field.oneof = None;
     }

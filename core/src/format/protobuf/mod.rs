@@ -1,4 +1,4 @@
-//! Protocol buffers into columns, straight from the wire format: no object is made of a message.
+//! Protocol buffers into columns and back, straight from and to the wire format: no object is made of a message.
 //!
 //! What a message holds is told by a descriptor set, which `protoc --include_imports --descriptor_set_out=set.bin` makes of `.proto` files,
 //! and the full name of the message. Its fields are columns of their names:
@@ -13,20 +13,24 @@
 //! | `google.protobuf.Timestamp` | `timestamp[ns]`, in UTC |
 //! | `google.protobuf.Int64Value` and the like | what they wrap, null if they are not there |
 //!
-//! A field that is `optional`, a member of a `oneof` or of proto2 is null if it is not there; others have their default then, as
-//! proto3 has it. Of a scalar that comes more than once the last counts, messages are merged, a member of a `oneof` ends the others; fields
-//! that are not known, of another wire type or groups are passed over. Messages that hold themselves cannot be columns; ask for columns
-//! without them. Fields of other messages may be added, and numbers stay what they are: so evolution is as that of protocol buffers. Columns
-//! asked for are found by name and cast to their types; one without a field is null.
+//! A field that is `optional`, a member of a `oneof` or of proto2 is null if it is not there; others have their default then, as proto3
+//! has it. Of a scalar that comes more than once the last counts, messages are merged, a member of a `oneof` ends the others; fields that
+//! are not known, of another wire type or groups are passed over. Messages that hold themselves cannot be columns; ask for columns
+//! without them. Fields of other messages may be added, and numbers stay what they are: so evolution is as that of protocol buffers.
+//! Columns asked for are found by name and cast to their types; one without a field is null.
 //!
-//! In files and sockets each message stands behind its length, a varint, as `writeDelimitedTo` of Java has it; in Kafka each record is a message,
-//! [behind what Confluent's serializers put there](Protobuf::confluent) if said so. A message that is malformed goes to quarantine alone.
+//! In files and sockets each message stands behind its length, a varint, as `writeDelimitedTo` of Java has it; in Kafka each record is a
+//! message, [behind what Confluent's serializers put there](Protobuf::confluent) if said so. A message that is malformed goes to
+//! quarantine alone. Sinks of Kafka and Kinesis write rows as messages by `ProtobufWriter`.
 
+#[cfg_attr(not(any(feature = "kafka", feature = "kinesis")), allow(dead_code, reason = "some of it is of messages that are written"))]
 mod descriptor;
 mod finish;
 mod node;
 mod shape;
 pub(crate) mod wire;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+mod writer;
 
 use std::fmt;
 use std::ops::Range;
@@ -39,6 +43,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use self::descriptor::Descriptors;
 use self::shape::Shape;
 use self::wire::Reader;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub(crate) use self::writer::Encoding;
+#[cfg(any(feature = "kafka", feature = "kinesis"))]
+pub use self::writer::ProtobufWriter;
 use super::conform::conform;
 use super::frames::FrameDecoder;
 use super::{Decoder, Messages, bulk, confluent_alone};

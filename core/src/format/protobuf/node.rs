@@ -137,7 +137,7 @@ pub(super) fn is_of(kind: u64, value: Value) -> bool {
 }
 
 /// Whether many scalars of a type may stand in one value.
-fn is_packable(kind: u64) -> bool {
+pub(super) fn is_packable(kind: u64) -> bool {
     !matches!(kind, 9..=12)
 }
 
@@ -385,7 +385,8 @@ impl Timestamp {
 }
 
 fn nanoseconds(seconds: i64, nanos: i32) -> Option<i64> {
-    seconds.checked_mul(1_000_000_000)?.checked_add(nanos.into())
+    // In 128 bits, as seconds before the first nanosecond have later ones.
+    i64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanos)).ok()
 }
 
 impl List {

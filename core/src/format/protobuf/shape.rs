@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field as ArrowField, FieldRef, Fields, TimeUnit};
 
-use super::descriptor::{Descriptors, Field, Message};
+use super::descriptor::{Descriptors, Field, GROUP, Message};
 use super::node::{Bytes, Data, Enum, List, Map, Node, Scalar, Timestamp, is_of};
 use super::wire::Reader;
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ impl Shape {
         let (mut nodes, mut fields, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         for field in &message.fields {
             // Groups are no longer made; they are passed over.
-            let node = (wanted(&field.name) && field.kind != 10).then_some(nodes.len());
+            let node = (wanted(&field.name) && field.kind != GROUP).then_some(nodes.len());
             if node.is_some() {
                 let (column, made) =
                     of_field(descriptors, field, walk).map_err(|error| error.context(format!("field `{}`", field.name)))?;
@@ -212,7 +212,7 @@ fn of_type(descriptors: &Descriptors, field: &Field, walk: &mut Walk) -> Result<
         14 => {
             let names = descriptors.enums.get(&field.type_name);
             let names = names.ok_or_else(|| Error::schema(format!("the descriptor set has no enum `{}`", field.type_name)))?;
-            (DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)), Data::Enum(Enum::new(names)))
+            (DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8)), Data::Enum(Enum::new(&names.names)))
         }
         11 => return of_message(descriptors, &field.type_name, walk),
         kind => return Err(Error::schema(format!("there is no type of number {kind}"))),
@@ -220,10 +220,31 @@ fn of_type(descriptors: &Descriptors, field: &Field, walk: &mut Walk) -> Result<
 }
 
 fn of_message(descriptors: &Descriptors, name: &str, walk: &mut Walk) -> Result<(DataType, Data)> {
-    let wrapped = match name {
-        ".google.protobuf.Timestamp" => {
+    let wrapped = match well_known(name) {
+        Some(WellKnown::Timestamp) => {
             return Ok((DataType::Timestamp(TimeUnit::Nanosecond, None), Data::Timestamp(Timestamp::default())));
         }
+        Some(WellKnown::Wrapper(kind)) => kind,
+        None => {
+            let shape = Shape::within(descriptors, name, &|_| true, walk)?;
+            return Ok((DataType::Struct(shape.fields.clone()), Data::Struct(Box::new(shape), false)));
+        }
+    };
+    let (kind, data) = of_type(descriptors, &Field { kind: wrapped, ..Field::default() }, walk)?;
+    Ok((kind, Data::Wrapper(Box::new(Node { data, kind: wrapped, validity: None }))))
+}
+
+/// Messages that are no structs as columns.
+pub(super) enum WellKnown {
+    Timestamp,
+    /// One that holds a scalar of this type, and is there to say whether that is.
+    Wrapper(u64),
+}
+
+/// What is well known under a message's name.
+pub(super) fn well_known(name: &str) -> Option<WellKnown> {
+    Some(WellKnown::Wrapper(match name {
+        ".google.protobuf.Timestamp" => return Some(WellKnown::Timestamp),
         ".google.protobuf.DoubleValue" => 1,
         ".google.protobuf.FloatValue" => 2,
         ".google.protobuf.Int64Value" => 3,
@@ -233,11 +254,6 @@ fn of_message(descriptors: &Descriptors, name: &str, walk: &mut Walk) -> Result<
         ".google.protobuf.BoolValue" => 8,
         ".google.protobuf.StringValue" => 9,
         ".google.protobuf.BytesValue" => 12,
-        _ => {
-            let shape = Shape::within(descriptors, name, &|_| true, walk)?;
-            return Ok((DataType::Struct(shape.fields.clone()), Data::Struct(Box::new(shape), false)));
-        }
-    };
-    let (kind, data) = of_type(descriptors, &Field { kind: wrapped, ..Field::default() }, walk)?;
-    Ok((kind, Data::Wrapper(Box::new(Node { data, kind: wrapped, validity: None }))))
+        _ => return None,
+    }))
 }

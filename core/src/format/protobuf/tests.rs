@@ -11,7 +11,7 @@ use crate::quality::Rejected;
 
 const ONE: PartitionId = PartitionId(1);
 
-fn varint(mut number: u64) -> Vec<u8> {
+pub(super) fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -22,30 +22,30 @@ fn varint(mut number: u64) -> Vec<u8> {
 }
 
 /// A field whose value is a number.
-fn number(field: u64, value: u64) -> Vec<u8> {
+pub(super) fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
 /// A field whose value has a length.
-fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
+pub(super) fn bytes(field: u64, value: impl AsRef<[u8]>) -> Vec<u8> {
     [varint(field << 3 | 2), varint(value.as_ref().len() as u64), value.as_ref().to_vec()].concat()
 }
 
 /// A field's descriptor: its name, number, type, label (3: repeated), and what else there is.
-fn field(name: &str, at: u64, kind: u64, label: u64, more: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn field(name: &str, at: u64, kind: u64, label: u64, more: &[Vec<u8>]) -> Vec<u8> {
     bytes(2, [bytes(1, name), number(3, at), number(4, label), number(5, kind), more.concat()].concat())
 }
 
-fn scalar(name: &str, at: u64, kind: u64) -> Vec<u8> {
+pub(super) fn scalar(name: &str, at: u64, kind: u64) -> Vec<u8> {
     field(name, at, kind, 1, &[])
 }
 
-fn of(type_name: &str) -> Vec<u8> {
+pub(super) fn of(type_name: &str) -> Vec<u8> {
     bytes(6, type_name)
 }
 
 /// Messages of one file of package `shop`, in proto3, with the well-known ones that are used.
-fn set(messages: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn set(messages: &[Vec<u8>]) -> Vec<u8> {
     let message = |message: &Vec<u8>| bytes(4, message);
     let file = [bytes(2, "shop"), messages.iter().flat_map(message).collect(), bytes(12, "proto3")].concat();
     let known = [
@@ -58,7 +58,7 @@ fn set(messages: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// A message with a bit of everything.
-fn payment() -> Vec<u8> {
+pub(super) fn payment() -> Vec<u8> {
     let kind =
         [bytes(1, "Kind"), bytes(2, [bytes(1, "DEBIT"), number(2, 0)].concat()), bytes(2, [bytes(1, "CREDIT"), number(2, 1)].concat())];
     let item = [bytes(1, "Item"), scalar("id", 1, 5), field("tags", 2, 9, 3, &[])];
@@ -88,12 +88,12 @@ fn payment() -> Vec<u8> {
     .concat()
 }
 
-fn protobuf() -> Protobuf {
+pub(super) fn protobuf() -> Protobuf {
     Protobuf::new(&set(&[payment()]), "shop.Payment").unwrap()
 }
 
 /// Rows of messages, and what is bad about the others by their place.
-fn decode(protobuf: &Protobuf, schema: &SchemaRef, records: &[Vec<u8>]) -> (Option<RecordBatch>, Vec<(usize, String)>) {
+pub(super) fn decode(protobuf: &Protobuf, schema: &SchemaRef, records: &[Vec<u8>]) -> (Option<RecordBatch>, Vec<(usize, String)>) {
     let mut messages = Format::Protobuf(protobuf.clone()).messages(schema).unwrap().unwrap();
     let mut ends = vec![0];
     records.iter().for_each(|record| ends.push(ends.last().unwrap() + record.len()));
@@ -240,6 +240,8 @@ fn enums_times_and_wrappers() {
     assert_eq!(found["at"].as_primitive::<TimestampNanosecondType>().values(), &[1_700_000_000_000_000_005, -1, 5_000_000_006]);
     assert_eq!(found["limit"].as_ref(), &Int64Array::from(vec![Some(7), Some(0), None]) as &dyn Array);
     assert_eq!(found["label"].as_ref(), &StringArray::from(vec![Some("x"), Some(""), None]) as &dyn Array);
+    let first = rows(&[bytes(12, time(-9_223_372_037, 145_224_192))]);
+    assert_eq!(first["at"].as_primitive::<TimestampNanosecondType>().values(), &[i64::MIN]);
     let protobuf = protobuf();
     let (_, bad) = decode(&protobuf, &protobuf.columns().unwrap(), &[bytes(12, time(i64::MAX / 1_000_000_000 + 1, 0))]);
     assert!(bad[0].1.contains("field 12") && bad[0].1.contains("1677 to 2262"), "{bad:?}");
