@@ -8,6 +8,7 @@ mod counts;
 mod dedup;
 mod detect;
 mod global;
+mod late;
 mod pipeline;
 mod process;
 mod registry;
