@@ -7,6 +7,7 @@ mod budget;
 mod counts;
 mod dedup;
 mod detect;
+mod detect_ttl;
 mod global;
 mod late;
 mod pipeline;
