@@ -165,10 +165,10 @@ impl Detector for Models {
         let bytes = from.bytes()?;
         let slot = slot as usize;
         self.keys.resize_with((slot + 1).max(self.keys.len()), || None);
-        if !bytes.is_empty() {
-            let object = attached(|py| unpickled(py, bytes).map(Bound::unbind).map_err(|exception| self.raised(exception)))?;
-            self.keys[slot] = Some(object);
-        }
+        self.keys[slot] = match bytes.is_empty() {
+            true => None,
+            false => Some(attached(|py| unpickled(py, bytes).map(Bound::unbind).map_err(|exception| self.raised(exception)))?),
+        };
         Ok(())
     }
 }

@@ -233,10 +233,11 @@ impl PyStream {
     ///     region: Adds `region`: the score smoothed over about so many rows of the key, high throughout a long event.
     ///     expected: Adds `expected`: the value that the detector expected before it saw the row; a struct of them if there are several columns.
     ///     attribution: Adds `attribution`: the part of each column in the score, below 0 if its value is too low; a struct if there are several.
+    ///     ttl: Forgets a key once event time is more than this past its latest row, such as "1h": if more rows of it come, it begins anew.
     ///
     /// Example:
     ///     >>> s.detect(tw.anomaly.ewma(alpha=0.05), on="amount", by="card", threshold=4.0)
-    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, top_k=None, p=false, refractory=None, region=None, expected=false, attribution=false))]
+    #[pyo3(signature = (detector, on, by=None, threshold=None, *, false_alarm_rate=None, top_k=None, p=false, refractory=None, region=None, expected=false, attribution=false, ttl=None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn detect(
         &self,
@@ -252,6 +253,7 @@ impl PyStream {
         region: Option<u32>,
         expected: bool,
         attribution: bool,
+        ttl: Option<Interval>,
     ) -> PyResult<PyStream> {
         let mut detection = detector.detection.clone().on(on.0).by(by.unwrap_or_default().0);
         if let Some(threshold) = threshold {
@@ -277,6 +279,9 @@ impl PyStream {
         }
         if attribution {
             detection = detection.with_attribution();
+        }
+        if let Some(ttl) = ttl {
+            detection = detection.ttl(ttl.0);
         }
         PyStream::checked(py, self.stream.detect(detection))
     }

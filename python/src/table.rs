@@ -120,7 +120,8 @@ impl PyTable {
 
     /// The first rows that came after all their windows had fired: the columns that go into the window, then `late_by` (how far the
     /// watermark was past the row), `missed_start` and `missed_end` (of the last window that could have counted it), `partition` and
-    /// `offset` (where the run of rows that it came with begins).
+    /// `offset` (where the row stands in its input: the byte where its line begins in text, the offset of its record in Kafka, else the
+    /// number of the row).
     #[getter]
     fn late(&self) -> PyResult<PyTable> {
         let rest = self.rest()?;

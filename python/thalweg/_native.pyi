@@ -380,6 +380,7 @@ class Stream:
         region: int | None = None,
         expected: bool = False,
         attribution: bool = False,
+        ttl: _Duration | None = None,
     ) -> Stream:
         """Adds `score`, `is_anomaly` and what else is asked for to every row."""
     def dedup(self, by: _Columns, within: _Duration) -> Stream:

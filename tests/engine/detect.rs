@@ -29,7 +29,7 @@ fn both(detection: Detection) -> Detection {
 }
 
 /// Every detector, small enough that histories are full soon, with all that can be asked for.
-fn detections() -> Vec<(&'static str, Detection)> {
+pub fn detections() -> Vec<(&'static str, Detection)> {
     let forest = RandomCutForest { number_of_trees: 3, sample_size: 20, shingle_size: 2, ..RandomCutForest::default() };
     let mut detections = vec![
         ("forest", all(Detection::new(forest)).with_attribution()),
@@ -89,9 +89,9 @@ fn statistics() -> Vec<(&'static str, Detection)> {
 }
 
 /// A row: event time, key, value.
-type Row = (i64, i64, Option<f64>);
+pub type Row = (i64, i64, Option<f64>);
 
-fn records(rows: &[Row]) -> RecordBatch {
+pub fn records(rows: &[Row]) -> RecordBatch {
     let at: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.0)).collect::<Int64Array>());
     let key: ArrayRef = Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int64Array>());
     let value: ArrayRef = Arc::new(rows.iter().map(|row| row.2).collect::<Float64Array>());
@@ -99,7 +99,7 @@ fn records(rows: &[Row]) -> RecordBatch {
 }
 
 /// Rows in batches of so many.
-fn batches(rows: &[Row], size: usize) -> Vec<RecordBatch> {
+pub fn batches(rows: &[Row], size: usize) -> Vec<RecordBatch> {
     rows.chunks(size).map(records).collect()
 }
 
@@ -124,7 +124,7 @@ fn anomalies(rows: &RecordBatch) -> Vec<usize> {
 }
 
 /// Pieces of noise, of constants and of a wave, with spikes and holes.
-fn series() -> impl Strategy<Value = Vec<Option<f64>>> {
+pub fn series() -> impl Strategy<Value = Vec<Option<f64>>> {
     let noise = prop::collection::vec(prop_oneof![20 => (0.0..1.0_f64).prop_map(Some), 1 => Just(Some(1e4)), 1 => Just(None)], 1..150);
     let constant = (0.0..9.0_f64, 1..80_usize).prop_map(|(value, rows)| vec![Some(value); rows]);
     let wave = (1..150_usize).prop_map(|rows| (0..rows).map(|row| Some((row as f64 / 3.0).sin() * 5.0)).collect());
@@ -144,7 +144,7 @@ fn traces() -> impl Strategy<Value = Vec<Row>> {
 }
 
 /// What comes out if the batches up to `stop` run in one pipeline and the others in another that takes up its snapshot.
-fn stopped(batches: &[RecordBatch], stop: usize, detection: &Detection) -> RecordBatch {
+pub fn stopped(batches: &[RecordBatch], stop: usize, detection: &Detection) -> RecordBatch {
     let results: Arc<Mutex<Vec<RecordBatch>>> = Arc::default();
     let keep = || {
         let results = Arc::clone(&results);

@@ -7,8 +7,11 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::plan::Windowed;
-use thalweg::window::WindowSpec;
-use thalweg::{Config, Stream, Table, collect_list, count, count_window, cumulate, event_time, hopping, millis, session, sum, tumbling};
+use thalweg::window::{AssignedSpec, Windowing};
+use thalweg::{
+    Config, Stream, Table, collect_list, count, count_window, cumulate, event_time, global, hopping, millis, session, sum, tumbling,
+    windows_by,
+};
 
 /// Row count, sum and first values of a group.
 type Answer = (i64, Option<i64>, Vec<i64>);
@@ -16,7 +19,7 @@ type Answer = (i64, Option<i64>, Vec<i64>);
 /// All results in the order in which they came, by window and key.
 type History = BTreeMap<(i64, i64, Option<i64>), Vec<Answer>>;
 
-fn run(rows: &[Row], spec: WindowSpec, delay: i64, batch_rows: usize, revise: impl Fn(Windowed) -> Windowed) -> Table {
+fn run(rows: &[Row], spec: impl Into<Windowing>, delay: i64, batch_rows: usize, revise: impl Fn(Windowed) -> Windowed) -> Table {
     let mut config = Config::default();
     config.batch_rows = batch_rows;
     let windowed =
@@ -56,6 +59,15 @@ fn last(history: History, repeats: bool) -> BTreeMap<(i64, i64, Option<i64>), An
     history.into_iter().map(|(group, mut answers)| (group, answers.pop().unwrap())).collect()
 }
 
+/// The windows of [`hopping`], from a function.
+fn hopping_by_function(size: i64, slide: i64) -> AssignedSpec {
+    windows_by("hopping", move |row, windows| {
+        let last = row.time.div_euclid(slide) * slide;
+        windows
+            .extend((0..).map(|back| last - back * slide).take_while(|start| start + size > row.time).map(|start| (start, start + size)));
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -68,11 +80,15 @@ proptest! {
         lateness in prop_oneof![Just(0), Just(15), Just(300), Just(100_000)],
         (early, updates) in prop_oneof![Just((None, false)), Just((Some(40_u64), false)), Just((None, true)), Just((Some(7), true))],
         batch_rows in prop_oneof![Just(1), Just(7), Just(64), Just(10_000)],
+        by_function: bool,
     ) {
         let (expected, late) = windows_of(&rows, size, slide, delay + lateness);
         let expected: BTreeMap<_, _> =
             expected.into_iter().map(|((start, key), rows)| ((start, start + size, key), answer(&rows))).collect();
-        let spec = hopping(millis(size as u64), millis(slide as u64));
+        let spec: Windowing = match by_function {
+            true => hopping_by_function(size, slide).into(),
+            false => hopping(millis(size as u64), millis(slide as u64)).into(),
+        };
         let table = run(&rows, spec, delay, batch_rows, |windowed| {
             let windowed = windowed.allowed_lateness(millis(lateness as u64));
             let windowed = early.map_or(windowed.clone(), |every| windowed.clone().early(millis(every)));
@@ -103,6 +119,33 @@ fn a_late_row_corrects_its_window_until_that_is_gone() {
 }
 
 #[test]
+fn a_late_row_corrects_a_window_of_a_function_until_that_is_gone() {
+    // Windows of many lengths over one row: each is gone at a time of its own.
+    let spec = windows_by("long and short", |row, windows| {
+        let start = row.time.div_euclid(100) * 100;
+        windows.extend([(start, start + 100), (start, start + 150)]);
+    });
+    let rows = [at(0, 1), at(50, 2), at(150, 3), at(99, 4), at(240, 5), at(10, 6), at(260, 7), at(20, 8), at(330, 9), at(30, 10)];
+    let table = run(&rows, spec, 0, 1, |windowed| windowed.allowed_lateness(millis(150)));
+    let counts: Vec<_> = history(&table)
+        .into_iter()
+        .map(|((start, end, _), answers)| (start, end, answers.into_iter().map(|answer| answer.0).collect::<Vec<_>>()))
+        .collect();
+    let expected = [
+        (0, 100, vec![2, 3, 4]),
+        (0, 150, vec![2, 3, 4, 5]),
+        (100, 200, vec![1]),
+        (100, 250, vec![1]),
+        (200, 300, vec![2]),
+        (200, 350, vec![2]),
+        (300, 400, vec![1]),
+        (300, 450, vec![1]),
+    ];
+    assert_eq!(counts, expected);
+    assert_eq!(table.metrics().late_rows, 1, "the row at 30 came when the watermark was 329");
+}
+
+#[test]
 fn early_results_come_when_the_watermark_passes_a_time_for_them() {
     let rows = [at(0, 1), at(30, 2), at(31, 3), at(45, 4), at(46, 5), at(100, 6)];
     let table = run(&rows, tumbling(millis(100)), 0, 1, |windowed| windowed.early(millis(20)));
@@ -126,6 +169,8 @@ fn what_cannot_be_revised_is_refused() {
     let why = |windowed: Windowed| windowed.agg([count()]).schema().unwrap_err().to_string();
     let said = why(stream.window(count_window(5)).allowed_lateness(millis(1)));
     assert!(said.contains("count_window(5 rows) is not"), "{said}");
+    let said = why(stream.window(global()).allowed_lateness(millis(1)));
+    assert!(said.contains("windows that end, which global() does not: it takes rows in order of event time"), "{said}");
     let said = why(stream.window(session(millis(5))).early(millis(0)));
     assert!(said.contains("`early` is zero"), "{said}");
     let said = why(stream.window(tumbling(millis(5))).early(millis(0)));

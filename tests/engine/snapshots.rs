@@ -187,6 +187,15 @@ fn window_pipelines() -> Vec<(&'static str, Steps)> {
                 windows.extend((row.time >= start + 40).then_some((start + 40, start + 80)));
             })),
         ),
+        (
+            "windows by a function, revised",
+            Box::new(|stream| {
+                let halves = windows_by("halves and wholes", |row, windows| {
+                    windows.extend([40, 80].map(|size| (row.time.div_euclid(size) * size, (row.time.div_euclid(size) + 1) * size)));
+                });
+                stream.window(halves).allowed_lateness(millis(60)).early(millis(25)).by(["key"]).agg(aggregates())
+            }),
+        ),
         ("one key", Box::new(|stream| stream.window(hopping(millis(90), millis(30))).agg([count().alias("n"), first("text").alias("f")]))),
         ("two keys", Box::new(|stream| stream.window(tumbling(millis(90))).by(["text", "key"]).agg([count().alias("n")]))),
         (
@@ -210,6 +219,7 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
         ("rolling range", Box::new(move |stream| stream.window(rolling_range(millis(60))).by(["key"]).agg(rolling()))),
         ("dedup", Box::new(|stream| stream.dedup(["key", "whole"], millis(40)))),
         ("detect", Box::new(|stream| stream.detect(ewma(0.1).on(["value", "whole"]).by(["key"])))),
+        ("detect with a ttl", Box::new(|stream| stream.detect(novelty().on(["value"]).by(["key"]).with_p().region(4).ttl(millis(40))))),
         ("detect with all columns", Box::new(|stream| stream.detect(novelty().on(["value"]).by(["key"]).with_p().refractory(3).region(4)))),
         ("heartbeat", Box::new(|stream| stream.heartbeat(["key"], Heartbeat { factor: 1.5, least: millis(3), warmup: 1 }))),
         ("process", remind(true, None)),

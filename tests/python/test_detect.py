@@ -240,6 +240,41 @@ def test_a_payment_that_is_unlike_its_card_is_found_and_says_why() -> None:
     assert math.isnan(scores[301])
 
 
+class Farthest:
+    """How far a value is from the mean of all of its key before it."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def score(self, rows: tw.Table) -> list[float]:
+        scores = []
+        for value in rows.to_arrow()["value"].to_pylist():
+            scores.append(abs(value - statistics.fmean(self.values)) if self.values else 0.0)
+            self.values.append(value)
+        return scores
+
+
+@pytest.mark.parametrize("make", [tw.anomaly.ewma, tw.anomaly.novelty, lambda: tw.anomaly.custom(Farthest)])
+def test_a_key_begins_anew_after_its_time_to_live(make: Callable[[], tw.anomaly.Detector]) -> None:
+    chance = random.Random(7)
+    times = [(ts, key) for ts in range(600) for key in (0, 1) if key == 0 or ts % 200 < 120]
+    rows = [(ts + 500 * (ts >= 300), key, chance.random()) for ts, key in times]
+    ts, keys, values = (list(column) for column in zip(*rows, strict=True))
+    lives, seen = [], {0: (0, 0), 1: (0, 0)}
+    for time, key in zip(ts, keys, strict=True):
+        life, latest = seen[key]
+        seen[key] = (life + (time - latest > 60), time)
+        lives.append(10 * key + seen[key][0])
+    assert len(set(lives)) == 6
+    times = pa.array(ts, pa.timestamp("ms"))
+    mortal = detect(pa.table({"ts": times, "key": keys, "value": values}), make(), ttl="60ms", region=5)
+    apart = detect(pa.table({"ts": times, "key": lives, "value": values}), make(), region=5)
+    added = [name for name in apart[0] if name not in ("ts", "key", "value")]
+    assert [[row[name] for name in added] for row in mortal] == [[row[name] for name in added] for row in apart]
+    with pytest.raises(tw.ConfigError, match="`ttl` counts event time, and the stream has none"):
+        tw.from_arrow(pa.table({"value": values})).detect(make(), on="value", ttl="1h").collect()
+
+
 def test_parameters_are_checked_and_shown() -> None:
     assert repr(tw.anomaly.novelty()) == "novelty(history=4096)"
     assert repr(tw.anomaly.left_discord()) == "left_discord(length=64, history=4000)"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
 import pytest
 
 import thalweg as tw
+from thalweg import testing
 from twins import make_payments, rows_of, window_twin
 
 
@@ -109,15 +111,34 @@ def test_late_rows_are_counted_kept_and_warned_of() -> None:
     with pytest.warns(tw.DroppedRowsWarning, match="2 rows came after their windows had fired"):
         result = windows.collect()
     assert [row["total"] for row in rows_of(result)] == [3, 8, 6]
-    origin = {"partition": 0, "offset": 0}
     assert rows_of(result.late) == [
-        {"ts": 500, "value": 4, "late_by": 999, "missed_start": 0, "missed_end": 1_000, **origin},
-        {"ts": 1_650, "value": 7, "late_by": 1_249, "missed_start": 1_000, "missed_end": 2_000, **origin},
+        {"ts": 500, "value": 4, "late_by": 999, "missed_start": 0, "missed_end": 1_000, "partition": 0, "offset": 3},
+        {"ts": 1_650, "value": 7, "late_by": 1_249, "missed_start": 1_000, "missed_end": 2_000, "partition": 0, "offset": 6},
     ]
     metrics = result.metrics()
     assert sum(metrics["late_key_groups"].values()) == 2
     assert (metrics["rows_in"], metrics["rows_out"], metrics["late_rows"]) == (7, 3, 2)
     assert len(result.quarantined) == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_late_rows_say_where_they_stand_in_the_source(workers: int, tmp_path: Path) -> None:
+    first = testing.rows("ts: int64 | amount: int64\n0 | 5\n100 | 0\n2_500 | 7")
+    second = testing.rows("ts | amount\n2_400 | 1\n10 | 0\n20 | 0\n30 | 8", partition=1)
+    stream = testing.source([first, second]).event_time("ts").filter("amount > 0")
+    windows = stream.window(tw.tumbling("1s")).agg(n=tw.count())
+    with pytest.warns(tw.DroppedRowsWarning):
+        late = windows.collect(workers=workers).late
+    testing.assert_table(late, "ts | amount | partition | offset\n30 | 8 | 1 | 3")
+
+    lines = ['{"ts":5000}', "", '{"ts":"no"}', '{"ts":7}', '{"ts":6000}', '{"ts":8}']
+    path = tmp_path / "rows.ndjson"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    windows = tw.read_ndjson(path, schema={"ts": "int64"}).event_time("ts").window(tw.tumbling("1s")).agg(n=tw.count())
+    with pytest.warns(tw.DroppedRowsWarning):
+        late = windows.collect(workers=workers).late
+    starts = [sum(len(line) + 1 for line in lines[:row]) for row in (3, 5)]
+    assert [(row["ts"], row["offset"]) for row in rows_of(late)] == [(7, starts[0]), (8, starts[1])]
 
 
 def test_max_delay_keeps_late_rows_in(payments: pa.Table) -> None:

@@ -1,13 +1,16 @@
 //! A batch: Arrow columns with their event time and where they came from.
 
+mod origins;
+
 use std::ops::Range;
 
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{FilterBuilder, FilterPredicate};
+use arrow::compute::{FilterBuilder, FilterPredicate, prep_null_mask_filter};
 use arrow::datatypes::Schema;
 
 use crate::error::{Error, Result};
+pub use origins::Origins;
 
 /// One input of a source that has an order of its own: a connection, a file, a broker's partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -20,7 +23,8 @@ pub struct Segment {
     pub partition: PartitionId,
     /// How many rows.
     pub rows: usize,
-    /// The partition's offset of the first row: a byte position in files and connections, a row number elsewhere.
+    /// The partition's offset of the first row: a byte position in files and connections of text, the record's in brokers, a row number
+    /// elsewhere. Steps that take rows out leave it as it is.
     pub offset: u64,
 }
 
@@ -47,6 +51,8 @@ pub struct Batch {
     pub time: Option<EventTime>,
     /// Runs of rows by partition, in row order; their row counts add up to the batch's. None of results that are made of many rows.
     pub segments: Vec<Segment>,
+    /// Which rows of their partitions these are, where segments do not tell.
+    pub origins: Origins,
     /// When the first byte of the oldest row arrived, in the clock's monotonic nanoseconds.
     pub received: u64,
     /// The number of the first row in order of arrival, where the batches of a stream go to several workers; rows that follow have
@@ -58,12 +64,17 @@ impl Batch {
     /// A batch whose rows all come from partition 0, starting at row number `offset`.
     pub fn new(records: RecordBatch, offset: u64, received: u64) -> Batch {
         let rows = records.num_rows();
-        Batch { records, time: None, segments: vec![Segment { partition: PartitionId(0), rows, offset }], received, sequence: None }
+        Batch::of_source(records, vec![Segment { partition: PartitionId(0), rows, offset }], received)
+    }
+
+    /// A batch whose rows come from the partitions that `segments` name.
+    pub fn of_source(records: RecordBatch, segments: Vec<Segment>, received: u64) -> Batch {
+        Batch { records, time: None, segments, origins: Origins::default(), received, sequence: None }
     }
 
     /// Results that are made of many rows, with their event times, if they have any.
     pub fn of_results(records: RecordBatch, time: Option<EventTime>) -> Batch {
-        Batch { records, time, segments: Vec::new(), received: 0, sequence: None }
+        Batch { records, time, segments: Vec::new(), origins: Origins::default(), received: 0, sequence: None }
     }
 
     /// How many rows.
@@ -88,6 +99,10 @@ impl Batch {
         }
         let records = predicate.filter_record_batch(&self.records)?;
         let time = self.time.map(|time| time.filter(&predicate)).transpose()?;
+        let origins = match mask.null_count() {
+            0 => self.origins.masked(&self.segments, mask.values()),
+            _ => self.origins.masked(&self.segments, prep_null_mask_filter(mask).values()),
+        };
         let mut start = 0;
         let segments = self
             .segments
@@ -99,7 +114,7 @@ impl Batch {
             })
             .filter(|segment| segment.rows > 0)
             .collect();
-        Ok(Batch { records, time, segments, received: self.received, sequence: self.sequence })
+        Ok(Batch { records, time, segments, origins, received: self.received, sequence: self.sequence })
     }
 
     /// The rows in `range`, without a copy.
@@ -110,7 +125,7 @@ impl Batch {
         for segment in &self.segments {
             let (low, high) = (range.start.max(start), range.end.min(start + segment.rows));
             if low < high {
-                segments.push(Segment { rows: high - low, offset: segment.offset, ..*segment });
+                segments.push(Segment { rows: high - low, ..*segment });
             }
             start += segment.rows;
         }
@@ -118,6 +133,7 @@ impl Batch {
             records: self.records.slice(range.start, length),
             time: self.time.as_ref().map(|time| time.slice(range.start, length)),
             segments,
+            origins: if length == self.rows() { self.origins.clone() } else { self.origins.from(&self.segments, range.start) },
             received: self.received,
             sequence: self.sequence,
         }

@@ -18,8 +18,8 @@ use arrow::ipc::convert::MessageBuffer;
 use arrow::ipc::reader::{FileReader, StreamDecoder, StreamReader};
 
 use super::conform::conform;
-use super::{Decoded, Decoder, bulk, extend_segments};
-use crate::batch::{PartitionId, Segment};
+use super::{Decoded, Decoder, bulk, runs};
+use crate::batch::{Origins, PartitionId, Segment};
 use crate::error::{Error, Result};
 use crate::quality::Rejected;
 
@@ -93,7 +93,7 @@ impl ArrowIpcDecoder {
             if let Some(batch) = stream.message(&bytes[used..used + length])? {
                 let batch = conform(&batch, &self.schema, "stream")?;
                 if batch.num_rows() > 0 {
-                    extend_segments(&mut self.segments, partition, batch.num_rows(), stream.rows);
+                    runs::extend(&mut self.segments, partition, batch.num_rows(), stream.rows);
                     stream.rows += batch.num_rows() as u64;
                     self.rows += batch.num_rows();
                     self.batches.push(batch);
@@ -147,7 +147,7 @@ impl Decoder for ArrowIpcDecoder {
     fn take(&mut self) -> Result<Option<Decoded>> {
         self.rows = 0;
         let segments = std::mem::take(&mut self.segments);
-        Ok(bulk::take(&self.schema, &mut self.batches)?.map(|records| Decoded { records, segments }))
+        Ok(bulk::take(&self.schema, &mut self.batches)?.map(|records| Decoded { records, segments, origins: Origins::default() }))
     }
 
     fn take_rejected(&mut self, into: &mut Vec<Rejected>) {

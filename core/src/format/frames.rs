@@ -6,8 +6,9 @@ use std::ops::Range;
 use arrow::datatypes::SchemaRef;
 
 use super::messages::Messages;
-use super::{Decoded, Decoder, extend_segments};
-use crate::batch::{PartitionId, Segment};
+use super::runs::Runs;
+use super::{Decoded, Decoder};
+use crate::batch::PartitionId;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::quality::Rejected;
@@ -25,7 +26,7 @@ pub(super) struct FrameDecoder<M> {
 /// What all partitions share.
 struct Run<M> {
     messages: M,
-    segments: Vec<Segment>,
+    runs: Runs,
     rejected: Vec<Rejected>,
     bad: Vec<(usize, String)>,
 }
@@ -43,7 +44,7 @@ struct Straddle {
 
 impl<M: Messages> FrameDecoder<M> {
     pub(super) fn new(messages: M, config: &Config) -> FrameDecoder<M> {
-        let run = Run { messages, segments: Vec::new(), rejected: Vec::new(), bad: Vec::new() };
+        let run = Run { messages, runs: Runs::default(), rejected: Vec::new(), bad: Vec::new() };
         FrameDecoder { run, max_bytes: config.max_line_bytes, partitions: HashMap::new() }
     }
 }
@@ -84,7 +85,7 @@ impl<M: Messages> Run<M> {
             let offset = start + at as u64;
             match bad.next_if(|(bad, _)| *bad == place) {
                 Some((_, why)) => self.rejected.push(Rejected::new(partition, offset, &bytes[body], why)),
-                None => extend_segments(&mut self.segments, partition, 1, offset),
+                None => self.runs.add(partition, 1, offset, || [offset]),
             }
         }
         Ok(())
@@ -94,6 +95,10 @@ impl<M: Messages> Run<M> {
 impl<M: Messages> Decoder for FrameDecoder<M> {
     fn schema(&self) -> SchemaRef {
         self.run.messages.schema()
+    }
+
+    fn keep_offsets(&mut self) {
+        self.run.runs.keep_offsets();
     }
 
     fn decode(&mut self, partition: PartitionId, bytes: &[u8]) -> Result<()> {
@@ -130,8 +135,8 @@ impl<M: Messages> Decoder for FrameDecoder<M> {
     }
 
     fn take(&mut self) -> Result<Option<Decoded>> {
-        let segments = std::mem::take(&mut self.run.segments);
-        Ok(self.run.messages.take()?.map(|records| Decoded { records, segments }))
+        let (segments, origins) = self.run.runs.take();
+        Ok(self.run.messages.take()?.map(|records| Decoded { records, segments, origins }))
     }
 
     fn take_rejected(&mut self, into: &mut Vec<Rejected>) {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use memchr::{memchr, memrchr};
+use memchr::{memchr, memchr_iter, memrchr};
 
-use super::{Decoded, Decoder, extend_segments};
-use crate::batch::{PartitionId, Segment};
+use super::runs::Runs;
+use super::{Decoded, Decoder};
+use crate::batch::PartitionId;
 use crate::config::Config;
 use crate::error::Result;
 use crate::quality::Rejected;
@@ -68,7 +69,7 @@ struct Straddle {
 struct Run<L> {
     lines: L,
     max_line_bytes: usize,
-    segments: Vec<Segment>,
+    runs: Runs,
     rejected: Vec<Rejected>,
     bad: Vec<BadLine>,
 }
@@ -76,7 +77,7 @@ struct Run<L> {
 impl<L: Lines> LineDecoder<L> {
     /// A decoder that frames lines for `lines`.
     pub fn new(lines: L, config: &Config) -> LineDecoder<L> {
-        let run = Run { lines, max_line_bytes: config.max_line_bytes, segments: Vec::new(), rejected: Vec::new(), bad: Vec::new() };
+        let run = Run { lines, max_line_bytes: config.max_line_bytes, runs: Runs::default(), rejected: Vec::new(), bad: Vec::new() };
         LineDecoder { run, partitions: HashMap::new() }
     }
 }
@@ -84,6 +85,10 @@ impl<L: Lines> LineDecoder<L> {
 impl<L: Lines> Decoder for LineDecoder<L> {
     fn schema(&self) -> SchemaRef {
         self.run.lines.schema()
+    }
+
+    fn keep_offsets(&mut self) {
+        self.run.runs.keep_offsets();
     }
 
     fn decode(&mut self, partition: PartitionId, mut bytes: &[u8]) -> Result<()> {
@@ -122,8 +127,8 @@ impl<L: Lines> Decoder for LineDecoder<L> {
     }
 
     fn take(&mut self) -> Result<Option<Decoded>> {
-        let segments = std::mem::take(&mut self.run.segments);
-        Ok(self.run.lines.take()?.map(|records| Decoded { records, segments }))
+        let (segments, origins) = self.run.runs.take();
+        Ok(self.run.lines.take()?.map(|records| Decoded { records, segments, origins }))
     }
 
     fn take_rejected(&mut self, into: &mut Vec<Rejected>) {
@@ -187,7 +192,8 @@ impl<L: Lines> Run<L> {
         let rows = self.lines.rows() - before;
         if rows > 0 {
             let first = first_row(lines, &self.bad);
-            extend_segments(&mut self.segments, partition, rows, start + first as u64);
+            let all = || all_rows(lines, &self.bad, rows).into_iter().map(|at| start + at as u64);
+            self.runs.add(partition, rows, start + first as u64, all);
         }
         for bad in self.bad.drain(..) {
             let line = &lines[bad.start..bad.end];
@@ -225,4 +231,19 @@ fn first_row(lines: &[u8], bad: &[BadLine]) -> usize {
         start += length + 1;
     }
     start
+}
+
+/// Where each line starts that is neither blank nor bad, which are `rows`.
+fn all_rows(lines: &[u8], bad: &[BadLine], rows: usize) -> Vec<usize> {
+    let mut starts = Vec::with_capacity(rows);
+    let (mut start, mut bad_ones) = (0, bad.iter().peekable());
+    for end in memchr_iter(b'\n', lines) {
+        let is_bad = bad_ones.next_if(|bad| bad.start == start).is_some();
+        // Few lines begin with white space.
+        if !is_bad && (lines[start] > b' ' || !is_blank(&lines[start..end])) {
+            starts.push(start);
+        }
+        start = end + 1;
+    }
+    starts
 }

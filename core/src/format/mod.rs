@@ -17,6 +17,7 @@ pub mod pod;
 pub mod protobuf;
 #[cfg(any(feature = "kafka", feature = "kinesis"))]
 mod registration;
+mod runs;
 pub mod subjects;
 #[cfg_attr(not(any(feature = "kafka", feature = "kinesis")), allow(dead_code, reason = "files are written many rows at once"))]
 pub(crate) mod values;
@@ -36,7 +37,7 @@ use self::lines::LineDecoder;
 pub use self::messages::Messages;
 use self::ndjson::{ArrowJsonLines, NdjsonLines};
 use self::protobuf::Protobuf;
-use crate::batch::{PartitionId, Segment};
+use crate::batch::{Origins, PartitionId, Segment};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::quality::Rejected;
@@ -160,6 +161,8 @@ pub struct Decoded {
     pub records: RecordBatch,
     /// Runs of rows by partition; the row counts add up to the batch's.
     pub segments: Vec<Segment>,
+    /// The offset of each row, where segments do not tell and somebody wants to know.
+    pub origins: Origins,
 }
 
 /// Turns the bytes of any number of partitions into columns of one schema.
@@ -170,6 +173,9 @@ pub struct Decoded {
 pub trait Decoder: Send {
     /// The columns that come out.
     fn schema(&self) -> SchemaRef;
+
+    /// Tells the offset of each row from now on, unless the segments do.
+    fn keep_offsets(&mut self) {}
 
     /// Decodes all frames that end in `bytes`, the next piece of `partition`.
     ///
@@ -198,12 +204,4 @@ pub trait Decoder: Send {
 
     /// Moves the rows quarantined since the last call to the end of `into`.
     fn take_rejected(&mut self, into: &mut Vec<Rejected>);
-}
-
-/// Adds a run of rows to `segments`, or to the last of them if it is of the same partition.
-fn extend_segments(segments: &mut Vec<Segment>, partition: PartitionId, rows: usize, offset: u64) {
-    match segments.last_mut() {
-        Some(last) if last.partition == partition => last.rows += rows,
-        _ => segments.push(Segment { partition, rows, offset }),
-    }
 }

@@ -168,21 +168,11 @@ pub(crate) fn take_times(batch: Batch, column: &TimeColumn, rejected: &mut Vec<R
     let batch = match batch.records.column(column.index).logical_nulls().filter(|nulls| nulls.null_count() > 0) {
         None => batch,
         Some(nulls) => {
-            let mut row = 0;
-            for segment in &batch.segments {
-                for within in 0..segment.rows {
-                    if nulls.is_null(row) {
-                        let offset = segment.offset + within as u64;
-                        let bytes = row_as_json(&batch.records, row);
-                        rejected.push(Rejected::new(
-                            segment.partition,
-                            offset,
-                            &bytes,
-                            format!("the event time `{}` is null", column.name),
-                        ));
-                    }
-                    row += 1;
-                }
+            let origins = batch.origins.of_rows(&batch.segments, batch.rows());
+            let timeless = origins.into_iter().flatten().enumerate().filter(|(row, _)| nulls.is_null(*row));
+            for (row, (partition, offset)) in timeless {
+                let why = format!("the event time `{}` is null", column.name);
+                rejected.push(Rejected::new(partition, offset, &row_as_json(&batch.records, row), why));
             }
             batch.filter(&BooleanArray::new(nulls.into_inner(), None))?
         }

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, Int64Array, UInt32Array, UInt64Array}
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
-use crate::batch::{Batch, Segment};
+use crate::batch::Batch;
 use crate::error::Result;
 use crate::operator::keys::KeyColumns;
 use crate::time::Unit;
@@ -64,7 +64,7 @@ impl Late {
             None => Ok(arrow::array::new_null_array(&timestamp, rows)),
         };
         let (starts, ends) = windows.unzip();
-        let (partitions, offsets) = origins(&batch.segments, rows);
+        let (partitions, offsets) = origins(&batch);
         let schema = late_schema(batch.records.schema_ref(), unit);
         let mut columns = batch.records.columns().to_vec();
         columns.extend([numbers(by, DataType::Duration(unit.arrow()))?, bound(starts)?, bound(ends)?, partitions, offsets]);
@@ -74,11 +74,10 @@ impl Late {
 }
 
 /// Partition and offset of each row; null of rows that come from no partition, as they are results of a step before.
-fn origins(segments: &[Segment], rows: usize) -> (ArrayRef, ArrayRef) {
-    let each = || segments.iter().flat_map(|segment| std::iter::repeat_n(Some(*segment), segment.rows));
-    let each = || each().chain(std::iter::repeat(None)).take(rows);
-    let partitions: UInt32Array = each().map(|segment| segment.map(|segment| segment.partition.0)).collect();
-    let offsets: UInt64Array = each().map(|segment| segment.map(|segment| segment.offset)).collect();
+fn origins(batch: &Batch) -> (ArrayRef, ArrayRef) {
+    let found = batch.origins.of_rows(&batch.segments, batch.rows());
+    let partitions: UInt32Array = found.iter().map(|origin| origin.map(|(partition, _)| partition.0)).collect();
+    let offsets: UInt64Array = found.iter().map(|origin| origin.map(|(_, offset)| offset)).collect();
     (Arc::new(partitions), Arc::new(offsets))
 }
 
@@ -86,8 +85,9 @@ fn origins(segments: &[Segment], rows: usize) -> (ArrayRef, ArrayRef) {
 ///
 /// * `late_by`: by how much the watermark, as it was when the row came, is past its event time (a duration);
 /// * `missed_start` and `missed_end`: the last window that could have counted it, null of steps without windows;
-/// * `partition` and `offset`: where the run of rows that it came with begins: a byte position in files and connections, a row number
-///   elsewhere; null of rows that are results of a step before.
+/// * `partition` and `offset`: where it stands in the source, as quarantined rows say it too: the position of its first byte in files and
+///   connections of text, after unpacking, the offset of its record in Kafka, the number of its row elsewhere; null of rows that are
+///   results of a step before.
 ///
 /// Where a column of the input has one of these names, the name gets a `_` behind it.
 pub fn late_schema(input: &Schema, unit: Unit) -> SchemaRef {
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(records.column(2).as_primitive::<TimestampMillisecondType>().values(), &[0, 20, 40]);
         assert_eq!(records.column(3).as_primitive::<TimestampMillisecondType>().values(), &[20, 40, 60]);
         assert_eq!(records.column(4).as_primitive::<UInt32Type>().values(), &[3, 5, 5]);
-        assert_eq!(records.column(5).as_primitive::<UInt64Type>().values(), &[100, 700, 700]);
+        assert_eq!(records.column(5).as_primitive::<UInt64Type>().values(), &[100, 700, 701]);
         let results = Batch { segments: Vec::new(), ..batch };
         let late = Late::of(&results, &BooleanArray::from(vec![true; 4]), 50, &mut keys).unwrap();
         let records = late.into_batch(Unit::Millisecond).unwrap().records;

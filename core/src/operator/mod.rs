@@ -7,6 +7,7 @@ pub mod derive;
 pub mod detect;
 pub mod devices;
 pub(crate) mod event_time;
+mod expiry;
 pub mod filter;
 mod held;
 mod keys;

@@ -107,7 +107,14 @@ struct WindowStep<'a> {
 /// What cannot go together.
 fn check_window(step: &WindowStep<'_>) -> Result<()> {
     let WindowStep { spec, revisions, ttl, .. } = step;
-    if !revisions.none() && !matches!(spec, Windowing::Panes(_) | Windowing::Sessions(_)) {
+    if !revisions.none() && matches!(spec, Windowing::Global(_)) {
+        return Err(Error::config(format!(
+            "`allowed_lateness`, `early` and `updates` are of windows that end, which {spec} does not: it takes rows in order of event time once \
+             the watermark has passed them, and one behind that is late; let rows be on time by a longer `max_delay`, and give it the \
+             trigger `rows` or `every` for more results"
+        )));
+    }
+    if !revisions.none() && !matches!(spec, Windowing::Panes(_) | Windowing::Sessions(_) | Windowing::Assigned(_)) {
         return Err(Error::config(format!(
             "`allowed_lateness`, `early` and `updates` are of windows of time and of sessions, which {spec} is not; \
              let rows be on time by a longer `max_delay`"
@@ -151,7 +158,7 @@ fn build_window(step: &WindowStep<'_>, input: &SchemaRef, unit: Option<Unit>, co
             (window.schema(), None, Box::new(window))
         }
         Windowing::Assigned(spec) => {
-            let window = AssignedWindow::new(spec, by, aggregates, input, timed()?, config, devices)?;
+            let window = AssignedWindow::new((spec, revisions), by, aggregates, input, timed()?, config, devices)?;
             (window.schema(), None, Box::new(window))
         }
     };

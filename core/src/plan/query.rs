@@ -144,7 +144,10 @@ impl Query {
             true => sharing::share(&mut compiler, &self.config)?,
             false => panes::share(&mut compiler).map(|()| None)?,
         };
-        let source = compiler.source().open(&self.config, &clock)?;
+        let mut source = compiler.source().open(&self.config, &clock)?;
+        if compiler.graph.takes_late() {
+            source.keep_offsets();
+        }
         let Compiler { prelude, time, graph, devices, .. } = compiler;
         let parts = Parts { source, prelude, time, graph, keeps_state, sharing, quarantine, config: self.config.clone(), clock, devices };
         let mut pipeline = Pipeline::new(parts)?;

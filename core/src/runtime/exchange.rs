@@ -97,7 +97,8 @@ impl Share {
             (taken > before).then_some(Segment { rows: taken - before, ..*segment })
         };
         let segments = self.batch.segments.iter().filter_map(kept).collect();
-        Ok(Batch { records, time, segments, received: self.batch.received, sequence: None })
+        let origins = self.batch.origins.taken(&self.batch.segments, rows.values());
+        Ok(Batch { records, time, segments, origins, received: self.batch.received, sequence: None })
     }
 }
 

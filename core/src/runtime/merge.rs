@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::array::RecordBatch;
 use arrow::compute::interleave_record_batch;
 
-use crate::batch::{Batch, EventTime};
+use crate::batch::{Batch, EventTime, Origins};
 use crate::error::Result;
 
 /// Rows of a batch of merged results: few enough for the caches.
@@ -84,7 +84,8 @@ fn interleave(batches: &[Batch], rows: &[(usize, usize)]) -> Result<Batch> {
         latest: merged.iter().copied().max().unwrap_or(i64::MIN),
         times: merged.into(),
     };
-    Ok(Batch::of_results(records, Some(time)))
+    let origins = Origins::interleaved(batches.iter().map(|batch| (&batch.origins, batch.segments.as_slice())), rows);
+    Ok(Batch { origins, ..Batch::of_results(records, Some(time)) })
 }
 
 #[cfg(test)]

@@ -51,6 +51,11 @@ impl Gather {
         self.decoder.schema()
     }
 
+    /// Tells the offset of each row from now on, see [`Source::keep_offsets`](super::Source::keep_offsets).
+    pub(super) fn keep_offsets(&mut self) {
+        self.decoder.keep_offsets();
+    }
+
     /// The clock's monotonic nanoseconds.
     pub(super) fn now(&self) -> u64 {
         self.clock.monotonic()
@@ -149,7 +154,7 @@ impl Gather {
             let received = self.received.take().unwrap_or(now);
             self.linger.handed(received, now);
             delivery.batch =
-                decoded.map(|decoded| Batch { records: decoded.records, time: None, segments: decoded.segments, received, sequence: None });
+                decoded.map(|decoded| Batch { origins: decoded.origins, ..Batch::of_source(decoded.records, decoded.segments, received) });
         }
         delivery.end = end;
         Ok(delivery)

@@ -97,6 +97,10 @@ pub trait Source: Send {
     /// If the source as a whole has failed. The failure of one of several clients is logged, not returned.
     fn poll(&mut self, wait: Duration) -> Result<Delivery>;
 
+    /// From now on batches are to say which [offset](Batch::origins) each row has: late rows go to an output. Asked once, before the first
+    /// poll. Of a source whose segments tell, as they count rows, nothing more is wanted.
+    fn keep_offsets(&mut self) {}
+
     /// Reads these partitions, and only these, no further until told otherwise: they are far ahead of the rest. What has
     /// been read of them may still come. Does nothing where a source cannot read one partition without another.
     ///

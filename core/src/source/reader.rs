@@ -138,7 +138,7 @@ impl Source for ReaderSource {
             Some(records) => {
                 let rows = records.num_rows();
                 let segments = vec![Segment { partition: turn.partition, rows, offset: turn.offset }];
-                delivery.batch = (rows > 0).then_some(Batch { records, time: None, segments, received, sequence: None });
+                delivery.batch = (rows > 0).then(|| Batch::of_source(records, segments, received));
                 turn.offset += rows as u64;
                 self.turns.push_back(turn);
             }

@@ -310,6 +310,10 @@ impl Source for SocketSource {
         self.gather.schema()
     }
 
+    fn keep_offsets(&mut self) {
+        self.gather.keep_offsets();
+    }
+
     fn poll(&mut self, wait: Duration) -> Result<Delivery> {
         let mut now = self.gather.begin();
         let deadline = now.saturating_add(nanos(wait));

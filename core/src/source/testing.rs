@@ -10,7 +10,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::{Delivery, Source};
-use crate::batch::{PartitionId, Segment};
+use crate::batch::{Origins, PartitionId, Segment};
 use crate::error::{Error, Result};
 use crate::format::{Decoded, Decoder};
 use crate::quality::Rejected;
@@ -80,7 +80,7 @@ impl Decoder for Lines {
         }
         let column = Arc::new(StringArray::from(std::mem::take(&mut self.rows)));
         let records = RecordBatch::try_new(self.schema(), vec![column])?;
-        Ok(Some(Decoded { records, segments: std::mem::take(&mut self.segments) }))
+        Ok(Some(Decoded { records, segments: std::mem::take(&mut self.segments), origins: Origins::default() }))
     }
 
     fn take_rejected(&mut self, into: &mut Vec<Rejected>) {

@@ -19,8 +19,8 @@ pub struct AssignedSpec {
 }
 
 /// Windows of your own: `assign` says which `[start, end)`, in units of event time, each row lies in; each must hold the row's event
-/// time. Rows of the same start and end are of one window, which fires when the watermark passes its end. A row for which `assign`
-/// gives none is in no window, and not late. `name` is what `explain` calls it.
+/// time. Rows of the same start and end are of one window, which fires when the watermark passes its end, and may be revised
+/// as windows of time are ([`allowed_lateness`](crate::plan::Windowed::allowed_lateness)). A row for which `assign` gives none is in no window, and not late. `name` is what `explain` calls it.
 ///
 /// ```
 /// use thalweg::windows_by;

@@ -47,8 +47,9 @@ pub struct GlobalSpec {
 /// the input. They are of all rows so far, unless the window [purges](GlobalSpec::purge).
 ///
 /// `window_start` and `window_end` are the earliest and the latest event time of the rows. Rows wait until the watermark has passed
-/// them, so that results do not depend on the order in which they came; those behind it are late. A key is kept until the end of the
-/// input, or for the [`ttl`](crate::plan::Windowed::ttl).
+/// them, so that results do not depend on the order in which they came; those behind it are late, as rows after them may have
+/// been counted: the window has no end, so that there is no lateness to allow, and a longer `max_delay` is what lets more disorder in. A
+/// key is kept until the end of the input, or for the [`ttl`](crate::plan::Windowed::ttl).
 pub fn global() -> GlobalSpec {
     GlobalSpec::default()
 }

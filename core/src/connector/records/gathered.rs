@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::chunk::{Chunk, Layout};
 use super::values::{Outcome, Values};
-use crate::batch::{Batch, PartitionId, Segment};
+use crate::batch::{Batch, Origins, PartitionId, Segment};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::quality::Rejected;
@@ -24,6 +24,8 @@ pub(in crate::connector) struct Gathered {
     /// Everything but the rows.
     pub(in crate::connector) news: Delivery,
     segments: Vec<Segment>,
+    /// The offset of each row, if somebody wants to know.
+    offsets: Option<Vec<u64>>,
     /// When the first record came, and when anything else did, in the clock's nanoseconds.
     received: Option<u64>,
     changed: Option<u64>,
@@ -43,6 +45,7 @@ impl Gathered {
             outcome: Outcome::default(),
             news: Delivery::default(),
             segments: Vec::new(),
+            offsets: None,
             received: None,
             changed: None,
             revoked: Vec::new(),
@@ -55,6 +58,11 @@ impl Gathered {
     /// The columns of all rows.
     pub(in crate::connector) fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
+    }
+
+    /// Tells the offset of each row from now on: of records that hold several rows, segments do not.
+    pub(in crate::connector) fn keep_offsets(&mut self) {
+        self.offsets.get_or_insert_default();
     }
 
     /// How chunks are to lay values out.
@@ -93,6 +101,7 @@ impl Gathered {
             if rows > 0 {
                 let record = &chunk.records[place];
                 extend(&mut self.segments, PartitionId(record.partition), record.offset as u64, rows);
+                self.offsets.iter_mut().for_each(|offsets| offsets.extend(std::iter::repeat_n(record.offset as u64, rows)));
                 row(place, rows);
             }
         }
@@ -116,6 +125,7 @@ impl Gathered {
             self.values.push_null();
             row(place, 1);
             extend(&mut self.segments, partition, offset, 1);
+            self.offsets.iter_mut().for_each(|offsets| offsets.push(offset));
         }
     }
 
@@ -150,13 +160,15 @@ impl Gathered {
     pub(in crate::connector) fn deliver(&mut self, others: impl Iterator<Item = ArrayRef>) -> Result<Delivery> {
         let now = self.clock.monotonic();
         let (mut delivery, segments) = (std::mem::take(&mut self.news), std::mem::take(&mut self.segments));
+        let offsets = self.offsets.as_mut().map(std::mem::take);
         let received = self.received.take().unwrap_or(now);
         self.changed = None;
         if let Some(mut columns) = self.values.take()? {
             columns.extend(others);
             let records = RecordBatch::try_new(self.schema(), columns)?;
             self.linger.handed(received, now);
-            delivery.batch = Some(Batch { records, time: None, segments, received, sequence: None });
+            let origins = offsets.map_or_else(Origins::default, |offsets| Origins::told(&segments, offsets));
+            delivery.batch = Some(Batch { origins, ..Batch::of_source(records, segments, received) });
         }
         Ok(delivery)
     }

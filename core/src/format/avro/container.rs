@@ -14,11 +14,11 @@ use arrow::datatypes::{Schema, SchemaRef};
 use memchr::memmem;
 
 use super::resolved::{Resolved, Wrap};
-use crate::batch::{PartitionId, Segment};
+use crate::batch::{Origins, PartitionId, Segment};
 use crate::error::{Error, Result};
 use crate::format::bulk::{self, Groups};
 use crate::format::conform::conform;
-use crate::format::{Decoded, Decoder, extend_segments};
+use crate::format::{Decoded, Decoder, runs};
 use crate::quality::Rejected;
 
 const MAGIC: &[u8] = b"Obj\x01";
@@ -193,7 +193,7 @@ impl ContainerDecoder {
                     let why = format!("the block of {count} records at byte {at} does not decode: {why}");
                     self.rejected.push(Rejected::new(partition, file.rows, &arrays[body..frame.end - 1], why));
                 }
-                None => extend_segments(&mut self.rows.segments, partition, count as usize, file.rows),
+                None => runs::extend(&mut self.rows.segments, partition, count as usize, file.rows),
             }
             file.rows += count;
         }
@@ -244,7 +244,7 @@ impl Decoder for ContainerDecoder {
     fn take(&mut self) -> Result<Option<Decoded>> {
         self.rows.rows = 0;
         let segments = std::mem::take(&mut self.rows.segments);
-        Ok(bulk::take(&self.rows.schema, &mut self.rows.batches)?.map(|records| Decoded { records, segments }))
+        Ok(bulk::take(&self.rows.schema, &mut self.rows.batches)?.map(|records| Decoded { records, segments, origins: Origins::default() }))
     }
 
     fn take_rejected(&mut self, into: &mut Vec<Rejected>) {

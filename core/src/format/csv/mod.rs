@@ -22,8 +22,9 @@ use memchr::memchr;
 
 use super::bulk::{self, GROUP, Groups, message};
 use super::lines::{BadLine, too_long};
-use super::{Decoded, Decoder, extend_segments};
-use crate::batch::{PartitionId, Segment};
+use super::runs::Runs;
+use super::{Decoded, Decoder};
+use crate::batch::PartitionId;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::quality::Rejected;
@@ -76,7 +77,7 @@ struct Run {
     layouts: Vec<Layout>,
     batches: Vec<RecordBatch>,
     rows: usize,
-    segments: Vec<Segment>,
+    runs: Runs,
     rejected: Vec<Rejected>,
 }
 
@@ -112,7 +113,7 @@ impl CsvDecoder {
             layouts,
             batches: Vec::new(),
             rows: 0,
-            segments: Vec::new(),
+            runs: Runs::default(),
             rejected: Vec::new(),
         };
         Ok(CsvDecoder { run, partitions: HashMap::new() })
@@ -134,6 +135,10 @@ fn check_types(schema: &SchemaRef) -> Result<()> {
 impl Decoder for CsvDecoder {
     fn schema(&self) -> SchemaRef {
         self.run.schema.clone()
+    }
+
+    fn keep_offsets(&mut self) {
+        self.run.runs.keep_offsets();
     }
 
     fn decode(&mut self, partition: PartitionId, mut bytes: &[u8]) -> Result<()> {
@@ -181,8 +186,8 @@ impl Decoder for CsvDecoder {
 
     fn take(&mut self) -> Result<Option<Decoded>> {
         self.run.rows = 0;
-        let segments = std::mem::take(&mut self.run.segments);
-        Ok(bulk::take(&self.run.schema, &mut self.run.batches)?.map(|records| Decoded { records, segments }))
+        let (segments, origins) = self.run.runs.take();
+        Ok(bulk::take(&self.run.schema, &mut self.run.batches)?.map(|records| Decoded { records, segments, origins }))
     }
 
     fn take_rejected(&mut self, into: &mut Vec<Rejected>) {
@@ -331,7 +336,12 @@ impl Run {
             // Both in order, so that as long as every frame was bad they go in step.
             let is_bad = |index: usize, frame: &Range<usize>| bad.get(index).is_some_and(|bad: &BadLine| bad.start == frame.start);
             let first = frames.iter().enumerate().find(|(index, frame)| !is_bad(*index, frame)).map_or(0, |(_, frame)| frame.start);
-            extend_segments(&mut self.segments, partition, rows, start + first as u64);
+            let all = || {
+                let mut bad = bad.iter().peekable();
+                let good = move |frame: &&Range<usize>| bad.next_if(|bad| bad.start == frame.start).is_none();
+                frames.iter().filter(good).map(|frame| start + frame.start as u64)
+            };
+            self.runs.add(partition, rows, start + first as u64, all);
             self.rows += rows;
         }
         for BadLine { start: at, end, error } in bad {

@@ -392,6 +392,23 @@ fn a_bad_line_is_kept_with_its_place_and_the_others_go_on() {
 }
 
 #[test]
+fn lines_tell_where_they_begin_if_asked() {
+    let schema = flat(&[("a", DataType::Int64)]);
+    let text = b"\n{\"a\":1}\n{\"a\":\"one\"}\r\n \n {\"a\":2}\n{\"a\":\"\xff\"}\n{\"a\":3}";
+    for piece in [1, 5, 9, 100] {
+        let mut decoder = LineDecoder::new(NdjsonLines::new(SchemaRef::clone(&schema)).unwrap().unwrap(), &Config::default());
+        decoder.keep_offsets();
+        for _ in 0..2 {
+            text.chunks(piece).for_each(|bytes| decoder.decode(PartitionId(7), bytes).unwrap());
+            decoder.end(PartitionId(7));
+            let decoded = decoder.take().unwrap().unwrap();
+            let origins = decoded.origins.of_rows(&decoded.segments, 3).into_iter().flatten().collect::<Vec<_>>();
+            assert_eq!(origins, [1, 24, 43].map(|offset| (PartitionId(7), offset)), "{piece}");
+        }
+    }
+}
+
+#[test]
 fn a_missing_field_is_named_where_it_may_not_be_null() {
     let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, false)]));
     let mut decoder = LineDecoder::new(NdjsonLines::new(schema).unwrap().unwrap(), &Config::default());

@@ -156,4 +156,14 @@ impl Requested {
         }
         Ok(())
     }
+
+    /// Forgets the key in `slot`, as a [detector](super::Detector::forget) does.
+    ///
+    /// # Errors
+    /// As [`Requested::load`], which would be a defect.
+    pub fn forget(&mut self, slot: u32) -> Result<()> {
+        let mut nothing = Writer::default();
+        self.save(u32::MAX, &mut nothing);
+        self.load(slot, &mut Reader::new(&nothing.take()))
+    }
 }

@@ -71,6 +71,7 @@ pub struct Detection {
     with_p: bool,
     refractory: Option<Refractory>,
     pub(super) region: Option<u32>,
+    pub(super) ttl: Option<Duration>,
     pub(super) expected: bool,
     pub(super) attribution: bool,
 }
@@ -88,6 +89,7 @@ impl Detection {
             with_p: false,
             refractory: None,
             region: None,
+            ttl: None,
             expected: false,
             attribution: false,
         }
@@ -152,6 +154,13 @@ impl Detection {
     /// throughout a long event. 8 bytes of state a key.
     pub fn region(mut self, rows: u32) -> Detection {
         self.region = Some(rows);
+        self
+    }
+
+    /// Forgets a key once event time is more than `ttl` past its latest row; if more rows of it come, it begins anew, as if it had never been
+    /// seen. Bounds the state where keys come and go. 8 bytes of state a key.
+    pub fn ttl(mut self, ttl: Duration) -> Detection {
+        self.ttl = Some(ttl);
         self
     }
 
@@ -255,6 +264,9 @@ impl fmt::Display for Detection {
         }
         if let Some(rows) = self.region {
             write!(f, ", region {rows}")?;
+        }
+        if let Some(ttl) = self.ttl {
+            write!(f, ", ttl {ttl:?}")?;
         }
         f.write_str(if self.expected { ", with expected" } else { "" })?;
         f.write_str(if self.attribution { ", with attribution" } else { "" })

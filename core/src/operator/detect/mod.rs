@@ -24,8 +24,9 @@
 //! * **Warm-up**: rows that are scored 0 because too little is known of their key count as scores like any other.
 //! * **Names**: columns are numbers, unless the detector takes one for a name ([`DetectorSpec::is_name`]), which may be of text or any other type.
 //! * **Gaps in time**: the detectors here count rows, but [`event_rate`], [`impossible_travel`] and [`velocity`], which go by time, and [`profile`], which looks
-//!   at hours. To all others a gap changes nothing but the end of an event told by time. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
-//! * **Resets and drift**: a key is never forgotten. Detectors forget old rows, each as it says, and so follow a level that has shifted.
+//!   at hours. To all others a gap changes nothing but the end of an event told by time, or the key's end by a [`Detection::ttl`]. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
+//! * **Resets and drift**: a key is never forgotten, unless there is a [`Detection::ttl`]: a key that had no rows for longer than that begins anew, as if it
+//!   had never been seen. Detectors forget old rows, each as it says, and so follow a level that has shifted.
 //! * **State** is bounded by key; all keys together by [`Config::max_state_bytes`], and their number by [`Config::max_keys`].
 //!
 //! A detector sees dense slots and plain columns of `f64`, so that it knows nothing of keys or Arrow; the
@@ -47,6 +48,7 @@ mod forecast;
 mod forest;
 mod half_space;
 mod isolation;
+mod lives;
 mod loda;
 mod mahalanobis;
 mod novelty;
@@ -75,10 +77,12 @@ use crate::error::{Error, Result};
 use crate::operator::aggregate::hashes;
 use crate::operator::column_index;
 use crate::operator::devices::{Devices, cpu_only};
+use crate::operator::expiry::Expiry;
 use crate::operator::keys::{KeyColumns, Keys, Slots};
 use crate::operator::{Operator, Output};
-use crate::state::{Reader, Saved, Writer, bytes};
+use crate::state::{Reader, Saved, Writer, bytes, numbers};
 use crate::time::Unit;
+use crate::watermark::NONE;
 pub use adwin::{Adwin, adwin};
 pub use auto::{Auto, auto};
 pub use band::{QuantileBand, quantile_band};
@@ -182,7 +186,7 @@ pub trait Detector: Send {
     /// Bytes of state held.
     fn state_bytes(&self) -> usize;
 
-    /// Writes what is known of the key in `slot`, which may not have been scored yet.
+    /// Writes what is known of the key in `slot`, which may not have been scored yet, nor any slot as great.
     ///
     /// # Errors
     /// If it cannot be written; what those here know can be.
@@ -193,6 +197,17 @@ pub trait Detector: Send {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if it is not what this detector writes.
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()>;
+
+    /// Forgets the key in `slot`, which is given to another one, or to the same key anew. Takes up what is written of a slot that was never
+    /// scored, unless you know a shorter way.
+    ///
+    /// # Errors
+    /// As [`Detector::save`] and [`Detector::load`].
+    fn forget(&mut self, slot: u32) -> Result<()> {
+        let mut nothing = Writer::default();
+        self.save(u32::MAX, &mut nothing)?;
+        self.load(slot, &mut Reader::new(&nothing.take()))
+    }
 }
 
 /// A detector's parameters: makes one detector per watched column, or one for all. Displayed as one would call for it: `ewma(alpha=0.05)`.
@@ -238,6 +253,9 @@ pub trait DetectorSpec: Send + Sync + std::fmt::Debug + std::fmt::Display {
 const KEYS: &str = "keys";
 const STATE: &str = "state";
 
+/// Name of the column of the event time of a key's latest row, where keys are forgotten.
+const LATEST: &str = "latest";
+
 /// The hash that stands for a name: fixed for good, as snapshots hold what is made of it.
 const NAMES: Hash = Hash::Seeded(1);
 
@@ -265,6 +283,9 @@ pub struct Detect {
     on: Vec<String>,
     schema: SchemaRef,
     slots: Vec<u32>,
+    /// When keys are forgotten, if they are.
+    expiry: Option<Expiry>,
+    watermark: i64,
     max_state_bytes: usize,
 }
 
@@ -290,6 +311,8 @@ impl Detect {
             rule: detection.rule()?,
             on: detection.on.clone(),
             slots: Vec::new(),
+            expiry: lives::expiry(detection.ttl, unit)?,
+            watermark: NONE,
             max_state_bytes: config.max_state_bytes,
         })
     }
@@ -305,8 +328,7 @@ impl Detect {
         Arc::clone(&self.schema)
     }
 
-    fn scores(&mut self, records: &RecordBatch, times: Option<&[i64]>) -> Result<(Vec<f64>, Told)> {
-        self.keys.assign(&self.columns.encode(records)?, &mut self.slots)?;
+    fn scores(&mut self, records: &RecordBatch, times: Option<&[i64]>, slots: &[u32]) -> Result<(Vec<f64>, Told)> {
         let groups = self.keys.slots();
         let mut scores = vec![f64::NAN; records.num_rows()];
         let (mut own, mut all) = (Vec::new(), self.requested.told(0, 0));
@@ -315,7 +337,7 @@ impl Detect {
             own.clear();
             own.resize(scores.len(), f64::NAN);
             let mut told = self.requested.told(columns.len(), scores.len());
-            detector.score(&Observations { slots: &self.slots, groups, columns: &columns, times }, &mut own, &mut told)?;
+            detector.score(&Observations { slots, groups, columns: &columns, times }, &mut own, &mut told)?;
             if let ([values], Some(expected), Some(attribution)) = (&columns[..], &told.expected, &mut told.attribution) {
                 sign(&own, values.values(), &expected[0], &mut attribution[0]);
             }
@@ -325,25 +347,10 @@ impl Detect {
         Ok((scores, all))
     }
 
-    fn check_state(&self) -> Result<()> {
-        let (bytes, keys) = (self.state_bytes(), self.keys.slots());
-        if bytes <= self.max_state_bytes {
-            return Ok(());
-        }
-        Err(Error::state(format!(
-            "a detector holds {bytes} bytes for {keys} keys, over its bound of {} bytes; use a detector with less state, a coarser key, or \
-             raise `max_state_bytes`",
-            self.max_state_bytes
-        )))
-    }
-}
-
-impl Operator for Detect {
-    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
-        let times = batch.time.as_ref().map(|time| &*time.times);
-        let (scores, told) = self.scores(&batch.records, times)?;
-        let made = self.requested.make(&self.slots, self.keys.slots(), times, &scores);
-        self.check_state()?;
+    /// The columns that are added to rows of keys in `slots`.
+    fn judge(&mut self, records: &RecordBatch, times: Option<&[i64]>, slots: &[u32]) -> Result<Vec<ArrayRef>> {
+        let (scores, told) = self.scores(records, times, slots)?;
+        let made = self.requested.make(slots, self.keys.slots(), times, &scores);
         let held_back = |row: usize| made.event_score.as_ref().is_some_and(|events| events[row] < scores[row]);
         let is_anomaly = |row: usize| match self.rule {
             Rule::Threshold(threshold) => made.event_score.as_ref().unwrap_or(&scores)[row] >= threshold,
@@ -351,19 +358,52 @@ impl Operator for Detect {
             Rule::Top(k) => made.ranks.as_ref().is_some_and(|ranks| ranks[row] <= k) && !held_back(row),
         };
         let anomalies = BooleanBuffer::collect_bool(scores.len(), is_anomaly);
-        let mut columns = batch.records.columns().to_vec();
-        columns.push(null_where_nan(scores));
+        let mut columns = vec![null_where_nan(scores)];
         columns.extend([made.p, made.event_score, made.region].into_iter().flatten().map(null_where_nan));
         columns.extend([told.expected, told.attribution].into_iter().flatten().map(|told| by_column(&self.on, told)));
         columns.push(Arc::new(BooleanArray::new(anomalies, None)));
+        Ok(columns)
+    }
+
+    fn check_state(&self) -> Result<()> {
+        let (bytes, keys) = (self.state_bytes(), self.keys.slots());
+        if bytes <= self.max_state_bytes {
+            return Ok(());
+        }
+        Err(Error::state(format!(
+            "a detector holds {bytes} bytes for {keys} keys, over its bound of {} bytes; use a detector with less state, a coarser key, give a \
+             `ttl` if keys come and go, or raise `max_state_bytes`",
+            self.max_state_bytes
+        )))
+    }
+}
+
+impl Operator for Detect {
+    fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
+        let mut slots = std::mem::take(&mut self.slots);
+        self.keys.assign(&self.columns.encode(&batch.records)?, &mut slots)?;
+        let lives = self.lives(&slots, batch.time.as_ref());
+        let times = batch.time.as_ref().map(|time| &*time.times);
+        let added = match lives.is_empty() {
+            true => self.judge(&batch.records, times, &slots)?,
+            false => self.judge_lives(&batch.records, times, &slots, &lives)?,
+        };
+        self.slots = slots;
+        self.check_state()?;
+        let columns = batch.records.columns().iter().cloned().chain(added).collect();
         let records = RecordBatch::try_new(self.schema(), columns)?;
         out.batches.push(batch.with_records(records));
         Ok(())
     }
 
+    fn on_watermark(&mut self, watermark: i64, _out: &mut Output) -> Result<()> {
+        self.expire(watermark)
+    }
+
     fn snapshot(&mut self) -> Result<Saved> {
         let (mut saved, mut out, mut states) = (Saved::default(), Writer::default(), LargeBinaryBuilder::new());
-        let slots = Slots::Range(0..self.keys.slots());
+        let alive = self.expiry.as_ref().map(Expiry::keys);
+        let slots = alive.as_ref().map_or(Slots::Range(0..self.keys.slots()), |alive| Slots::List(alive));
         let saved_keys = slots.map(|slot| {
             self.watched.iter().try_for_each(|watched| watched.detector.save(slot, &mut out))?;
             self.requested.save(slot, &mut out);
@@ -373,13 +413,25 @@ impl Operator for Detect {
         saved_keys.into_iter().collect::<Result<()>>()?;
         let (groups, keys) = self.columns.save(&self.keys, &slots)?;
         let states = bytes(STATE, Arc::new(states.finish()));
-        saved.add(KEYS, groups, std::iter::once(states).chain(keys).collect())?;
+        let latest = self.expiry.as_ref().map(|expiry| numbers(LATEST, slots.map(|slot| expiry.latest(slot))));
+        if latest.is_some() {
+            saved.mark("watermark", self.watermark);
+        }
+        saved.add(KEYS, groups, latest.into_iter().chain([states]).chain(keys).collect())?;
         Ok(saved)
     }
 
     fn restore(&mut self, saved: &Saved) -> Result<()> {
+        if self.expiry.is_some() {
+            self.watermark = saved.marked("watermark")?;
+        }
         let Some(rows) = saved.table(KEYS) else { return Ok(()) };
         self.keys.assign(&self.columns.load(&rows, STATE)?, &mut self.slots)?;
+        if let Some(expiry) = &mut self.expiry {
+            self.slots.iter().zip(rows.numbers(LATEST)?.values()).for_each(|(&slot, &latest)| {
+                expiry.note(slot, latest, NONE);
+            });
+        }
         for (&slot, state) in self.slots.iter().zip(rows.bytes(STATE)?) {
             let mut from = Reader::new(state.unwrap_or_default());
             self.watched.iter_mut().try_for_each(|watched| watched.detector.load(slot, &mut from))?;
@@ -390,7 +442,8 @@ impl Operator for Detect {
     }
 
     fn state_bytes(&self) -> usize {
-        self.keys.bytes() + self.watched.iter().map(|watched| watched.detector.state_bytes()).sum::<usize>() + self.requested.bytes()
+        let detectors: usize = self.watched.iter().map(|watched| watched.detector.state_bytes()).sum();
+        self.keys.bytes() + detectors + self.requested.bytes() + self.expiry.as_ref().map_or(0, Expiry::bytes)
     }
 
     fn placement(&self) -> Option<String> {

@@ -14,11 +14,11 @@ use crate::error::{Error, Result};
 use crate::operator::Output;
 use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans, Values};
 use crate::operator::devices;
+use crate::operator::expiry::Expiry;
 use crate::operator::keys::{Keys, Slots};
 use crate::state::{Saved, numbers};
 use crate::time::Unit;
 use crate::watermark::NONE;
-use crate::window::Timers;
 
 /// Name of the table of panes in a snapshot, and of the columns of the earliest and latest event time of each.
 const PANES: &str = "panes";
@@ -254,9 +254,9 @@ impl KeyedPanes {
     /// Puts into a snapshot when each key that is not forgotten had its latest row, be it without panes.
     fn save_seen(&mut self, saved: &mut Saved) -> Result<()> {
         let Some(expiry) = &self.expiry else { return Ok(()) };
-        let slots: Vec<u32> = (0..expiry.latest.len() as u32).filter(|&key| expiry.latest[key as usize] != NONE).collect();
+        let slots = expiry.keys();
         let (groups, keys) = self.results.keys.save(&self.keys, &Slots::List(&slots))?;
-        let seen = numbers(SEEN, slots.iter().map(|&key| expiry.latest[key as usize]).collect());
+        let seen = numbers(SEEN, slots.iter().map(|&key| expiry.latest(key)).collect());
         saved.add(SEEN, groups, std::iter::once(seen).chain(keys).collect())
     }
 
@@ -294,67 +294,5 @@ impl KeyedPanes {
         let lists = (self.spans.len() + self.free.capacity()) * size_of::<u32>();
         let slots = self.spans.capacity() * size_of::<Span>() + lists + self.expiry.as_ref().map_or(0, Expiry::bytes);
         self.keys.bytes() + self.groups.bytes() + slots + placed
-    }
-}
-
-/// Timers lie in buckets of this part of the time that keys are kept for.
-const BUCKETS_PER_TTL: i64 = 64;
-
-/// When keys that have had no rows for a time are forgotten.
-struct Expiry {
-    ttl: i64,
-    /// Event time of the latest row of each key, by slot; [`NONE`] of slots without a key.
-    latest: Vec<i64>,
-    timers: Timers,
-}
-
-impl Expiry {
-    /// Keys are forgotten when event time is more than `ttl` past their latest row.
-    fn new(ttl: i64) -> Expiry {
-        Expiry { ttl, latest: Vec::new(), timers: Timers::new((ttl / BUCKETS_PER_TTL).max(1)) }
-    }
-
-    /// Notes a row of a key at `time`, before which the watermark was `mark`. If the key was to be forgotten before that, returns when:
-    /// whether it was noticed then makes no difference.
-    fn note(&mut self, key: u32, time: i64, mark: i64) -> Option<i64> {
-        let index = key as usize;
-        if index >= self.latest.len() {
-            self.latest.resize(index + 1, NONE);
-        }
-        let before = self.latest[index];
-        self.latest[index] = time.max(before);
-        if before == NONE {
-            self.timers.push(time.saturating_add(self.ttl), key);
-            return None;
-        }
-        let due = before.saturating_add(self.ttl);
-        let is_over = time.saturating_sub(before) > self.ttl || due <= mark;
-        if is_over {
-            // What came before does not count any more.
-            self.latest[index] = time;
-        }
-        is_over.then_some(due)
-    }
-
-    /// Takes out the keys that are to be forgotten when event time has reached `watermark`, each with the moment, in order of these.
-    fn take(&mut self, watermark: i64) -> Vec<(i64, u32)> {
-        let mut gone = Vec::new();
-        self.timers.due(watermark, |key, _, _| {
-            let latest = &mut self.latest[key as usize];
-            let due = latest.saturating_add(self.ttl);
-            if due > watermark {
-                return Some(due);
-            }
-            *latest = NONE;
-            gone.push((due, key));
-            None
-        });
-        gone.sort_unstable();
-        gone
-    }
-
-    /// Bytes held.
-    fn bytes(&self) -> usize {
-        self.latest.capacity() * size_of::<i64>() + self.timers.bytes()
     }
 }

@@ -334,7 +334,7 @@ impl WatchSource {
                     let segments = vec![Segment { partition: rows.partition, rows: records.num_rows(), offset: rows.offset }];
                     rows.offset += records.num_rows() as u64;
                     self.current = Some(Current::Rows(rows));
-                    return Ok(Some(Batch { records, time: None, segments, received: now, sequence: None }));
+                    return Ok(Some(Batch::of_source(records, segments, now)));
                 }
                 Ok(None) => self.gather.end(rows.partition, now),
                 Err(error) => self.give_up(rows.partition, rows.offset, error, now)?,
@@ -374,6 +374,10 @@ impl Rows {
 impl Source for WatchSource {
     fn schema(&self) -> SchemaRef {
         self.gather.schema()
+    }
+
+    fn keep_offsets(&mut self) {
+        self.gather.keep_offsets();
     }
 
     fn poll(&mut self, wait: Duration) -> Result<Delivery> {
