@@ -46,7 +46,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
     use super::*;
-    use crate::batch::{EventTime, PartitionId, Segment};
+    use crate::batch::{EventTime, Origins, PartitionId, Segment};
 
     fn batch(values: Vec<Option<i64>>) -> Batch {
         let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, true)]));
@@ -63,6 +63,7 @@ mod tests {
             records,
             time: Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX }),
             segments,
+            origins: Origins::default(),
             received: 42,
             sequence: None,
         }
