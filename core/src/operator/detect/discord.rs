@@ -5,7 +5,7 @@ use std::fmt;
 use thalweg_kernels::{self as kernels, DiscordSeries};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::{ByKey, Kernel};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
@@ -61,7 +61,7 @@ impl DetectorSpec for LeftDiscord {
                  {MOST_ROWS} values"
             )));
         }
-        Ok(Box::new(State::new(self)))
+        Ok(Box::new(State::of(self)))
     }
 
     fn threshold(&self) -> f64 {
@@ -69,51 +69,34 @@ impl DetectorSpec for LeftDiscord {
     }
 }
 
-pub(super) struct State {
-    params: kernels::LeftDiscord,
-    series: Vec<DiscordSeries>,
-    tally: Tally,
-}
+/// The left discord as a part of another detector too.
+pub(super) type State = ByKey<kernels::LeftDiscord>;
 
 impl State {
     /// With parameters that are in range.
-    pub fn new(params: &LeftDiscord) -> State {
-        let params = kernels::LeftDiscord { length: params.length, history: params.history };
-        State { params, series: Vec::new(), tally: Tally::default() }
-    }
-
-    fn reach(&mut self, groups: usize) {
-        self.series.resize_with(self.series.len().max(groups), DiscordSeries::default);
+    pub fn of(params: &LeftDiscord) -> State {
+        ByKey::new(kernels::LeftDiscord { length: params.length, history: params.history })
     }
 }
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let (values, validity) = (observations.values().values(), observations.validity());
-        kernels::left_discord(&mut self.series, observations.slots, values, validity, &self.params, scores);
-        self.tally.look(scores.len(), &self.series, DiscordSeries::bytes);
-        Ok(())
+impl Kernel for kernels::LeftDiscord {
+    type Cell = DiscordSeries;
+
+    const HELD: Option<fn(&DiscordSeries) -> usize> = Some(DiscordSeries::bytes);
+
+    fn score(&self, cells: &mut [DiscordSeries], observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+        kernels::left_discord(cells, observations.slots, observations.values().values(), observations.validity(), self, scores);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.series.capacity() * size_of::<DiscordSeries>() + self.tally.bytes()
+    fn save(&self, cell: &DiscordSeries, out: &mut Writer) {
+        out.word(cell.count());
+        out.bytes(&cell.values().iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let (count, values) = self.series.get(slot as usize).map_or((0, &[][..]), |series| (series.count(), series.values()));
-        out.word(count);
-        out.bytes(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-        Ok(())
-    }
-
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
+    fn load(&self, from: &mut Reader<'_>) -> Result<DiscordSeries> {
         let (count, (values, rest)) = (from.word()?, from.bytes()?.as_chunks::<8>());
         let values: Vec<f64> = values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-        let series = DiscordSeries::restored(count, &values, &self.params).filter(|_| rest.is_empty());
-        self.series[slot as usize] = series.ok_or_else(|| damaged("a key's series has another length than its count of values makes"))?;
-        self.tally.look(1, &self.series, DiscordSeries::bytes);
-        Ok(())
+        let series = DiscordSeries::restored(count, &values, self).filter(|_| rest.is_empty());
+        series.ok_or_else(|| damaged("a key's series has another length than its count of values makes"))
     }
 }

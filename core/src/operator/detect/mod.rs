@@ -36,6 +36,7 @@
 mod adwin;
 mod auto;
 mod band;
+mod by_key;
 mod calibrations;
 mod columns;
 mod detection;
@@ -57,7 +58,6 @@ mod profile;
 mod robust;
 mod rolling;
 mod stepwise;
-mod tally;
 mod top;
 mod travel;
 mod velocity;

@@ -3,53 +3,26 @@
 use thalweg_kernels::{KeptScore, LatestValues, RecentScores, TopWithin, rank_among_latest, rank_within};
 
 use crate::error::Result;
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::Cells;
 use crate::state::{Reader, Writer, damaged};
 
 /// The scores of all keys among which the strangest are looked for.
 pub(super) enum Top {
     /// The latest of so many rows, with that which is judged.
-    Rows(u32, Scores<LatestValues>),
+    Rows(u32, Cells<LatestValues>),
     /// Those in a span of event time.
-    Within(TopWithin, Scores<RecentScores>),
-}
-
-/// Scores by key.
-#[derive(Default)]
-pub(super) struct Scores<C> {
-    by_slot: Vec<C>,
-    tally: Tally,
-}
-
-impl<C: Clone + Default> Scores<C> {
-    fn reach(&mut self, groups: usize) -> &mut [C] {
-        self.by_slot.resize(self.by_slot.len().max(groups), C::default());
-        &mut self.by_slot
-    }
-
-    fn set(&mut self, slot: u32, scores: C, bytes: impl Fn(&C) -> usize) {
-        self.reach(slot as usize + 1)[slot as usize] = scores;
-        self.tally.look(1, &self.by_slot, bytes);
-    }
-
-    fn get(&self, slot: u32) -> C {
-        self.by_slot.get(slot as usize).cloned().unwrap_or_default()
-    }
-
-    fn bytes(&self) -> usize {
-        self.by_slot.capacity() * size_of::<C>() + self.tally.bytes()
-    }
+    Within(TopWithin, Cells<RecentScores>),
 }
 
 impl Top {
     /// The strangest of so many rows, at least 2.
     pub fn of_rows(rows: u32) -> Top {
-        Top::Rows(rows, Scores::default())
+        Top::Rows(rows, Cells::new(Some(LatestValues::bytes)))
     }
 
     /// The strangest of a span of event time, with parameters that are in range.
     pub fn within(params: TopWithin) -> Top {
-        Top::Within(params, Scores::default())
+        Top::Within(params, Cells::new(Some(RecentScores::bytes)))
     }
 
     /// The rank of each row's score, the highest having 1; the greatest number where there is none. Of a span there must be times.
@@ -58,14 +31,14 @@ impl Top {
         match self {
             Top::Rows(rows, latest) => {
                 rank_among_latest(latest.reach(groups), slots, scores, *rows, &mut ranks);
-                latest.tally.look(scores.len(), &latest.by_slot, LatestValues::bytes);
+                latest.look(scores.len());
             }
             Top::Within(params, recent) => {
                 // A stream with an event time has it in every batch.
                 if let Some(times) = times {
                     rank_within(recent.reach(groups), slots, times, scores, params, &mut ranks);
                 }
-                recent.tally.look(scores.len(), &recent.by_slot, RecentScores::bytes);
+                recent.look(scores.len());
             }
         }
         ranks
@@ -82,14 +55,13 @@ impl Top {
     /// Writes what is known of the key in `slot`.
     pub fn save(&self, slot: u32, out: &mut Writer) {
         match self {
-            Top::Rows(_, latest) => out.floats(&latest.get(slot).in_order_of_arrival().collect::<Vec<f64>>()),
-            Top::Within(_, recent) => {
-                let recent = recent.get(slot);
+            Top::Rows(_, latest) => latest.save(slot, |latest| out.floats(&latest.in_order_of_arrival().collect::<Vec<f64>>())),
+            Top::Within(_, recent) => recent.save(slot, |recent| {
                 out.words(&[recent.earliest as u64, recent.kept().len() as u64]);
                 for KeptScore { time, score, dominated_by } in recent.kept() {
                     out.words(&[*time as u64, score.to_bits(), (*dominated_by).into()]);
                 }
-            }
+            }),
         }
     }
 
@@ -102,7 +74,7 @@ impl Top {
         match self {
             Top::Rows(rows, latest) => {
                 let scores = LatestValues::restored(from.floats()?, *rows as usize - 1).ok_or_else(unsound)?;
-                latest.set(slot, scores, LatestValues::bytes);
+                latest.load(slot, scores);
             }
             Top::Within(params, recent) => {
                 let earliest = from.word()? as i64;
@@ -112,7 +84,7 @@ impl Top {
                     Ok(KeptScore { time: time as i64, score: f64::from_bits(score), dominated_by })
                 });
                 let scores = RecentScores::restored(earliest, kept.collect::<Result<Vec<_>>>()?, params).ok_or_else(unsound)?;
-                recent.set(slot, scores, RecentScores::bytes);
+                recent.load(slot, scores);
             }
         }
         Ok(())
