@@ -63,7 +63,7 @@ def half_space_trees(rows: list[list[float]], wanted: set[str]) -> None:
 
 
 def matrix_profile(values: Any) -> Any:
-    """The nearest neighbours of all stretches, as stumpy has them: its own way is compiled first, which takes a minute."""
+    """The nearest neighbours of all stretches, as stumpy has them: its own way is compiled for minutes first."""
     import numpy as np
 
     stretches = np.lib.stride_tricks.sliding_window_view(values, LENGTH)
@@ -94,9 +94,7 @@ def left_discord(rows: list[list[float]], wanted: set[str]) -> None:
     values = np.array([row[0] for row in rows])
     # Of few rows half are the history.
     history = min(HISTORY, len(values) // 2)
-    series = stumpy.stumpi(
-        values[:history].copy(), m=LENGTH, egress=True, mp=matrix_profile(values[:history])
-    )
+    series = stumpy.stumpi(values[:history].copy(), m=LENGTH, egress=True, mp=matrix_profile(values[:history]))
     measured(name, "stumpy.stumpi", series.update, values[history : history + SOME])
 
 
