@@ -44,7 +44,7 @@
 //! | score how often rows come, how fast a key moves, how much it takes, how unlike itself it is | [`rate()`], [`travel()`], [`velocity()`], [`profile()`] |
 //! | score rows by what is known of a key, and learn nothing | [`forest_scores`], [`mahalanobis_scores`] |
 //! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`isolation_forest`], [`loda()`], [`mahalanobis()`] |
-//! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`] |
+//! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`], [`rank_within`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
@@ -113,6 +113,7 @@ pub use anomaly::robust::{LatestValues, RobustZ};
 pub use anomaly::rolling_z::{MomentWindow, RollingZ};
 pub use anomaly::stepwise::{Drifts, Judged, Running, Stepwise, judge};
 pub use anomaly::top::rank_among_latest;
+pub use anomaly::top_within::{KeptScore, RecentScores, TopWithin, rank_within};
 pub use anomaly::travel::{Place, Travel, travel};
 pub use anomaly::velocity::{Limit, RecentRows, Velocity, velocity};
 pub use arg::{Arg, ArgMax, ArgMin, accumulate_arg, combine_arg, fold_arg};

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::PyDelta;
+use pyo3::types::{PyDelta, PyInt};
 use thalweg::config::{Device, Exchange, IoBackend, OverBudget, WaitStrategy};
+use thalweg::operator::detect::{Among, Refractory};
 use thalweg::time::parse_duration;
 use thalweg::{Config, Error};
 
@@ -35,6 +36,43 @@ impl FromPyObject<'_, '_> for Interval {
                 "a duration must be a str such as \"500ms\" or a datetime.timedelta, not {}",
                 value.get_type().name()?
             ))),
+        }
+    }
+}
+
+/// A number of rows or a span of event time.
+pub enum Span {
+    Rows(u64),
+    Time(Duration),
+}
+
+impl FromPyObject<'_, '_> for Span {
+    type Error = PyErr;
+
+    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Span> {
+        if value.is_instance_of::<PyInt>() {
+            let rows: u64 = value.extract().map_err(|_| PyTypeError::new_err("a number of rows may not be negative"))?;
+            return Ok(Span::Rows(rows));
+        }
+        value.extract::<Interval>().map(|interval| Span::Time(interval.0))
+    }
+}
+
+impl From<Span> for Refractory {
+    fn from(span: Span) -> Refractory {
+        match span {
+            Span::Rows(rows) => Refractory::Rows(rows),
+            Span::Time(time) => Refractory::Time(time),
+        }
+    }
+}
+
+impl From<Span> for Among {
+    fn from(span: Span) -> Among {
+        match span {
+            // More rows than a number here can say are more than there may be.
+            Span::Rows(rows) => Among::Rows(u32::try_from(rows).unwrap_or(u32::MAX)),
+            Span::Time(time) => Among::Time(time),
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Anomaly detectors: the functions of `thalweg.anomaly`.
 
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyInt};
+use pyo3::types::PyDict;
 use thalweg::Detection;
 use thalweg::operator::detect::{
     self, Adwin, ArRls, Auto, Cusum, DetectorSpec, Ensemble, EventRate, Ewma, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel,
     IsolationForest, LeftDiscord, Limit, Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand,
-    RandomCutForest, Refractory, RobustZ, RollingZ, Velocity,
+    RandomCutForest, RobustZ, RollingZ, Velocity,
 };
 
 use crate::config::Interval;
@@ -561,19 +561,4 @@ pub fn ensemble(detectors: Vec<PyRef<'_, PyDetector>>, how: &str, weights: Optio
 #[pyfunction]
 pub fn auto() -> PyDetector {
     PyDetector::new(Auto)
-}
-
-/// A number of rows or a span of event time.
-pub struct Span(pub Refractory);
-
-impl FromPyObject<'_, '_> for Span {
-    type Error = PyErr;
-
-    fn extract(value: Borrowed<'_, '_, PyAny>) -> PyResult<Span> {
-        if value.is_instance_of::<PyInt>() {
-            let rows: u64 = value.extract().map_err(|_| PyTypeError::new_err("a number of rows may not be negative"))?;
-            return Ok(Span(Refractory::Rows(rows)));
-        }
-        value.extract::<Interval>().map(|interval| Span(Refractory::Time(interval.0)))
-    }
 }

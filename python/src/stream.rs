@@ -13,8 +13,8 @@ use thalweg::{Error, Stream};
 
 use crate::aggregate::PyAggregate;
 use crate::arrow::{PyColumns, schema_from};
-use crate::config::{Interval, PyConfig};
-use crate::detect::{PyDetector, Span};
+use crate::config::{Interval, PyConfig, Span};
+use crate::detect::PyDetector;
 use crate::error::{detached, raise};
 use crate::process::PyProcess;
 use crate::query::{Branch, PyBatches, PyQuery, collect};
@@ -225,7 +225,9 @@ impl PyStream {
     ///     false_alarm_rate: In place of a threshold: anomalies are the rows whose `p` is at most this, about that share of a key's rows where
     ///         nothing unusual happens. Adds `p`.
     ///     top_k: In place of a threshold: `(k, rows)` makes anomalies of the rows whose score is among the k highest of their key's latest `rows`,
-    ///         about k of them, unless scores rise and fall together. None before a key has `rows` scores.
+    ///         about k of them, unless scores rise and fall together; none before a key has `rows` scores. `(k, "1h")`: among the k highest of their
+    ///         key's rows in the hour of event time that ends with them; none before an hour has passed since a key's first score, nor where the
+    ///         hour has no k other scores. A row that comes late is judged in the hour that ends with its key's latest event time.
     ///     p: Adds `p`: the share of the key's earlier scores that were at least as high, from 0 to 1. 1.1 kB of state a key.
     ///     refractory: Adds `event_score`: the score of a row that begins an event or scores higher than the event's rows before it, else 0;
     ///         anomalies are those rows alone. How long an event lasts after such a row: rows of the key, or a span of event time such as
@@ -247,7 +249,7 @@ impl PyStream {
         by: Option<Names>,
         threshold: Option<f64>,
         false_alarm_rate: Option<f64>,
-        top_k: Option<(u32, u32)>,
+        top_k: Option<(u32, Span)>,
         p: bool,
         refractory: Option<Span>,
         region: Option<u32>,
@@ -262,14 +264,14 @@ impl PyStream {
         if let Some(rate) = false_alarm_rate {
             detection = detection.false_alarm_rate(rate);
         }
-        if let Some((k, rows)) = top_k {
-            detection = detection.top_k(k, rows);
+        if let Some((k, among)) = top_k {
+            detection = detection.top_k(k, among);
         }
         if p {
             detection = detection.with_p();
         }
         if let Some(span) = refractory {
-            detection = detection.refractory(span.0);
+            detection = detection.refractory(span);
         }
         if let Some(rows) = region {
             detection = detection.region(rows);

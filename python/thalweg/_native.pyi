@@ -374,7 +374,7 @@ class Stream:
         threshold: float | None = None,
         *,
         false_alarm_rate: float | None = None,
-        top_k: tuple[int, int] | None = None,
+        top_k: tuple[int, int | _Duration] | None = None,
         p: bool = False,
         refractory: int | _Duration | None = None,
         region: int | None = None,

@@ -52,6 +52,8 @@ pub fn detections() -> Vec<(&'static str, Detection)> {
         ("auto", auto().on(["value"]).by(["key"])),
         ("by rate", novelty().on(["value"]).by(["key"]).false_alarm_rate(0.05)),
         ("top", ewma(0.2).on(["value"]).by(["key"]).top_k(2, 15).refractory(3)),
+        ("top in time", ewma(0.2).on(["value"]).by(["key"]).top_k(2, millis(15)).refractory(3)),
+        ("top in time, two columns", both(rolling_z()).top_k(5, millis(40)).with_p()),
         ("by time", ewma(0.2).on(["value"]).by(["key"]).refractory(millis(7))),
     ];
     detections.extend(statistics());
@@ -103,7 +105,7 @@ pub fn batches(rows: &[Row], size: usize) -> Vec<RecordBatch> {
     rows.chunks(size).map(records).collect()
 }
 
-fn detected(batches: Vec<RecordBatch>, detection: &Detection) -> RecordBatch {
+pub fn detected(batches: Vec<RecordBatch>, detection: &Detection) -> RecordBatch {
     let table =
         Stream::from_batches(records(&[]).schema(), batches).event_time(event_time("at")).detect(detection.clone()).collect().unwrap();
     concat_batches(&table.schema(), table.batches()).unwrap()
@@ -114,11 +116,11 @@ fn detected_without_time(rows: &[Row], detection: &Detection) -> RecordBatch {
     concat_batches(&table.schema(), table.batches()).unwrap()
 }
 
-fn floats(rows: &RecordBatch, name: &str) -> Vec<Option<f64>> {
+pub fn floats(rows: &RecordBatch, name: &str) -> Vec<Option<f64>> {
     rows.column_by_name(name).unwrap().as_primitive::<Float64Type>().iter().collect()
 }
 
-fn anomalies(rows: &RecordBatch) -> Vec<usize> {
+pub fn anomalies(rows: &RecordBatch) -> Vec<usize> {
     let flags = rows.column_by_name("is_anomaly").unwrap().as_boolean();
     (0..rows.num_rows()).filter(|&row| flags.value(row)).collect()
 }
@@ -199,7 +201,7 @@ proptest! {
 }
 
 /// Noise of one key without a pattern, in [0, 1).
-fn noise(rows: u64) -> Vec<Row> {
+pub fn noise(rows: u64) -> Vec<Row> {
     let random = |n: u64| (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n << 17)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11;
     (0..rows).map(|n| (n as i64, 0, Some(random(n) as f64 / (1u64 << 53) as f64))).collect()
 }
@@ -224,16 +226,6 @@ fn a_rate_of_false_alarms_is_met_and_an_anomaly_found() {
     assert!((100..300).contains(&found.len()), "{} of 20,000 at a rate of 1 in 100", found.len());
     assert!(found.contains(&15_000));
     assert!(found[0] >= 99, "no alarm before there are enough rows: {}", found[0]);
-}
-
-#[test]
-fn the_strangest_of_the_latest_rows_are_anomalies() {
-    let rows = noise(3_000);
-    let found = detected(batches(&rows, 500), &ewma(0.05).on(["value"]).top_k(3, 100));
-    let scores: Vec<f64> = floats(&found, "score").into_iter().flatten().collect();
-    let among = |row: usize| row >= 99 && scores[row - 99..row].iter().filter(|score| **score >= scores[row]).count() < 3;
-    assert_eq!(anomalies(&found), (0..3_000).filter(|row| among(*row)).collect::<Vec<_>>());
-    assert!((60..120).contains(&anomalies(&found).len()), "some 3 in 100: {}", anomalies(&found).len());
 }
 
 #[test]
@@ -509,6 +501,15 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(ewma(0.1).threshold(f64::NAN)).contains("`threshold` is NaN"));
     assert!(said(ewma(0.1).top_k(5, 100).threshold(4.0)).contains("give one of them"));
     assert!(said(ewma(0.1).top_k(5, 5)).contains("`top_k` is 5 of 5 rows"));
+    assert!(said(ewma(0.1).top_k(5, mins(60)).false_alarm_rate(0.1)).contains("give one of them"));
+    assert!(said(ewma(0.1).top_k(5, mins(60))).contains("`top_k` is 3600s, but the stream has no event time"));
+    let timed = stream.event_time(event_time("at"));
+    let told = |k, span: Duration| timed.detect(ewma(0.1).on(["value"]).top_k(k, span)).schema().unwrap_err().to_string();
+    assert!(told(0, mins(1)).contains("`top_k` is 0 within 60s; from 1 to 1024 are wanted"), "{}", told(0, mins(1)));
+    assert!(told(1_025, mins(1)).contains("`top_k` is 1025 within 60s"));
+    assert!(told(5, secs(0)).contains("of a span above 0"));
+    assert!(told(5, Duration::from_micros(1)).contains("not a whole number of the event time's unit"));
+    assert_eq!(ewma(0.1).on(["x"]).top_k(3, mins(60)).to_string(), "ewma(alpha=0.1) on [x] by [], top 3 within 3600s");
     assert!(said(ewma(0.1).refractory(millis(5))).contains("the stream has no event time"));
     assert!(said(ewma(0.1).region(0)).contains("`region` is 0 rows"));
     assert!(said(Detection::new(LeftDiscord { length: 9, history: 17 })).contains("`history` 17 values"));

@@ -20,6 +20,7 @@ mod shared_panes;
 mod sketches;
 mod snapshots;
 mod testing;
+mod top_k;
 mod trace;
 mod watermarks;
 mod windows;

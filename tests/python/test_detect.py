@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -121,6 +122,25 @@ def test_the_strangest_of_the_latest_rows_are_anomalies() -> None:
     assert 80 < sum(row["is_anomaly"] for row in rows) < 400
     with pytest.raises(tw.ConfigError, match="give one of them"):
         detect(series(5), tw.anomaly.ewma(), top_k=(2, 50), threshold=3.0)
+
+
+@pytest.mark.parametrize("span", ["40ms", timedelta(milliseconds=40)])
+def test_the_strangest_of_a_span_of_time_are_anomalies(span: str | timedelta) -> None:
+    rows = detect(series(4_000), tw.anomaly.ewma(), top_k=(2, span))
+    earlier: dict[int, list[tuple[int, float]]] = {0: [], 1: []}
+    for number, row in enumerate(rows):
+        known = earlier[row["key"]]
+        before = [score for at, score in known if number - at < 40]
+        higher = sum(score >= row["score"] for score in before if row["score"] is not None)
+        is_whole = bool(known) and number - known[0][0] >= 40 and len(before) >= 2
+        assert row["is_anomaly"] == (row["score"] is not None and is_whole and higher < 2)
+        if row["score"] is not None:
+            known.append((number, row["score"]))
+    assert 200 < sum(row["is_anomaly"] for row in rows) < 1_000
+    with pytest.raises(tw.ConfigError, match="from 1 to 1024 are wanted"):
+        detect(series(5), tw.anomaly.ewma(), top_k=(0, span))
+    with pytest.raises(tw.ConfigError, match="top_k` is 5 of 4294967295 rows"):
+        detect(series(5), tw.anomaly.ewma(), top_k=(5, 1 << 40))
 
 
 @pytest.mark.parametrize(("refractory", "span"), [(15, 15), ("30ms", 30)])

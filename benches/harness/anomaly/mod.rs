@@ -55,7 +55,7 @@ pub struct Options {
     /// Runs of each detector; the median speed is printed.
     #[arg(long, default_value_t = 3)]
     runs: usize,
-    /// The Python that has peers for the speed of forests (rcf3, river).
+    /// The Python that has peers for the speed of detectors (rcf3, river, stumpy).
     #[arg(long, default_value = "python3")]
     python: PathBuf,
     /// Runs only detectors whose name contains this.
@@ -64,6 +64,12 @@ pub struct Options {
     /// Measures only the recall of injected anomalies, which needs no files and does not depend on the machine.
     #[arg(long)]
     injected: bool,
+    /// Measures only the speed of detectors over several columns or many keys, which needs no files.
+    #[arg(long)]
+    speed: bool,
+    /// Most rows that each of these is given: to see that they run.
+    #[arg(long)]
+    rows: Option<usize>,
     /// Writes scores here too, as NAB has them: DETECTOR/CATEGORY/FILE.
     #[arg(long)]
     scores: Option<PathBuf>,
@@ -135,6 +141,11 @@ pub fn run(options: &Options) -> Result<()> {
     if options.injected {
         return print_recalls(&entries, options);
     }
+    if options.speed {
+        machine::pin(0);
+        println!("{}", Machine::look());
+        return measure_speed(options);
+    }
     let folder = options.nab.clone().unwrap_or_else(|| machine::data_folder().join("nab-open"));
     let series = nab::read(&folder)?;
     machine::pin(0);
@@ -168,7 +179,11 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     print_recalls(&entries, options)?;
-    speed::measure(options.runs, options.only.as_deref(), &options.python)
+    measure_speed(options)
+}
+
+fn measure_speed(options: &Options) -> Result<()> {
+    speed::measure(options.runs, options.only.as_deref(), &options.python, options.rows)
 }
 
 /// Prints what share of anomalies of known kinds each detector finds.

@@ -21,5 +21,6 @@ pub mod robust;
 pub mod rolling_z;
 pub mod stepwise;
 pub mod top;
+pub mod top_within;
 pub mod travel;
 pub mod velocity;

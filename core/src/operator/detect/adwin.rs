@@ -58,7 +58,7 @@ impl DetectorSpec for Adwin {
             return Err(Error::config(format!("`delta` is {delta}; it must lie between 0 and 1, both excluded")));
         }
         check_rows("warmup", warmup, 10, MOST_WARMUP)?;
-        Ok(Box::new(State::new(kernels::Adwin { delta, warmup })))
+        Ok(Box::new(State::of(kernels::Adwin { delta, warmup })))
     }
 
     fn tells_expected(&self) -> bool {
@@ -71,9 +71,7 @@ impl DetectorSpec for Adwin {
 }
 
 impl Cell<kernels::Adwin> for AdwinCell {
-    fn bytes(&self) -> usize {
-        AdwinCell::bytes(self)
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(AdwinCell::bytes);
 
     fn save(&self, out: &mut Writer) {
         let (buckets, rows) = self.parts();

@@ -47,9 +47,9 @@ impl fmt::Display for Auto {
 impl DetectorSpec for Auto {
     fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         Ok(Box::new(State {
-            values: novelty::State::new(&Novelty::default()),
-            shapes: discord::State::new(&LeftDiscord::default()),
-            shape_values: novelty::State::new(&Novelty::default()),
+            values: novelty::State::of(&Novelty::default()),
+            shapes: discord::State::of(&LeftDiscord::default()),
+            shape_values: novelty::State::of(&Novelty::default()),
         }))
     }
 

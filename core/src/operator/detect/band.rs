@@ -61,7 +61,7 @@ impl DetectorSpec for QuantileBand {
         }
         check_rows("window", window.into(), 64, MOST_ROWS)?;
         check_rows("warmup", warmup.into(), 2, window.into())?;
-        Ok(Box::new(State::new(kernels::QuantileBand { lower, upper, window, warmup })))
+        Ok(Box::new(State::of(kernels::QuantileBand { lower, upper, window, warmup })))
     }
 
     fn tells_expected(&self) -> bool {
@@ -74,9 +74,7 @@ impl DetectorSpec for QuantileBand {
 }
 
 impl Cell<kernels::QuantileBand> for BandCell {
-    fn bytes(&self) -> usize {
-        BandCell::bytes(self)
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(BandCell::bytes);
 
     fn save(&self, out: &mut Writer) {
         out.word(self.is_warm.into());

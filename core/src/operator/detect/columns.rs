@@ -1,11 +1,13 @@
 //! What is made of scores: how rare they are, the event that they belong to, and the region around it.
 
-use thalweg_kernels::smooth;
+use std::time::Duration;
+
+use thalweg_kernels::{TopWithin, smooth};
 
 use crate::error::{Error, Result};
 use crate::operator::detect::Told;
 use crate::operator::detect::calibrations::Calibrations;
-use crate::operator::detect::detection::{Detection, Refractory};
+use crate::operator::detect::detection::{Among, Detection, MOST_SCORES_WITHIN, Refractory};
 use crate::operator::detect::events::Events;
 use crate::operator::detect::top::Top;
 use crate::state::{Reader, Writer};
@@ -36,6 +38,31 @@ pub(super) struct Made {
     pub region: Option<Vec<f64>>,
 }
 
+/// A span in units of event time.
+///
+/// # Errors
+/// [`Kind::Config`](crate::error::Kind::Config) if it is no whole number of them, or the stream has no event time.
+fn counted(name: &str, span: Duration, unit: Option<Unit>) -> Result<i64> {
+    match unit {
+        Some(unit) => unit.count(span),
+        None => Err(Error::config(format!(
+            "`{name}` is {span:?}, but the stream has no event time; call `event_time(column)` before `detect`, or give a number of rows"
+        ))),
+    }
+}
+
+/// What ranks scores, if that is asked for, of a rule that is in range.
+///
+/// # Errors
+/// As [`counted`].
+fn top(detection: &Detection, unit: Option<Unit>) -> Result<Option<Top>> {
+    let top = |(k, among): (u32, Among)| match among {
+        Among::Rows(rows) => Ok(Top::of_rows(rows)),
+        Among::Time(span) => Ok(Top::within(TopWithin { k, span: counted("top_k", span, unit)?, most_rows: MOST_SCORES_WITHIN })),
+    };
+    detection.top().map(top).transpose()
+}
+
 impl Requested {
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if a span is out of range, or one of event time is asked of a stream without.
@@ -43,12 +70,7 @@ impl Requested {
         let held_back = detection.held_back();
         let span = held_back.map(|refractory| match refractory {
             Refractory::Rows(rows) => Ok(rows),
-            Refractory::Time(time) => match unit {
-                Some(unit) => unit.count(time).map(|count| count as u64),
-                None => Err(Error::config(format!(
-                    "`refractory` is {time:?}, but the stream has no event time; call `event_time(column)` before `detect`, or give a number of rows"
-                ))),
-            },
+            Refractory::Time(time) => counted("refractory", time, unit).map(|count| count as u64),
         });
         if detection.region == Some(0) {
             return Err(Error::config("`region` is 0 rows; give the number of rows to smooth over, such as 64, or leave it out"));
@@ -59,8 +81,7 @@ impl Requested {
             attribution: detection.attribution,
             signed: detection.attribution && !detection.detector.tells_attribution(),
             calibration: detection.wants_p().then(Calibrations::default),
-            // A rule out of range is refused beside this.
-            top: detection.latest().map(|rows| Top::new(rows.max(2))),
+            top: top(detection, unit)?,
             events: span.transpose()?.map(Events::new),
             timed: matches!(held_back, Some(Refractory::Time(_))),
             region: detection.region.map(|rows| (2.0 / (f64::from(rows) + 1.0), Vec::new())),
@@ -99,7 +120,7 @@ impl Requested {
     /// The columns of rows with these scores, NaN where there is none.
     pub fn make(&mut self, slots: &[u32], groups: usize, times: Option<&[i64]>, scores: &[f64]) -> Made {
         let p = self.calibration.as_mut().map(|calibrations| calibrations.p_values(slots, groups, scores));
-        let ranks = self.top.as_mut().map(|top| top.ranks(slots, groups, scores));
+        let ranks = self.top.as_mut().map(|top| top.ranks(slots, groups, times, scores));
         let mut made = Made { ranks, p, ..Made::default() };
         if let Some(events) = &mut self.events {
             made.event_score = Some(events.hold_back(slots, groups, times.filter(|_| self.timed), scores));

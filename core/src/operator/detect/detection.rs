@@ -16,6 +16,16 @@ pub const LEAST_RATE: f64 = 1.0 / 32_768.0;
 /// Most rows among which the strangest are looked for.
 const MOST_LATEST: u32 = 1 << 16;
 
+/// How many of the rows in a span of event time can be asked for at most.
+pub const MOST_TOP_WITHIN: u32 = 1_024;
+
+/// Scores that are kept of a key at most for the strangest in a span of event time: enough for 1,024 of a million in any order, some
+/// k · (1 + ln(n / k)) of `n`. They are 0.2 MB.
+pub const MOST_SCORES_WITHIN: usize = 8_192;
+
+// A rank is told where there are k others.
+const _: () = assert!(MOST_SCORES_WITHIN > MOST_TOP_WITHIN as usize);
+
 /// How long the rows of a key that score no higher than the first row of an event belong to that event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refractory {
@@ -46,6 +56,27 @@ impl fmt::Display for Refractory {
     }
 }
 
+/// Which rows of a key the strangest are looked for among.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Among {
+    /// Its latest, so many.
+    Rows(u32),
+    /// Those in a span of event time that ends with the latest of them.
+    Time(Duration),
+}
+
+impl From<u32> for Among {
+    fn from(rows: u32) -> Among {
+        Among::Rows(rows)
+    }
+}
+
+impl From<Duration> for Among {
+    fn from(time: Duration) -> Among {
+        Among::Time(time)
+    }
+}
+
 /// Which rows are anomalies.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Rule {
@@ -53,7 +84,7 @@ pub(super) enum Rule {
     Threshold(f64),
     /// Those whose p is at most this.
     FalseAlarmRate(f64),
-    /// Those among the so many strangest of the latest rows.
+    /// Those among the so many strangest of the latest rows, or of those in a span of event time.
     Top(u32),
 }
 
@@ -66,8 +97,8 @@ pub struct Detection {
     pub(super) by: Vec<String>,
     threshold: Option<f64>,
     false_alarm_rate: Option<f64>,
-    /// How many of the latest rows are anomalies, and of how many.
-    top: Option<(u32, u32)>,
+    /// How many rows are anomalies, and of which.
+    top: Option<(u32, Among)>,
     with_p: bool,
     refractory: Option<Refractory>,
     pub(super) region: Option<u32>,
@@ -125,13 +156,21 @@ impl Detection {
         self
     }
 
-    /// Makes anomalies of the rows whose score is among the `k` highest of their key's latest `rows`, their own with them, in place of a threshold:
-    /// about `k` of `rows`, unless scores rise and fall together. Of equal scores the earlier ones count as higher. A key has no anomaly before
-    /// it has `rows` scores. 16 bytes of state for each of the `rows`, a key.
+    /// Makes anomalies of the rows whose score is among the `k` highest of their key's rows of late, their own with them, in place of a threshold.
+    /// Give rows (`100`, the key's latest) or a span of event time (`mins(60)`: a row at `t` is judged among those in (t − 1 h, t]). About `k` of
+    /// so many rows are, or `k` in such a span, unless scores rise and fall together. Of equal scores the earlier ones count as higher.
     ///
     /// A row is judged when it comes, by the rows before it: which rows of a window will have been its strangest is known only at its end.
-    pub fn top_k(mut self, k: u32, rows: u32) -> Detection {
-        self.top = Some((k, rows));
+    ///
+    /// * **Rows**: a key has no anomaly before it has so many scores. 16 bytes of state for each of the rows, a key; 65,536 at most.
+    /// * **Time**: a key has no anomaly before a whole span has passed since its first score, nor where it has no `k` other scores in the span,
+    ///   of which any row is among the highest. A row that comes late is judged in the span that ends with its key's latest event time, and is
+    ///   no anomaly if it is a span or more behind that. 24 bytes of state for each score that can still be among the highest, some k · (1 + ln(n / k))
+    ///   of `n` in the span, a key; of more than [`MOST_SCORES_WITHIN`] the oldest is forgotten. `k` is [`MOST_TOP_WITHIN`] at most.
+    ///
+    /// Source of the latter: [`thalweg_kernels::anomaly::top_within`].
+    pub fn top_k(mut self, k: u32, among: impl Into<Among>) -> Detection {
+        self.top = Some((k, among.into()));
         self
     }
 
@@ -208,15 +247,20 @@ impl Detection {
     /// # Errors
     /// [`Kind::Config`](crate::error::Kind::Config) if two ways are given, or one out of range.
     pub(super) fn rule(&self) -> Result<Rule> {
-        if let Some((k, rows)) = self.top {
-            return match (k >= 1 && k < rows && rows <= MOST_LATEST, self.threshold.is_none() && self.false_alarm_rate.is_none()) {
-                (_, false) => {
-                    Err(Error::config("`top_k` says which rows are anomalies, as `threshold` and `false_alarm_rate` do; give one of them"))
-                }
-                (false, true) => Err(Error::config(format!(
+        if let Some((k, among)) = self.top {
+            if self.threshold.is_some() || self.false_alarm_rate.is_some() {
+                return Err(Error::config(
+                    "`top_k` says which rows are anomalies, as `threshold` and `false_alarm_rate` do; give one of them",
+                ));
+            }
+            return match among {
+                Among::Rows(rows) if k < 1 || k >= rows || rows > MOST_LATEST => Err(Error::config(format!(
                     "`top_k` is {k} of {rows} rows; at least 1, of more than that and at most {MOST_LATEST} are wanted"
                 ))),
-                (true, true) => Ok(Rule::Top(k)),
+                Among::Time(span) if !(1..=MOST_TOP_WITHIN).contains(&k) || span.is_zero() => {
+                    Err(Error::config(format!("`top_k` is {k} within {span:?}; from 1 to {MOST_TOP_WITHIN} are wanted, of a span above 0")))
+                }
+                _ => Ok(Rule::Top(k)),
             };
         }
         match (self.threshold, self.false_alarm_rate) {
@@ -232,9 +276,9 @@ impl Detection {
         }
     }
 
-    /// Among how many of the latest rows the strangest are looked for, if they are.
-    pub(super) fn latest(&self) -> Option<u32> {
-        self.top.map(|(_, rows)| rows)
+    /// How many of the strangest are looked for, and among which rows, if they are.
+    pub(super) fn top(&self) -> Option<(u32, Among)> {
+        self.top
     }
 
     /// Whether `p` is wanted.
@@ -253,7 +297,8 @@ impl fmt::Display for Detection {
         write!(f, "{} on [{}] by [{}]", self.detector, self.on.join(", "), self.by.join(", "))?;
         match (self.false_alarm_rate, self.top) {
             (Some(rate), _) => write!(f, ", false alarm rate {rate}")?,
-            (None, Some((k, rows))) => write!(f, ", top {k} of {rows} rows")?,
+            (None, Some((k, Among::Rows(rows)))) => write!(f, ", top {k} of {rows} rows")?,
+            (None, Some((k, Among::Time(span)))) => write!(f, ", top {k} within {span:?}")?,
             (None, None) => write!(f, ", threshold {}", self.score_threshold())?,
         }
         if self.with_p && self.false_alarm_rate.is_none() {

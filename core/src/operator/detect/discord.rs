@@ -6,7 +6,7 @@ use thalweg_kernels::placement::Discord;
 use thalweg_kernels::{self as kernels, DiscordSeries};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::operator::devices::{self, Devices};
 use crate::state::{Reader, Writer, damaged};
@@ -65,7 +65,7 @@ impl DetectorSpec for LeftDiscord {
                  {MOST_ROWS} values"
             )));
         }
-        Ok(Box::new(State::new(self)))
+        Ok(Box::new(State::of(self)))
     }
 
     fn threshold(&self) -> f64 {
@@ -73,6 +73,7 @@ impl DetectorSpec for LeftDiscord {
     }
 }
 
+/// The left discord as a part of another detector too: its series may lie on a GPU.
 pub(super) struct State {
     params: kernels::LeftDiscord,
     series: Discord,
@@ -81,7 +82,7 @@ pub(super) struct State {
 
 impl State {
     /// With parameters that are in range.
-    pub fn new(params: &LeftDiscord) -> State {
+    pub fn of(params: &LeftDiscord) -> State {
         let params = kernels::LeftDiscord { length: params.length, history: params.history };
         State { params, series: Discord::new(&devices::unused(), params), tally: Tally::default() }
     }

@@ -86,7 +86,7 @@ impl DetectorSpec for Cusum {
     fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let Cusum { allowance, limit, warmup } = *self;
         check(allowance, limit, warmup)?;
-        Ok(Box::new(State::new(kernels::Cusum { allowance, limit, warmup })))
+        Ok(Box::new(State::of(kernels::Cusum { allowance, limit, warmup })))
     }
 
     fn tells_expected(&self) -> bool {
@@ -102,7 +102,7 @@ impl DetectorSpec for PageHinkley {
     fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         let PageHinkley { allowance, limit, warmup } = *self;
         check(allowance, limit, warmup)?;
-        Ok(Box::new(State::new(kernels::PageHinkley { allowance, limit, warmup })))
+        Ok(Box::new(State::of(kernels::PageHinkley { allowance, limit, warmup })))
     }
 
     fn tells_expected(&self) -> bool {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use thalweg_kernels::{self as kernels, RateCell};
 
 use crate::error::{Error, Result};
+use crate::operator::detect::by_key::{ByKey, Kernel};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer};
 use crate::time::Unit;
@@ -51,47 +52,28 @@ impl DetectorSpec for EventRate {
         if span < 1 {
             return Err(Error::config("`every` is no time at all; give a span such as a minute"));
         }
-        Ok(Box::new(State { params: kernels::Rate { span, alpha, warmup }, cells: Vec::new() }))
+        Ok(Box::new(ByKey::new(kernels::Rate { span, alpha, warmup })))
     }
 }
 
-struct State {
-    params: kernels::Rate,
-    cells: Vec<RateCell>,
-}
+impl Kernel for kernels::Rate {
+    type Cell = RateCell;
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize(self.cells.len().max(groups), RateCell::default());
-    }
-}
-
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
+    fn score(&self, cells: &mut [RateCell], observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
         // A stream with an event time has it in every batch.
-        let Some(times) = observations.times else { return Ok(()) };
-        let (values, validity) = (observations.values().values(), observations.validity());
-        kernels::rate(&mut self.cells, observations.slots, times, values, validity, &self.params, scores);
-        Ok(())
+        let Some(times) = observations.times else { return };
+        kernels::rate(cells, observations.slots, times, observations.values().values(), observations.validity(), self, scores);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<RateCell>()
-    }
-
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let RateCell { span, rows, spans, mean, variance } = self.cells.get(slot as usize).copied().unwrap_or_default();
+    fn save(&self, cell: &RateCell, out: &mut Writer) {
+        let RateCell { span, rows, spans, mean, variance } = *cell;
         out.words(&[span as u64, rows, spans]);
         out.float(mean);
         out.float(variance);
-        Ok(())
     }
 
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
+    fn load(&self, from: &mut Reader<'_>) -> Result<RateCell> {
         let [span, rows, spans] = from.words()?;
-        self.cells[slot as usize] = RateCell { span: span as i64, rows, spans, mean: from.float()?, variance: from.float()? };
-        Ok(())
+        Ok(RateCell { span: span as i64, rows, spans, mean: from.float()?, variance: from.float()? })
     }
 }

@@ -6,6 +6,7 @@ use arrow::array::Array;
 use thalweg_kernels::{self as kernels, EwmaCell};
 
 use crate::error::{Error, Result};
+use crate::operator::detect::by_key::{ByKey, Kernel};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer};
 use crate::time::Unit;
@@ -44,7 +45,7 @@ impl DetectorSpec for Ewma {
         if !(self.alpha > 0.0 && self.alpha < 1.0) {
             return Err(Error::config(format!("`alpha` is {}; it must lie between 0 and 1, both excluded", self.alpha)));
         }
-        Ok(Box::new(State { params: kernels::Ewma { alpha: self.alpha, warmup: self.warmup }, cells: Vec::new() }))
+        Ok(Box::new(ByKey::new(kernels::Ewma { alpha: self.alpha, warmup: self.warmup })))
     }
 
     fn tells_expected(&self) -> bool {
@@ -52,44 +53,30 @@ impl DetectorSpec for Ewma {
     }
 }
 
-struct State {
-    params: kernels::Ewma,
-    cells: Vec<EwmaCell>,
-}
+impl Kernel for kernels::Ewma {
+    type Cell = EwmaCell;
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
-        self.cells.resize(self.cells.len().max(observations.groups), EwmaCell::default());
+    fn score(&self, cells: &mut [EwmaCell], observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
         let (slots, values) = (observations.slots, observations.values().values());
         let Some(expected) = &mut told.expected else {
-            kernels::ewma(&mut self.cells, slots, values, observations.validity(), &self.params, scores);
-            return Ok(());
+            return kernels::ewma(cells, slots, values, observations.validity(), self, scores);
         };
         // Each row expects the mean that it meets, so that rows are taken one by one.
         for (row, &slot) in slots.iter().enumerate() {
-            let cell = &self.cells[slot as usize];
+            let cell = &cells[slot as usize];
             expected[0][row] = if cell.count == 0 { f64::NAN } else { cell.mean };
             let value = if observations.values().is_valid(row) { values[row] } else { f64::NAN };
-            kernels::ewma(&mut self.cells, &[slot], &[value], None, &self.params, &mut scores[row..=row]);
+            kernels::ewma(cells, &[slot], &[value], None, self, &mut scores[row..=row]);
         }
-        Ok(())
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<EwmaCell>()
+    fn save(&self, cell: &EwmaCell, out: &mut Writer) {
+        out.float(cell.mean);
+        out.float(cell.variance);
+        out.word(cell.count);
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let EwmaCell { mean, variance, count } = self.cells.get(slot as usize).copied().unwrap_or_default();
-        out.float(mean);
-        out.float(variance);
-        out.word(count);
-        Ok(())
-    }
-
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.cells.resize(self.cells.len().max(slot as usize + 1), EwmaCell::default());
-        self.cells[slot as usize] = EwmaCell { mean: from.float()?, variance: from.float()?, count: from.word()? };
-        Ok(())
+    fn load(&self, from: &mut Reader<'_>) -> Result<EwmaCell> {
+        Ok(EwmaCell { mean: from.float()?, variance: from.float()?, count: from.word()? })
     }
 }

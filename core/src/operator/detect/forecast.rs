@@ -141,7 +141,7 @@ impl DetectorSpec for HoltWinters {
         }
         interval.check()?;
         let forecaster = kernels::HoltWinters { alpha, beta, gamma, damping, seasons: [season, second_season] };
-        Ok(Box::new(State::new(interval.of(forecaster))))
+        Ok(Box::new(State::of(interval.of(forecaster))))
     }
 
     fn tells_expected(&self) -> bool {
@@ -161,7 +161,7 @@ impl DetectorSpec for ArRls {
             return Err(Error::config(format!("`forgetting` is {forgetting}; it must lie between 0.5 and 1, 0.5 excluded")));
         }
         interval.check()?;
-        Ok(Box::new(State::new(interval.of(kernels::ArRls { order, forgetting }))))
+        Ok(Box::new(State::of(interval.of(kernels::ArRls { order, forgetting }))))
     }
 
     fn tells_expected(&self) -> bool {
@@ -182,9 +182,7 @@ fn load_latest<F>(params: &Residuals<F>, from: &mut Reader<'_>) -> Result<Latest
 }
 
 impl Cell<Residuals<kernels::HoltWinters>> for ResidualCell<HoltWintersModel> {
-    fn bytes(&self) -> usize {
-        self.model.bytes() + self.latest.bytes()
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(|cell| cell.model.bytes() + cell.latest.bytes());
 
     fn save(&self, out: &mut Writer) {
         let HoltWintersModel { first, count, level, trend, seasons } = &self.model;
@@ -206,9 +204,7 @@ impl Cell<Residuals<kernels::HoltWinters>> for ResidualCell<HoltWintersModel> {
 }
 
 impl Cell<Residuals<kernels::ArRls>> for ResidualCell<ArRlsModel> {
-    fn bytes(&self) -> usize {
-        self.model.bytes() + self.latest.bytes()
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(|cell| cell.model.bytes() + cell.latest.bytes());
 
     fn save(&self, out: &mut Writer) {
         let ArRlsModel { first, mean, deviation, inputs, weights, inverse } = &self.model;

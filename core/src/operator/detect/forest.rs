@@ -1,13 +1,12 @@
 //! Random Cut Forest: how soon random cuts part a row from the rows of late.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use thalweg_kernels::anomaly::forest::{MOST_DIMENSIONS, MOST_SAMPLES};
 use thalweg_kernels::{self as kernels, Forest, UsualScores};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::{Cells, views};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Refractory, Told};
 use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
@@ -113,8 +112,8 @@ impl DetectorSpec for RandomCutForest {
             output_after: self.output_after.unwrap_or(self.sample_size / 4),
             seed: self.seed,
         };
-        let usual = self.thresholded.then(Vec::new);
-        Ok(Box::new(State { params, columns, forests: Vec::new(), usual, tally: Tally::default() }))
+        let usual = self.thresholded.then(|| Cells::new(None));
+        Ok(Box::new(State { params, columns, forests: Cells::new(Some(Forest::bytes)), usual }))
     }
 
     fn is_joint(&self) -> bool {
@@ -137,64 +136,51 @@ impl DetectorSpec for RandomCutForest {
 struct State {
     params: kernels::RandomCutForest,
     columns: usize,
-    forests: Vec<Forest>,
+    forests: Cells<Forest>,
     /// What scores have been, for the thresholded forest.
-    usual: Option<Vec<UsualScores>>,
-    tally: Tally,
-}
-
-impl State {
-    fn reach(&mut self, groups: usize) {
-        let groups = self.forests.len().max(groups);
-        self.forests.resize_with(groups, Forest::default);
-        self.usual.iter_mut().for_each(|usual| usual.resize(groups, UsualScores::default()));
-    }
+    usual: Option<Cells<UsualScores>>,
 }
 
 impl Detector for State {
     fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
+        let (forests, columns) = (self.forests.reach(observations.groups), observations.floats());
         let attribution = told.attribution.as_deref_mut();
-        kernels::random_cut_forest(&mut self.forests, observations.slots, &columns, &self.params, scores, attribution);
+        kernels::random_cut_forest(forests, observations.slots, &views(&columns), &self.params, scores, attribution);
         if let Some(usual) = &mut self.usual {
             let plain = scores.to_vec();
-            kernels::above_usual(usual, observations.slots, self.params.time_decay, scores);
+            kernels::above_usual(usual.reach(observations.groups), observations.slots, self.params.time_decay, scores);
             // Parts of the plain score become parts of the one that is given.
             for shares in told.attribution.iter_mut().flatten() {
                 let rows = shares.iter_mut().zip(&plain).zip(scores.iter());
                 rows.filter(|((_, plain), _)| **plain > 0.0).for_each(|((share, plain), score)| *share *= score / plain);
             }
         }
-        self.tally.look(scores.len(), &self.forests, Forest::bytes);
+        self.forests.look(scores.len());
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
-        let usual = self.usual.as_ref().map_or(0, |usual| usual.capacity() * size_of::<UsualScores>());
-        self.forests.capacity() * size_of::<Forest>() + self.tally.bytes() + usual
+        self.forests.bytes() + self.usual.as_ref().map_or(0, Cells::bytes)
     }
 
     fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        out.bytes(&self.forests.get(slot as usize).map_or_else(|| Forest::default().to_bytes(), Forest::to_bytes));
+        self.forests.save(slot, |forest| out.bytes(&forest.to_bytes()));
         if let Some(usual) = &self.usual {
-            let UsualScores { mean, variance, count } = usual.get(slot as usize).copied().unwrap_or_default();
-            out.float(mean);
-            out.float(variance);
-            out.word(count);
+            usual.save(slot, |usual| {
+                out.float(usual.mean);
+                out.float(usual.variance);
+                out.word(usual.count);
+            });
         }
         Ok(())
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
         let forest = Forest::from_bytes(from.bytes()?, self.columns, &self.params);
-        self.forests[slot as usize] = forest.ok_or_else(|| damaged("a forest contradicts itself, or is of other parameters"))?;
+        self.forests.load(slot, forest.ok_or_else(|| damaged("a forest contradicts itself, or is of other parameters"))?);
         if let Some(usual) = &mut self.usual {
-            usual[slot as usize] = UsualScores { mean: from.float()?, variance: from.float()?, count: from.word()? };
+            usual.load(slot, UsualScores { mean: from.float()?, variance: from.float()?, count: from.word()? });
         }
-        self.tally.look(1, &self.forests, Forest::bytes);
         Ok(())
     }
 }

@@ -1,15 +1,14 @@
 //! Half-Space Trees: how thinly the rows of late lie where a row lies.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use thalweg_kernels::anomaly::half_space::MOST_HEIGHT;
 use thalweg_kernels::{self as kernels, HalfSpaces};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::{ByKey, Kernel, load_windows, save_windows, views};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
-use crate::state::{Reader, Writer, damaged};
+use crate::state::{Reader, Writer};
 use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given.
@@ -64,7 +63,7 @@ impl DetectorSpec for HalfSpaceTrees {
             }
         }
         let params = kernels::HalfSpaceTrees { number_of_trees, height, window_size, seed };
-        Ok(Box::new(State { params, columns, spaces: Vec::new(), tally: Tally::default() }))
+        Ok(Box::new(ByKey::new(Spaces { params, columns })))
     }
 
     fn is_joint(&self) -> bool {
@@ -76,46 +75,26 @@ impl DetectorSpec for HalfSpaceTrees {
     }
 }
 
-struct State {
+struct Spaces {
     params: kernels::HalfSpaceTrees,
     columns: usize,
-    spaces: Vec<HalfSpaces>,
-    tally: Tally,
 }
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.spaces.resize_with(self.spaces.len().max(groups), HalfSpaces::default);
-    }
-}
+impl Kernel for Spaces {
+    type Cell = HalfSpaces;
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
-        kernels::half_space_trees(&mut self.spaces, observations.slots, &columns, &self.params, scores);
-        self.tally.look(scores.len(), &self.spaces, HalfSpaces::bytes);
-        Ok(())
+    const HELD: Option<fn(&HalfSpaces) -> usize> = Some(HalfSpaces::bytes);
+
+    fn score(&self, cells: &mut [HalfSpaces], observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+        let columns = observations.floats();
+        kernels::half_space_trees(cells, observations.slots, &views(&columns), &self.params, scores);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.spaces.capacity() * size_of::<HalfSpaces>() + self.tally.bytes()
+    fn save(&self, cell: &HalfSpaces, out: &mut Writer) {
+        save_windows(cell.rows(), out);
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let (current, reference) = self.spaces.get(slot as usize).map_or((&[][..], &[][..]), HalfSpaces::rows);
-        out.floats(current);
-        out.floats(reference);
-        Ok(())
-    }
-
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
-        let (current, reference) = (from.floats()?, from.floats()?);
-        let spaces = HalfSpaces::restored(&current, &reference, self.columns, &self.params);
-        self.spaces[slot as usize] = spaces.ok_or_else(|| damaged("the windows of a key are of another size"))?;
-        self.tally.look(1, &self.spaces, HalfSpaces::bytes);
-        Ok(())
+    fn load(&self, from: &mut Reader<'_>) -> Result<HalfSpaces> {
+        load_windows(from, |current, reference| HalfSpaces::restored(current, reference, self.columns, &self.params))
     }
 }

@@ -1,15 +1,14 @@
 //! Isolation forest: by how few random cuts, each across a random projection, a row is parted from the rows of a window.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use thalweg_kernels::{self as kernels, IsolationCell};
 
 use crate::error::{Error, Result};
+use crate::operator::detect::by_key::{ByKey, Kernel, load_windows, save_windows, views};
 use crate::operator::detect::stepwise::check_rows;
-use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
-use crate::state::{Reader, Writer, damaged};
+use crate::state::{Reader, Writer};
 use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given.
@@ -61,7 +60,7 @@ impl DetectorSpec for IsolationForest {
         check_rows("window_size", window_size.into(), 10, 1 << 16)?;
         check_rows("sample_size", sample_size.into(), 2, window_size.into())?;
         let params = kernels::IsolationForest { number_of_trees, sample_size, window_size, seed };
-        Ok(Box::new(State { params, columns: on.len(), cells: Vec::new(), tally: Tally::default() }))
+        Ok(Box::new(ByKey::new(Isolation { params, columns: on.len() })))
     }
 
     fn is_joint(&self) -> bool {
@@ -73,46 +72,26 @@ impl DetectorSpec for IsolationForest {
     }
 }
 
-struct State {
+struct Isolation {
     params: kernels::IsolationForest,
     columns: usize,
-    cells: Vec<IsolationCell>,
-    tally: Tally,
 }
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize_with(self.cells.len().max(groups), IsolationCell::default);
-    }
-}
+impl Kernel for Isolation {
+    type Cell = IsolationCell;
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
-        kernels::isolation_forest(&mut self.cells, observations.slots, &columns, &self.params, scores);
-        self.tally.look(scores.len(), &self.cells, IsolationCell::bytes);
-        Ok(())
+    const HELD: Option<fn(&IsolationCell) -> usize> = Some(IsolationCell::bytes);
+
+    fn score(&self, cells: &mut [IsolationCell], observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+        let columns = observations.floats();
+        kernels::isolation_forest(cells, observations.slots, &views(&columns), &self.params, scores);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<IsolationCell>() + self.tally.bytes()
+    fn save(&self, cell: &IsolationCell, out: &mut Writer) {
+        save_windows(cell.rows(), out);
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let (current, reference) = self.cells.get(slot as usize).map_or((&[][..], &[][..]), IsolationCell::rows);
-        out.floats(current);
-        out.floats(reference);
-        Ok(())
-    }
-
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
-        let (current, reference) = (from.floats()?, from.floats()?);
-        let cell = IsolationCell::restored(&current, &reference, self.columns, &self.params);
-        self.cells[slot as usize] = cell.ok_or_else(|| damaged("the windows of a key are of another size"))?;
-        self.tally.look(1, &self.cells, IsolationCell::bytes);
-        Ok(())
+    fn load(&self, from: &mut Reader<'_>) -> Result<IsolationCell> {
+        load_windows(from, |current, reference| IsolationCell::restored(current, reference, self.columns, &self.params))
     }
 }

@@ -1,14 +1,13 @@
 //! LODA: how rare a row is in histograms of random projections of it.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use thalweg_kernels::{self as kernels, LodaCell, LodaProjections};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::{ByKey, Kernel, load_windows, save_windows, views};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
-use crate::state::{Reader, Writer, damaged};
+use crate::state::{Reader, Writer};
 use crate::time::Unit;
 
 /// The score from which a row is an anomaly unless another is given.
@@ -53,7 +52,6 @@ impl fmt::Display for Loda {
 
 impl DetectorSpec for Loda {
     fn build(&self, on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
-        let columns = on.len();
         let Loda { projections, bins, window_size, seed } = *self;
         let limits = [("projections", projections, 1, 1_000), ("bins", bins, 2, 1_024), ("window_size", window_size, 10, 1 << 16)];
         for (name, value, least, most) in limits {
@@ -62,7 +60,7 @@ impl DetectorSpec for Loda {
             }
         }
         let params = kernels::Loda { projections, bins, window_size, seed };
-        Ok(Box::new(State { projections: LodaProjections::new(columns, &params), cells: Vec::new(), tally: Tally::default() }))
+        Ok(Box::new(ByKey::new(LodaProjections::new(on.len(), &params))))
     }
 
     fn is_joint(&self) -> bool {
@@ -78,45 +76,21 @@ impl DetectorSpec for Loda {
     }
 }
 
-struct State {
-    projections: LodaProjections,
-    cells: Vec<LodaCell>,
-    tally: Tally,
-}
+impl Kernel for LodaProjections {
+    type Cell = LodaCell;
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize_with(self.cells.len().max(groups), LodaCell::default);
-    }
-}
+    const HELD: Option<fn(&LodaCell) -> usize> = Some(LodaCell::bytes);
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
-        kernels::loda(&mut self.cells, observations.slots, &columns, &self.projections, scores, told.attribution.as_deref_mut());
-        self.tally.look(scores.len(), &self.cells, LodaCell::bytes);
-        Ok(())
+    fn score(&self, cells: &mut [LodaCell], observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+        let columns = observations.floats();
+        kernels::loda(cells, observations.slots, &views(&columns), self, scores, told.attribution.as_deref_mut());
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<LodaCell>() + self.tally.bytes()
+    fn save(&self, cell: &LodaCell, out: &mut Writer) {
+        save_windows(cell.rows(), out);
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let (current, reference) = self.cells.get(slot as usize).map_or((&[][..], &[][..]), LodaCell::rows);
-        out.floats(current);
-        out.floats(reference);
-        Ok(())
-    }
-
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
-        let (current, reference) = (from.floats()?, from.floats()?);
-        let cell = LodaCell::restored(&current, &reference, &self.projections);
-        self.cells[slot as usize] = cell.ok_or_else(|| damaged("the windows of a key are of another size"))?;
-        self.tally.look(1, &self.cells, LodaCell::bytes);
-        Ok(())
+    fn load(&self, from: &mut Reader<'_>) -> Result<LodaCell> {
+        load_windows(from, |current, reference| LodaCell::restored(current, reference, self))
     }
 }

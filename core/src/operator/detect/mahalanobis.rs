@@ -1,12 +1,11 @@
 //! Mahalanobis distance: how far a row lies from the mean of its columns, along the way in which they vary together.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use thalweg_kernels::{self as kernels, CovarianceCell};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::{ByKey, Kernel, views};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
@@ -61,7 +60,7 @@ impl DetectorSpec for Mahalanobis {
             )));
         }
         let params = kernels::Mahalanobis { alpha, shrinkage, warmup };
-        Ok(Box::new(State { params, columns, cells: Vec::new(), tally: Tally::default() }))
+        Ok(Box::new(ByKey::new(Covariances { params, columns })))
     }
 
     fn is_joint(&self) -> bool {
@@ -77,51 +76,34 @@ impl DetectorSpec for Mahalanobis {
     }
 }
 
-struct State {
+struct Covariances {
     params: kernels::Mahalanobis,
     columns: usize,
-    cells: Vec<CovarianceCell>,
-    tally: Tally,
 }
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize(self.cells.len().max(groups), CovarianceCell::default());
-    }
-}
+impl Kernel for Covariances {
+    type Cell = CovarianceCell;
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
+    const HELD: Option<fn(&CovarianceCell) -> usize> = Some(CovarianceCell::bytes);
+
+    fn score(&self, cells: &mut [CovarianceCell], observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+        let columns = observations.floats();
         let (expected, attribution) = (told.expected.as_deref_mut(), told.attribution.as_deref_mut());
-        kernels::mahalanobis(&mut self.cells, observations.slots, &columns, &self.params, scores, expected, attribution);
-        self.tally.look(scores.len(), &self.cells, CovarianceCell::bytes);
-        Ok(())
+        kernels::mahalanobis(cells, observations.slots, &views(&columns), &self.params, scores, expected, attribution);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<CovarianceCell>() + self.tally.bytes()
-    }
-
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let cell = self.cells.get(slot as usize).cloned().unwrap_or_default();
+    fn save(&self, cell: &CovarianceCell, out: &mut Writer) {
         out.word(cell.count);
         out.floats(&cell.mean);
         out.floats(&cell.covariance);
-        Ok(())
     }
 
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
+    fn load(&self, from: &mut Reader<'_>) -> Result<CovarianceCell> {
         let cell = CovarianceCell { count: from.word()?, mean: from.floats()?, covariance: from.floats()? };
         let columns = if cell.count == 0 { 0 } else { self.columns };
-        if (cell.mean.len(), cell.covariance.len()) != (columns, columns * columns) {
-            return Err(damaged("the covariance of a key is of another number of columns"));
+        match (cell.mean.len(), cell.covariance.len()) == (columns, columns * columns) {
+            true => Ok(cell),
+            false => Err(damaged("the covariance of a key is of another number of columns")),
         }
-        self.cells[slot as usize] = cell;
-        self.tally.look(1, &self.cells, CovarianceCell::bytes);
-        Ok(())
     }
 }

@@ -10,7 +10,7 @@
 //! | `region` | the score smoothed over the key's latest rows | [`Detection::region`] |
 //! | `expected` | the value that was expected; see below | [`Detection::with_expected`] |
 //! | `attribution` | the part of each watched column in the score, with its direction; see below | [`Detection::with_attribution`] |
-//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, or among the k highest scores of late, and not held back | always |
+//! | `is_anomaly` | score ≥ threshold, or p ≤ rate, or among the k highest scores of the latest rows or of a span of event time, and not held back | always |
 //!
 //! * **Several columns**: most detectors watch a column each, and a row's score is the greatest of its columns' scores. Those that watch
 //!   columns together say so. `expected` and `attribution` are numbers where one column is watched, else structs with a field for each.
@@ -18,13 +18,15 @@
 //! * **Attribution**: of a column that is watched by itself its own score, below 0 if the value is below the one expected. Of columns watched
 //!   together signed parts whose magnitudes add up to the score.
 //! * **Causal**: what a row gets depends on its key's rows up to it alone; not on the batch size, the number of workers or rows to come.
-//! * **Order**: rows are taken in the order in which they come. Event times are for the refractory rule and for detectors that ask for them.
+//! * **Order**: rows are taken in the order in which they come. Event times are for the refractory rule, for [`Detection::top_k`] of a
+//!   span, and for detectors that ask for them.
 //! * **Missing values**: a row without a value (null, NaN, infinite) has no score: `score` and the columns on request are null, except that
 //!   `region` keeps its level; it is no anomaly, and teaches the key nothing.
 //! * **Warm-up**: rows that are scored 0 because too little is known of their key count as scores like any other.
 //! * **Names**: columns are numbers, unless the detector takes one for a name ([`DetectorSpec::is_name`]), which may be of text or any other type.
 //! * **Gaps in time**: the detectors here count rows, but [`event_rate`], [`impossible_travel`] and [`velocity`], which go by time, and [`profile`], which looks
-//!   at hours. To all others a gap changes nothing but the end of an event told by time, or the key's end by a [`Detection::ttl`]. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
+//!   at hours. To all others a gap changes nothing but the end of an event told by time, the rows that [`Detection::top_k`] of a span looks
+//!   back on, or the key's end by a [`Detection::ttl`]. A key that falls silent is told by [`heartbeat`](crate::Stream::heartbeat).
 //! * **Resets and drift**: a key is never forgotten, unless there is a [`Detection::ttl`]: a key that had no rows for longer than that begins anew, as if it
 //!   had never been seen. Detectors forget old rows, each as it says, and so follow a level that has shifted.
 //! * **State** is bounded by key; all keys together by [`Config::max_state_bytes`], and their number by [`Config::max_keys`].
@@ -35,6 +37,7 @@
 mod adwin;
 mod auto;
 mod band;
+mod by_key;
 mod calibrations;
 mod columns;
 mod detection;
@@ -57,7 +60,6 @@ mod profile;
 mod robust;
 mod rolling;
 mod stepwise;
-mod tally;
 mod top;
 mod travel;
 mod velocity;
@@ -88,7 +90,7 @@ pub use auto::{Auto, auto};
 pub use band::{QuantileBand, quantile_band};
 use columns::Requested;
 use detection::Rule;
-pub use detection::{DEFAULT_THRESHOLD, Detection, LEAST_RATE, Refractory};
+pub use detection::{Among, DEFAULT_THRESHOLD, Detection, LEAST_RATE, MOST_SCORES_WITHIN, MOST_TOP_WITHIN, Refractory};
 pub use discord::{LeftDiscord, left_discord};
 pub use drift::{Cusum, PageHinkley, cusum, page_hinkley};
 pub use ensemble::{Ensemble, How, ensemble};
@@ -301,6 +303,7 @@ impl Detect {
         }
         let watched = watched(detection, schema, unit)?;
         let columns = KeyColumns::new(&detection.by, schema, config.max_keys)?;
+        let rule = detection.rule()?;
         let requested = Requested::new(detection, unit)?;
         Ok(Detect {
             keys: columns.dictionary(),
@@ -308,7 +311,7 @@ impl Detect {
             watched,
             schema: output_schema(schema, &requested, &detection.on)?,
             requested,
-            rule: detection.rule()?,
+            rule,
             on: detection.on.clone(),
             slots: Vec::new(),
             expiry: lives::expiry(detection.ttl, unit)?,

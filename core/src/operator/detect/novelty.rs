@@ -5,6 +5,7 @@ use std::fmt;
 use thalweg_kernels::{self as kernels, NoveltyCell, NoveltyScale};
 
 use crate::error::{Error, Result};
+use crate::operator::detect::by_key::{ByKey, Kernel};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
@@ -63,7 +64,7 @@ impl DetectorSpec for Novelty {
                 return Err(Error::config(format!("`{name}` is {rows} rows; it must lie between {least} and {MOST_ROWS}")));
             }
         }
-        Ok(Box::new(State::new(self)))
+        Ok(Box::new(State::of(self)))
     }
 
     fn threshold(&self) -> f64 {
@@ -71,55 +72,33 @@ impl DetectorSpec for Novelty {
     }
 }
 
-pub(super) struct State {
-    params: kernels::Novelty,
-    cells: Vec<NoveltyCell>,
-}
+/// Novelty as a part of another detector too.
+pub(super) type State = ByKey<kernels::Novelty>;
 
 impl State {
     /// With parameters that are in range.
-    pub fn new(params: &Novelty) -> State {
-        State { params: kernels::Novelty { history: params.history, warmup: params.warmup }, cells: Vec::new() }
-    }
-
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize(self.cells.len().max(groups), NoveltyCell::default());
+    pub fn of(params: &Novelty) -> State {
+        ByKey::new(kernels::Novelty { history: params.history, warmup: params.warmup })
     }
 }
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        kernels::novelty(
-            &mut self.cells,
-            observations.slots,
-            observations.values().values(),
-            observations.validity(),
-            &self.params,
-            scores,
-        );
-        Ok(())
+impl Kernel for kernels::Novelty {
+    type Cell = NoveltyCell;
+
+    fn score(&self, cells: &mut [NoveltyCell], observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
+        kernels::novelty(cells, observations.slots, observations.values().values(), observations.validity(), self, scores);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<NoveltyCell>()
-    }
-
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let cell = self.cells.get(slot as usize).cloned().unwrap_or_default();
+    fn save(&self, cell: &NoveltyCell, out: &mut Writer) {
         out.word(cell.count);
         out.float(cell.unit);
         save_scale(&cell.linear, out);
         save_scale(&cell.compressed, out);
-        Ok(())
     }
 
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
+    fn load(&self, from: &mut Reader<'_>) -> Result<NoveltyCell> {
         let (count, unit) = (from.word()?, from.float()?);
-        let (linear, compressed) = (load_scale(from)?, load_scale(from)?);
-        self.cells[slot as usize] = NoveltyCell { count, unit, linear, compressed };
-        Ok(())
+        Ok(NoveltyCell { count, unit, linear: load_scale(from)?, compressed: load_scale(from)? })
     }
 }
 

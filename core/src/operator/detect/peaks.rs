@@ -61,7 +61,7 @@ impl DetectorSpec for PeaksOverThreshold {
         }
         check_rows("calibration", calibration.into(), 20, MOST_ROWS)?;
         check_rows("depth", depth.into(), 0, MOST_ROWS)?;
-        Ok(Box::new(State::new(kernels::PeaksOverThreshold { limit: self.threshold(), level, calibration, depth })))
+        Ok(Box::new(State::of(kernels::PeaksOverThreshold { limit: self.threshold(), level, calibration, depth })))
     }
 
     fn tells_expected(&self) -> bool {
@@ -74,9 +74,7 @@ impl DetectorSpec for PeaksOverThreshold {
 }
 
 impl Cell<kernels::PeaksOverThreshold> for PeaksCell {
-    fn bytes(&self) -> usize {
-        PeaksCell::bytes(self)
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(PeaksCell::bytes);
 
     fn save(&self, out: &mut Writer) {
         save_window(&self.local, out);

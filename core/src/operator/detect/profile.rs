@@ -1,6 +1,5 @@
 //! Profile: how unlike its key a row is, by how much, at which hour, with whom and where.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use thalweg_kernels::{
 };
 
 use crate::error::{Error, Result};
+use crate::operator::detect::by_key::{ByKey, Kernel, views};
 use crate::operator::detect::stepwise::check_rows;
-use crate::operator::detect::tally::Tally;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 use crate::time::Unit;
@@ -118,7 +117,7 @@ impl DetectorSpec for Profile {
             }
         };
         let params = kernels::Profile { parts: self.parts(on)?, day, window: self.window, warmup: self.warmup, near: self.near };
-        Ok(Box::new(State { params, cells: Vec::new(), tally: Tally::default() }))
+        Ok(Box::new(ByKey::new(params)))
     }
 
     fn is_joint(&self) -> bool {
@@ -138,39 +137,21 @@ impl DetectorSpec for Profile {
     }
 }
 
-struct State {
-    params: kernels::Profile,
-    cells: Vec<ProfileCell>,
-    tally: Tally,
-}
+impl Kernel for kernels::Profile {
+    type Cell = ProfileCell;
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize(self.cells.len().max(groups), ProfileCell::default());
-    }
-}
+    const HELD: Option<fn(&ProfileCell) -> usize> = Some(ProfileCell::bytes);
 
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
-        let attribution = told.attribution.as_deref_mut();
-        kernels::profile(&mut self.cells, observations.slots, observations.times, &columns, &self.params, scores, attribution);
-        self.tally.look(scores.len(), &self.cells, ProfileCell::bytes);
-        Ok(())
+    fn score(&self, cells: &mut [ProfileCell], observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
+        let (columns, attribution) = (observations.floats(), told.attribution.as_deref_mut());
+        kernels::profile(cells, observations.slots, observations.times, &views(&columns), self, scores, attribution);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<ProfileCell>() + self.tally.bytes()
-    }
-
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let Some(cell) = self.cells.get(slot as usize).filter(|cell| cell.rows > 0) else {
-            out.word(0);
-            return Ok(());
-        };
+    fn save(&self, cell: &ProfileCell, out: &mut Writer) {
         out.word(cell.rows);
+        if cell.rows == 0 {
+            return;
+        }
         cell.hours.counts.iter().for_each(|count| out.word(u64::from(*count)));
         for habit in &cell.habits {
             match habit {
@@ -183,24 +164,19 @@ impl Detector for State {
                 }
             }
         }
-        Ok(())
     }
 
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
-        let rows = from.word()?;
-        let mut cell = ProfileCell { rows, ..ProfileCell::default() };
-        if rows > 0 {
+    fn load(&self, from: &mut Reader<'_>) -> Result<ProfileCell> {
+        let mut cell = ProfileCell { rows: from.word()?, ..ProfileCell::default() };
+        if cell.rows > 0 {
             let counts = from.words()?.map(|count: u64| u32::try_from(count).unwrap_or(u32::MAX));
             cell.hours = Hours { counts };
-            cell.habits = self.params.parts.iter().map(|part| load_habit(*part, self.params.window, from)).collect::<Result<_>>()?;
-            if !cell.hours.is_sound(self.params.window) {
+            cell.habits = self.parts.iter().map(|part| load_habit(*part, self.window, from)).collect::<Result<_>>()?;
+            if !cell.hours.is_sound(self.window) {
                 return Err(damaged("the hours of a key have more rows than its window"));
             }
         }
-        self.cells[slot as usize] = cell;
-        self.tally.look(1, &self.cells, ProfileCell::bytes);
-        Ok(())
+        Ok(cell)
     }
 }
 

@@ -49,7 +49,7 @@ impl DetectorSpec for RobustZ {
     fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         check_rows("window", self.window.into(), 3, MOST_ROWS)?;
         check_rows("warmup", self.warmup.into(), 1, self.window.into())?;
-        Ok(Box::new(State::new(kernels::RobustZ { window: self.window, warmup: self.warmup })))
+        Ok(Box::new(State::of(kernels::RobustZ { window: self.window, warmup: self.warmup })))
     }
 
     fn tells_expected(&self) -> bool {

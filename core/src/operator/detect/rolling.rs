@@ -46,7 +46,7 @@ impl DetectorSpec for RollingZ {
     fn build(&self, _on: &[String], _unit: Option<Unit>) -> Result<Box<dyn Detector>> {
         check_rows("window", self.window.into(), 2, MOST_ROWS)?;
         check_rows("warmup", self.warmup.into(), 1, self.window.into())?;
-        Ok(Box::new(State::new(kernels::RollingZ { window: self.window, warmup: self.warmup })))
+        Ok(Box::new(State::of(kernels::RollingZ { window: self.window, warmup: self.warmup })))
     }
 
     fn tells_expected(&self) -> bool {
@@ -55,9 +55,7 @@ impl DetectorSpec for RollingZ {
 }
 
 impl Cell<kernels::RollingZ> for MomentWindow {
-    fn bytes(&self) -> usize {
-        MomentWindow::bytes(self)
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(MomentWindow::bytes);
 
     fn save(&self, out: &mut Writer) {
         save_window(self, out);

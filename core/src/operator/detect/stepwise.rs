@@ -3,16 +3,14 @@
 use thalweg_kernels::{DriftCell, Drifts, LatestValues, RobustZ, Running, Stepwise, judge};
 
 use crate::error::{Error, Result};
-use crate::operator::detect::tally::Tally;
-use crate::operator::detect::{Detector, Observations, Told};
+use crate::operator::detect::by_key::{ByKey, Kernel};
+use crate::operator::detect::{Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 
 /// The state of one key, as it is kept in a snapshot, for a detector with parameters `P`.
 pub(super) trait Cell<P>: Sized {
-    /// Bytes held beside the cell itself.
-    fn bytes(&self) -> usize {
-        0
-    }
+    /// Bytes that a cell holds beside itself, if it does.
+    const HELD: Option<fn(&Self) -> usize> = None;
 
     fn save(&self, out: &mut Writer);
 
@@ -21,51 +19,36 @@ pub(super) trait Cell<P>: Sized {
     fn load(params: &P, from: &mut Reader<'_>) -> Result<Self>;
 }
 
-/// The states of all keys.
-pub(super) struct State<P: Stepwise> {
-    params: P,
-    cells: Vec<P::Cell>,
-    tally: Tally,
-}
+/// A detector of that kind.
+pub(super) type State<P> = ByKey<Judging<P>>;
 
-impl<P: Stepwise> State<P> {
+impl<P: Stepwise<Cell: Cell<P> + Send> + Send> State<P> {
     /// With parameters that are in range.
-    pub fn new(params: P) -> State<P> {
-        State { params, cells: Vec::new(), tally: Tally::default() }
-    }
-
-    fn reach(&mut self, groups: usize) {
-        self.cells.resize(self.cells.len().max(groups), P::Cell::default());
+    pub fn of(params: P) -> State<P> {
+        ByKey::new(Judging(params))
     }
 }
 
-impl<P: Stepwise<Cell: Cell<P> + Send> + Send> Detector for State<P> {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
+/// What takes the values, with its parameters.
+pub(super) struct Judging<P>(P);
+
+impl<P: Stepwise<Cell: Cell<P> + Send> + Send> Kernel for Judging<P> {
+    type Cell = P::Cell;
+
+    const HELD: Option<fn(&P::Cell) -> usize> = <P::Cell as Cell<P>>::HELD;
+
+    fn score(&self, cells: &mut [P::Cell], observations: &Observations<'_>, scores: &mut [f64], told: &mut Told) {
         let (values, validity) = (observations.values().values(), observations.validity());
         let expected = told.expected.as_mut().map(|expected| &mut expected[0][..]);
-        judge(&self.params, &mut self.cells, observations.slots, values, validity, scores, expected);
-        self.tally.look(scores.len(), &self.cells, Cell::bytes);
-        Ok(())
+        judge(&self.0, cells, observations.slots, values, validity, scores, expected);
     }
 
-    fn state_bytes(&self) -> usize {
-        self.cells.capacity() * size_of::<P::Cell>() + self.tally.bytes()
+    fn save(&self, cell: &P::Cell, out: &mut Writer) {
+        cell.save(out);
     }
 
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        match self.cells.get(slot as usize) {
-            Some(cell) => cell.save(out),
-            None => P::Cell::default().save(out),
-        }
-        Ok(())
-    }
-
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
-        self.cells[slot as usize] = P::Cell::load(&self.params, from)?;
-        self.tally.look(1, &self.cells, Cell::bytes);
-        Ok(())
+    fn load(&self, from: &mut Reader<'_>) -> Result<P::Cell> {
+        Cell::load(&self.0, from)
     }
 }
 
@@ -82,9 +65,7 @@ impl<P> Cell<P> for DriftCell {
 }
 
 impl Cell<RobustZ> for LatestValues {
-    fn bytes(&self) -> usize {
-        LatestValues::bytes(self)
-    }
+    const HELD: Option<fn(&Self) -> usize> = Some(LatestValues::bytes);
 
     fn save(&self, out: &mut Writer) {
         out.floats(&self.in_order_of_arrival().collect::<Vec<f64>>());

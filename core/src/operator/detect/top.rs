@@ -1,47 +1,68 @@
-//! Which rows are among the strangest of their key's latest.
+//! Which rows are among the strangest of their key's latest, or of those in a span of event time.
 
-use thalweg_kernels::{LatestValues, rank_among_latest};
+use thalweg_kernels::{KeptScore, LatestValues, RecentScores, TopWithin, rank_among_latest, rank_within};
 
 use crate::error::Result;
-use crate::operator::detect::tally::Tally;
+use crate::operator::detect::by_key::Cells;
 use crate::state::{Reader, Writer, damaged};
 
-/// The latest scores of all keys.
-pub(super) struct Top {
-    /// Of how many rows the strangest are looked for, that which is judged among them.
-    rows: u32,
-    latest: Vec<LatestValues>,
-    tally: Tally,
+/// The scores of all keys among which the strangest are looked for.
+pub(super) enum Top {
+    /// The latest of so many rows, with that which is judged.
+    Rows(u32, Cells<LatestValues>),
+    /// Those in a span of event time.
+    Within(TopWithin, Cells<RecentScores>),
 }
 
 impl Top {
     /// The strangest of so many rows, at least 2.
-    pub fn new(rows: u32) -> Top {
-        Top { rows, latest: Vec::new(), tally: Tally::default() }
+    pub fn of_rows(rows: u32) -> Top {
+        Top::Rows(rows, Cells::new(Some(LatestValues::bytes)))
     }
 
-    fn reach(&mut self, groups: usize) {
-        self.latest.resize(self.latest.len().max(groups), LatestValues::default());
+    /// The strangest of a span of event time, with parameters that are in range.
+    pub fn within(params: TopWithin) -> Top {
+        Top::Within(params, Cells::new(Some(RecentScores::bytes)))
     }
 
-    /// The rank of each row's score, the highest having 1; the greatest number where there is none.
-    pub fn ranks(&mut self, slots: &[u32], groups: usize, scores: &[f64]) -> Vec<u32> {
-        self.reach(groups);
-        let mut ranks = vec![0; scores.len()];
-        rank_among_latest(&mut self.latest, slots, scores, self.rows, &mut ranks);
-        self.tally.look(scores.len(), &self.latest, LatestValues::bytes);
+    /// The rank of each row's score, the highest having 1; the greatest number where there is none. Of a span there must be times.
+    pub fn ranks(&mut self, slots: &[u32], groups: usize, times: Option<&[i64]>, scores: &[f64]) -> Vec<u32> {
+        let mut ranks = vec![u32::MAX; scores.len()];
+        match self {
+            Top::Rows(rows, latest) => {
+                rank_among_latest(latest.reach(groups), slots, scores, *rows, &mut ranks);
+                latest.look(scores.len());
+            }
+            Top::Within(params, recent) => {
+                // A stream with an event time has it in every batch.
+                if let Some(times) = times {
+                    rank_within(recent.reach(groups), slots, times, scores, params, &mut ranks);
+                }
+                recent.look(scores.len());
+            }
+        }
         ranks
     }
 
     /// Bytes of state held.
     pub fn bytes(&self) -> usize {
-        self.latest.capacity() * size_of::<LatestValues>() + self.tally.bytes()
+        match self {
+            Top::Rows(_, latest) => latest.bytes(),
+            Top::Within(_, recent) => recent.bytes(),
+        }
     }
 
     /// Writes what is known of the key in `slot`.
     pub fn save(&self, slot: u32, out: &mut Writer) {
-        let latest: Vec<f64> = self.latest.get(slot as usize).into_iter().flat_map(LatestValues::in_order_of_arrival).collect();
-        out.floats(&latest);
+        match self {
+            Top::Rows(_, latest) => latest.save(slot, |latest| out.floats(&latest.in_order_of_arrival().collect::<Vec<f64>>())),
+            Top::Within(_, recent) => recent.save(slot, |recent| {
+                out.words(&[recent.earliest as u64, recent.kept().len() as u64]);
+                for KeptScore { time, score, dominated_by } in recent.kept() {
+                    out.words(&[*time as u64, score.to_bits(), (*dominated_by).into()]);
+                }
+            }),
+        }
     }
 
     /// Takes up what was written of the key in `slot`.
@@ -49,10 +70,23 @@ impl Top {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if it is not what was written.
     pub fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
-        let latest = LatestValues::restored(from.floats()?, self.rows as usize - 1);
-        self.latest[slot as usize] = latest.ok_or_else(|| damaged("a key has more scores than are looked back on"))?;
-        self.tally.look(1, &self.latest, LatestValues::bytes);
+        let unsound = || damaged("a key has more scores than are looked back on");
+        match self {
+            Top::Rows(rows, latest) => {
+                let scores = LatestValues::restored(from.floats()?, *rows as usize - 1).ok_or_else(unsound)?;
+                latest.load(slot, scores);
+            }
+            Top::Within(params, recent) => {
+                let earliest = from.word()? as i64;
+                let kept = (0..from.count(size_of::<[u64; 3]>())?).map(|_| {
+                    let [time, score, dominated_by] = from.words()?;
+                    let dominated_by = u32::try_from(dominated_by).unwrap_or(u32::MAX);
+                    Ok(KeptScore { time: time as i64, score: f64::from_bits(score), dominated_by })
+                });
+                let scores = RecentScores::restored(earliest, kept.collect::<Result<Vec<_>>>()?, params).ok_or_else(unsound)?;
+                recent.load(slot, scores);
+            }
+        }
         Ok(())
     }
 }

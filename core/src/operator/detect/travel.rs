@@ -1,12 +1,12 @@
 //! Impossible travel: how fast a key would have had to go from where it was last.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use thalweg_kernels::{self as kernels, Place};
 
 use crate::error::{Error, Result};
+use crate::operator::detect::by_key::{ByKey, Kernel};
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer};
 use crate::time::Unit;
@@ -65,7 +65,7 @@ impl DetectorSpec for ImpossibleTravel {
             Error::config("`impossible_travel` needs event times, but the stream has none; call `event_time(column)` before `detect`")
         })?;
         let per_hour = unit.count(HOUR)? as f64;
-        Ok(Box::new(State { params: kernels::Travel { most_speed, tolerance, per_hour }, places: Vec::new() }))
+        Ok(Box::new(ByKey::new(kernels::Travel { most_speed, tolerance, per_hour })))
     }
 
     fn is_joint(&self) -> bool {
@@ -77,45 +77,25 @@ impl DetectorSpec for ImpossibleTravel {
     }
 }
 
-struct State {
-    params: kernels::Travel,
-    places: Vec<Place>,
-}
+impl Kernel for kernels::Travel {
+    type Cell = Place;
 
-impl State {
-    fn reach(&mut self, groups: usize) {
-        self.places.resize(self.places.len().max(groups), Place::default());
-    }
-}
-
-impl Detector for State {
-    fn score(&mut self, observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) -> Result<()> {
-        self.reach(observations.groups);
-        let floats = observations.floats();
-        let columns: Vec<&[f64]> = floats.iter().map(Cow::as_ref).collect();
+    fn score(&self, cells: &mut [Place], observations: &Observations<'_>, scores: &mut [f64], _told: &mut Told) {
         // A stream with an event time has it in every batch, and there are two columns.
-        if let (Some(times), [latitudes, longitudes]) = (observations.times, &columns[..]) {
-            kernels::travel(&mut self.places, observations.slots, times, latitudes, longitudes, &self.params, scores);
+        if let (Some(times), [latitudes, longitudes]) = (observations.times, &observations.floats()[..]) {
+            kernels::travel(cells, observations.slots, times, latitudes, longitudes, self, scores);
         }
-        Ok(())
     }
 
-    fn state_bytes(&self) -> usize {
-        self.places.capacity() * size_of::<Place>()
-    }
-
-    fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        let Place { latitude, longitude, time, is_known } = self.places.get(slot as usize).copied().unwrap_or_default();
+    fn save(&self, cell: &Place, out: &mut Writer) {
+        let Place { latitude, longitude, time, is_known } = *cell;
         out.float(latitude);
         out.float(longitude);
         out.words(&[time as u64, is_known.into()]);
-        Ok(())
     }
 
-    fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.reach(slot as usize + 1);
+    fn load(&self, from: &mut Reader<'_>) -> Result<Place> {
         let (latitude, longitude, [time, is_known]) = (from.float()?, from.float()?, from.words()?);
-        self.places[slot as usize] = Place { latitude, longitude, time: time as i64, is_known: is_known != 0 };
-        Ok(())
+        Ok(Place { latitude, longitude, time: time as i64, is_known: is_known != 0 })
     }
 }
