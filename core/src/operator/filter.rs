@@ -59,13 +59,8 @@ mod tests {
             Segment { partition: PartitionId(3), rows: half, offset: 10 },
             Segment { partition: PartitionId(5), rows: rows - half, offset: 70 },
         ];
-        Batch {
-            records,
-            time: Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX }),
-            segments,
-            received: 42,
-            sequence: None,
-        }
+        let time = Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX });
+        Batch { time, ..Batch::of_source(records, segments, 42) }
     }
 
     fn run(condition: &str, batch: Batch) -> Vec<Batch> {

@@ -117,7 +117,7 @@ mod tests {
     use arrow::datatypes::{DurationMillisecondType, TimestampMillisecondType, UInt32Type, UInt64Type};
 
     use super::*;
-    use crate::batch::{EventTime, PartitionId};
+    use crate::batch::{EventTime, PartitionId, Segment};
 
     #[test]
     fn a_late_row_says_by_how_much_what_it_missed_and_where_it_came_from() {

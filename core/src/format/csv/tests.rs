@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use super::*;
+use crate::batch::Segment;
 
 const ONE: PartitionId = PartitionId(1);
 
