@@ -277,8 +277,12 @@ class Farthest:
 @pytest.mark.parametrize("make", [tw.anomaly.ewma, tw.anomaly.novelty, lambda: tw.anomaly.custom(Farthest)])
 def test_a_key_begins_anew_after_its_time_to_live(make: Callable[[], tw.anomaly.Detector]) -> None:
     chance = random.Random(7)
-    times = [(ts, key) for ts in range(600) for key in (0, 1) if key == 0 or ts % 200 < 120]
-    rows = [(ts + 500 * (ts >= 300), key, chance.random()) for ts, key in times]
+    rows = [
+        (ts + 500 * (ts >= 300), key, chance.random())
+        for ts in range(600)
+        for key in (0, 1)
+        if key == 0 or ts % 200 < 120
+    ]
     ts, keys, values = (list(column) for column in zip(*rows, strict=True))
     lives, seen = [], {0: (0, 0), 1: (0, 0)}
     for time, key in zip(ts, keys, strict=True):

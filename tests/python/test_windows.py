@@ -111,10 +111,18 @@ def test_late_rows_are_counted_kept_and_warned_of() -> None:
     with pytest.warns(tw.DroppedRowsWarning, match="2 rows came after their windows had fired"):
         result = windows.collect()
     assert [row["total"] for row in rows_of(result)] == [3, 8, 6]
-    first = {"ts": 500, "value": 4, "late_by": 999, "missed_start": 0, "missed_end": 1_000, "partition": 0, "offset": 3}
-    second = {"ts": 1_650, "value": 7, "late_by": 1_249, "missed_start": 1_000, "missed_end": 2_000}
-    second |= {"partition": 0, "offset": 6}
-    assert rows_of(result.late) == [first, second]
+    assert rows_of(result.late) == [
+        {"ts": 500, "value": 4, "late_by": 999, "missed_start": 0, "missed_end": 1_000, "partition": 0, "offset": 3},
+        {
+            "ts": 1_650,
+            "value": 7,
+            "late_by": 1_249,
+            "missed_start": 1_000,
+            "missed_end": 2_000,
+            "partition": 0,
+            "offset": 6,
+        },
+    ]
     metrics = result.metrics()
     assert sum(metrics["late_key_groups"].values()) == 2
     assert (metrics["rows_in"], metrics["rows_out"], metrics["late_rows"]) == (7, 3, 2)

@@ -46,7 +46,7 @@ mod tests {
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 
     use super::*;
-    use crate::batch::{EventTime, Origins, PartitionId, Segment};
+    use crate::batch::{EventTime, PartitionId, Segment};
 
     fn batch(values: Vec<Option<i64>>) -> Batch {
         let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Int64, true)]));
@@ -59,14 +59,8 @@ mod tests {
             Segment { partition: PartitionId(3), rows: half, offset: 10 },
             Segment { partition: PartitionId(5), rows: rows - half, offset: 70 },
         ];
-        Batch {
-            records,
-            time: Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX }),
-            segments,
-            origins: Origins::default(),
-            received: 42,
-            sequence: None,
-        }
+        let time = Some(EventTime { times, watermarks, earliest: i64::MIN, latest: i64::MAX });
+        Batch { time, ..Batch::of_source(records, segments, 42) }
     }
 
     fn run(condition: &str, batch: Batch) -> Vec<Batch> {
