@@ -83,7 +83,7 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         tw.watch(tmp_path / "*.ndjson")
     with pytest.raises(tw.ConfigError, match="names no files"):
         tw.watch(tmp_path, schema=SCHEMA)
-    with pytest.raises(tw.ConfigError, match="ndjson, csv, tsv, avro, arrow or parquet"):
+    with pytest.raises(tw.ConfigError, match="ndjson, debezium, csv, tsv, avro, arrow or parquet"):
         tw.watch(tmp_path / "*", "xml", schema=SCHEMA)  # type: ignore[arg-type]
     with pytest.raises(tw.ConfigError, match='`end` is "now"'):
         tw.watch(tmp_path / "*", schema=SCHEMA, end="now")  # type: ignore[arg-type]
