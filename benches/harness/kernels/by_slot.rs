@@ -1,6 +1,6 @@
 //! Kernels that keep something per slot, at few and at many slots: every backend beside the scalar twin.
 
-use thalweg_kernels::{Arg, Backend, Bins, CoMoments, Ewma, EwmaCell, FirstLast, Moments, Novelty, NoveltyCell, Timed};
+use thalweg_kernels::{Arg, Backend, Bins, CoMoments, Ewma, EwmaCell, FirstLast, Moments, Timed};
 
 use super::{BATCH, Plain, slots, values};
 use crate::answer::Answer;
@@ -25,7 +25,7 @@ struct Columns {
 /// A kernel: what it does, bytes of the columns that it reads per row, and how it is called.
 type Line = (&'static str, usize, fn(Backend, &Columns, &[u32], usize) -> Answer);
 
-const LINES: [Line; 10] = [
+const LINES: [Line; 9] = [
     ("mean and variance by slot", 12, moments),
     ("covariance by slot", 20, co_moments),
     ("first row by slot", 20, first_last::<false>),
@@ -35,7 +35,6 @@ const LINES: [Line; 10] = [
     ("histogram of 64 bins by slot", 12, histogram),
     ("exponential smoothing by slot", 20, smooth),
     ("ewma score by slot", 20, ewma),
-    ("novelty score by slot", 20, novelty),
 ];
 
 pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
@@ -132,16 +131,6 @@ fn ewma(backend: Backend, columns: &Columns, slots: &[u32], count: usize) -> Ans
         answer.sum += scores[slots.len() / 2];
     }
     Answer { mean: cells.iter().map(|cell| cell.mean).sum(), ..answer }
-}
-
-fn novelty(backend: Backend, columns: &Columns, slots: &[u32], count: usize) -> Answer {
-    let (mut cells, mut scores) = (vec![NoveltyCell::default(); count], vec![0.0; BATCH]);
-    let mut answer = Answer::of_rows(count as u64);
-    for (slots, values) in slots.chunks(BATCH).zip(columns.values.chunks(BATCH)) {
-        backend.novelty(&mut cells, slots, values, None, &Novelty { history: 4_096, warmup: 64 }, &mut scores[..slots.len()]);
-        answer.sum += scores[slots.len() / 2];
-    }
-    Answer { mean: cells.iter().map(|cell| cell.unit).sum(), ..answer }
 }
 
 /// Numbers in order as one: another order is another answer.
