@@ -202,7 +202,7 @@ impl NoveltyScale {
         let (old, stamps, marked, step) = (self.base, self.stamps, std::mem::take(&mut self.marked), self.step);
         let age = |stamp: u8| step.wrapping_sub(stamp);
         self.base = base;
-        for bin in (0..BINS).filter(|bin| marked[bin / 64] >> (bin % 64) & 1 == 1) {
+        for bin in bins_of(&marked) {
             for number in targets(old + bin as i64) {
                 let (target, stamp) = ((number - base) as usize, stamps[bin]);
                 let newest = if self.is_marked(target) && age(self.stamps[target]) < age(stamp) { self.stamps[target] } else { stamp };
@@ -223,7 +223,7 @@ impl NoveltyScale {
     /// The middles of the marked bins, or the one value that there was.
     fn values(&self) -> impl Iterator<Item = f64> {
         let width = if self.per_unit > 0.0 { self.per_unit.recip() } else { 0.0 };
-        let middles = (0..BINS).filter(|&bin| self.is_marked(bin)).map(move |bin| ((self.base + bin as i64) as f64 + 0.5) * width);
+        let middles = bins_of(&self.marked).map(move |bin| ((self.base + bin as i64) as f64 + 0.5) * width);
         (self.left > 0 && width == 0.0).then_some(self.first).into_iter().chain(middles)
     }
 
@@ -275,6 +275,14 @@ pub(crate) fn compress(value: f64, unit: f64) -> f64 {
     let exponent = (bits >> 52) as i64 - 1023;
     let fraction = (bits & FRACTION) as f64 / (1u64 << 52) as f64;
     (exponent as f64 + fraction).copysign(value)
+}
+
+/// The bins with a mark, in order.
+fn bins_of(marked: &[u64; WORDS]) -> impl Iterator<Item = usize> {
+    marked.iter().enumerate().flat_map(|(at, &word)| {
+        let rest = std::iter::successors(Some(word), |rest| Some(rest & rest.wrapping_sub(1)));
+        rest.take_while(|rest| *rest != 0).map(move |rest| 64 * at + rest.trailing_zeros() as usize)
+    })
 }
 
 /// Which of the stamps are this one, a bit each.
