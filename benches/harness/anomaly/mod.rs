@@ -36,6 +36,9 @@ const BATCH: usize = 8_192;
 /// Rows for which detectors that have no rule of their own are held back.
 const REFRACTORY: u64 = 128;
 
+/// Rows over which the column `region` is smoothed.
+const REGION: u32 = 64;
+
 /// What is printed beside every score.
 const RULES: &str = "\
 Causal: a row's score depends on the rows of its file up to it alone, the scores of a file's beginning are the beginning of its scores.
@@ -44,7 +47,8 @@ best: the one threshold for all files that serves best, chosen on these labels, 
 fixed: the detector's default threshold, chosen beforehand, the same for all profiles. A difference of 2 points is noise.
 Profiles: standard / reward low rate of false positives / reward low rate of false negatives.
 refractory 128: the column event_score: rows of an event that score no higher than those before them count as 0 for 128 rows.
-F1: composite, of the rows that are detections and of windows found, with the threshold that serves it best. VUS-PR: of the column score, mean of files.";
+F1: composite, of the rows that are detections and of windows found, with the threshold that serves it best.
+VUS-PR: as TSB-AD computes it, mean of files; of the column score and of the column region, over all files with windows and over those that TSB-AD has.";
 
 /// Options of the evaluation.
 #[derive(Args)]
@@ -70,6 +74,9 @@ pub struct Options {
     /// Most rows that each of these is given: to see that they run.
     #[arg(long)]
     rows: Option<usize>,
+    /// Rows over which the column region is smoothed.
+    #[arg(long, default_value_t = REGION)]
+    region: u32,
     /// Writes scores here too, as NAB has them: DETECTOR/CATEGORY/FILE.
     #[arg(long)]
     scores: Option<PathBuf>,
@@ -153,23 +160,25 @@ pub fn run(options: &Options) -> Result<()> {
     let (rows, windows) = series.iter().fold((0, 0), |(rows, windows), s| (rows + s.values.len(), windows + s.windows.len()));
     println!("NAB, {}: {} files, {rows} rows, {windows} windows\n{RULES}\n", folder.display(), series.len());
     println!(
-        "{:62} {:>20} {:>20}  {:>9} {:>9}  {:>5} {:>6}  {:>10} {:>9}",
-        "", "best", "fixed", "threshold", "fixed", "F1", "VUS-PR", "points/s", "bytes/key"
+        "{:62} {:>20} {:>20}  {:>9} {:>9}  {:>5} {:>13} {:>13}  {:>10} {:>9}",
+        "", "best", "fixed", "threshold", "fixed", "F1", "VUS-PR", "of TSB-AD's", "points/s", "bytes/key"
     );
     for entry in &entries {
         let (threshold, outcome) = (entry.detection.score_threshold(), measure(entry, &series, options.runs)?);
+        let regions = regions(entry, &series, options.region)?;
         let scored = Scored::new(&series, &outcome.decided);
         let best = PROFILES.map(|profile| scored.best(profile));
         let three = |scores: [f64; 3]| scores.map(|score| format!("{score:.2}")).join(" ");
         println!(
-            "{:62} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>5.3} {:>6.3}  {:>8} M {:>9.0}",
+            "{:62} {:>20} {:>20}  {:>9.4} {:>9.4}  {:>5.3} {:>13} {:>13}  {:>8} M {:>9.0}",
             entry.name,
             three(best.map(|best| best.score)),
             three(PROFILES.map(|profile| scored.at(threshold, profile))),
             best[0].threshold,
             threshold,
             scored.event_f1().score,
-            vus::mean(&series, &outcome.scores),
+            volumes(&series, &outcome.scores, &regions, |series| Some(series.clone())),
+            volumes(&series, &outcome.scores, &regions, Series::tsb_ad),
             rate(outcome.rows_per_second / 1e6),
             outcome.bytes_per_key
         );
@@ -213,8 +222,25 @@ fn print_recalls(entries: &[Entry], options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs a detector over all series, each a key, one after the other.
-fn measure(entry: &Entry, series: &[Series], runs: usize) -> Result<Outcome> {
+/// VUS-PR of plain scores and of regions, as text, over the part of each series that `part` gives.
+fn volumes(series: &[Series], scores: &[Vec<f64>], regions: &[Vec<f64>], part: impl Fn(&Series) -> Option<Series>) -> String {
+    let parts: Vec<(usize, Series)> = series.iter().enumerate().filter_map(|(at, series)| Some((at, part(series)?))).collect();
+    let mean = |scores: &[Vec<f64>]| vus::mean(parts.iter().map(|(at, part)| (part, &scores[*at][..part.values.len()])));
+    match (mean(scores), mean(regions)) {
+        (Some(score), Some(region)) => format!("{score:.3} {region:.3}"),
+        _ => "none".to_owned(),
+    }
+}
+
+/// The column `region` over `rows` rows, for each series; not timed.
+fn regions(entry: &Entry, series: &[Series], rows: u32) -> Result<Vec<Vec<f64>>> {
+    let stream = Stream::from_arrow(batches(series)?).detect(entry.detection.clone().region(rows).on(["value"]).by(["file"]));
+    let table = stream.collect()?;
+    column(&concat_batches(&table.schema(), table.batches())?, "region", series)
+}
+
+/// All series, each a key, one after the other.
+fn batches(series: &[Series]) -> Result<Vec<RecordBatch>> {
     let mut batches = Vec::new();
     for (key, series) in series.iter().enumerate() {
         for values in series.values.chunks(BATCH) {
@@ -223,7 +249,19 @@ fn measure(entry: &Entry, series: &[Series], runs: usize) -> Result<Outcome> {
             batches.push(RecordBatch::try_from_iter([("file", key), ("value", values)])?);
         }
     }
-    let stream = Stream::from_arrow(batches).detect(entry.detection.clone().on(["value"]).by(["file"]));
+    Ok(batches)
+}
+
+/// A column of what a detector made of [`batches`], by series; NaN for null.
+fn column(rows: &RecordBatch, name: &str, series: &[Series]) -> Result<Vec<Vec<f64>>> {
+    let column = rows.column_by_name(name).ok_or_else(|| format!("the detector gave no column `{name}`"))?.as_primitive::<Float64Type>();
+    let mut scores = column.iter().map(|score| score.unwrap_or(f64::NAN));
+    Ok(series.iter().map(|series| scores.by_ref().take(series.values.len()).collect()).collect())
+}
+
+/// Runs a detector over all series.
+fn measure(entry: &Entry, series: &[Series], runs: usize) -> Result<Outcome> {
+    let stream = Stream::from_arrow(batches(series)?).detect(entry.detection.clone().on(["value"]).by(["file"]));
     let (mut seconds, mut table) = (Vec::new(), None);
     for _ in 0..runs.max(1) {
         let start = Instant::now();
@@ -233,14 +271,9 @@ fn measure(entry: &Entry, series: &[Series], runs: usize) -> Result<Outcome> {
     seconds.sort_by(f64::total_cmp);
     let table = table.ok_or("nothing was run")?;
     let rows = concat_batches(&table.schema(), table.batches())?;
-    let column = |name: &str| -> Result<Vec<Vec<f64>>> {
-        let column = rows.column_by_name(name).ok_or("the detector gave no scores")?.as_primitive::<Float64Type>();
-        let mut scores = column.iter().map(|score| score.unwrap_or(f64::NAN));
-        Ok(series.iter().map(|series| scores.by_ref().take(series.values.len()).collect()).collect())
-    };
     Ok(Outcome {
-        decided: column(entry.column)?,
-        scores: column("score")?,
+        decided: column(&rows, entry.column, series)?,
+        scores: column(&rows, "score", series)?,
         rows_per_second: rows.num_rows() as f64 / seconds[seconds.len() / 2],
         bytes_per_key: table.metrics().state_bytes as f64 / series.len() as f64,
     })

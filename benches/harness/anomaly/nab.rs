@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::Result;
 
 /// One series.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Series {
     /// Category and file, such as `realTweets/Twitter_volume_KO.csv`.
     pub name: String,
@@ -18,6 +18,51 @@ pub struct Series {
     pub values: Vec<f64>,
     /// First and last row of each labelled window, in order.
     pub windows: Vec<(usize, usize)>,
+}
+
+/// The series of NAB that TSB-AD's univariate list holds, with the rows that it takes of them. Its names do not tell which they are; these 25 of the 28
+/// are known by their length and by the place and number of their labelled rows.
+const TSB_AD: [(&str, usize); 25] = [
+    ("artificialWithAnomaly/art_daily_flatmiddle.csv", usize::MAX),
+    ("artificialWithAnomaly/art_daily_jumpsdown.csv", usize::MAX),
+    ("artificialWithAnomaly/art_daily_jumpsup.csv", usize::MAX),
+    ("artificialWithAnomaly/art_daily_nojump.csv", usize::MAX),
+    ("artificialWithAnomaly/art_increase_spike_density.csv", usize::MAX),
+    ("artificialWithAnomaly/art_load_balancer_spikes.csv", usize::MAX),
+    ("realAWSCloudwatch/ec2_cpu_utilization_24ae8d.csv", usize::MAX),
+    ("realAWSCloudwatch/ec2_cpu_utilization_5f5533.csv", usize::MAX),
+    ("realAWSCloudwatch/ec2_network_in_257a54.csv", usize::MAX),
+    ("realAWSCloudwatch/rds_cpu_utilization_cc0c53.csv", usize::MAX),
+    ("realAdExchange/exchange-2_cpm_results.csv", usize::MAX),
+    ("realAdExchange/exchange-3_cpc_results.csv", 1_000),
+    ("realAdExchange/exchange-3_cpm_results.csv", usize::MAX),
+    ("realKnownCause/ambient_temperature_system_failure.csv", usize::MAX),
+    ("realKnownCause/cpu_utilization_asg_misconfiguration.csv", usize::MAX),
+    ("realKnownCause/ec2_request_latency_system_failure.csv", usize::MAX),
+    ("realKnownCause/nyc_taxi.csv", usize::MAX),
+    ("realKnownCause/rogue_agent_key_hold.csv", usize::MAX),
+    ("realTraffic/TravelTime_451.csv", usize::MAX),
+    ("realTraffic/occupancy_6005.csv", usize::MAX),
+    ("realTraffic/occupancy_t4013.csv", usize::MAX),
+    ("realTraffic/speed_6005.csv", usize::MAX),
+    ("realTraffic/speed_t4013.csv", usize::MAX),
+    ("realTweets/Twitter_volume_FB.csv", usize::MAX),
+    ("realTweets/Twitter_volume_GOOG.csv", 6_000),
+];
+
+impl Series {
+    /// The part that TSB-AD has of this series, if any.
+    pub fn tsb_ad(&self) -> Option<Series> {
+        let (_, rows) = TSB_AD.iter().find(|(name, _)| *name == self.name)?;
+        let rows = self.values.len().min(*rows);
+        let windows = self.windows.iter().filter(|(start, _)| *start < rows).map(|(start, end)| (*start, (rows - 1).min(*end)));
+        Some(Series {
+            name: self.name.clone(),
+            timestamps: self.timestamps[..rows].to_vec(),
+            values: self.values[..rows].to_vec(),
+            windows: windows.collect(),
+        })
+    }
 }
 
 /// Labels of a pack: rows of windows by file.
@@ -107,7 +152,7 @@ fn unpacked(path: &PathBuf) -> Result<String> {
 mod tests {
     use std::fs;
 
-    use super::read;
+    use super::{Series, read};
 
     #[test]
     fn a_folder_in_the_layout_of_nab_is_read() {
@@ -134,5 +179,19 @@ mod tests {
         assert!(read(folder.path()).unwrap_err().to_string().contains("real/a.csv"));
         fs::remove_dir_all(path("labels")).unwrap();
         assert!(read(folder.path()).unwrap_err().to_string().contains("name the folder of NAB by --nab"));
+    }
+
+    #[test]
+    fn the_part_that_tsb_ad_has_ends_with_its_rows() {
+        let series = |name: &str| Series {
+            name: name.to_owned(),
+            timestamps: vec![String::new(); 1_538],
+            values: vec![0.0; 1_538],
+            windows: vec![(271, 321), (952, 1_002), (1_200, 1_210)],
+        };
+        let part = series("realAdExchange/exchange-3_cpc_results.csv").tsb_ad().unwrap();
+        assert_eq!((part.values.len(), part.timestamps.len(), &part.windows[..]), (1_000, 1_000, &[(271, 321), (952, 999)][..]));
+        assert_eq!(series("realAdExchange/exchange-3_cpm_results.csv").tsb_ad().unwrap().windows.len(), 3);
+        assert!(series("realTweets/Twitter_volume_KO.csv").tsb_ad().is_none());
     }
 }
