@@ -1,5 +1,5 @@
 # One command each; every target installs what it needs.
-.PHONY: demo test format lint rust-test loom python-test flink kcl wheel venv bench setup clean
+.PHONY: demo test format lint rust-test loom neon python-test flink kcl wheel venv bench setup clean
 
 export CARGO_INCREMENTAL := 0
 VENV := target/venv
@@ -35,6 +35,14 @@ rust-test: setup
 # The rings under every interleaving of their atomic operations.
 loom: setup
 	RUSTFLAGS="--cfg loom" cargo test --release --manifest-path tests/loom/Cargo.toml --target-dir target/loom
+
+# The kernels for NEON on an emulated processor, where this one has none. Not part of `test`: it needs a compiler for aarch64 and takes ten
+# minutes.
+neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER := aarch64-linux-gnu-gcc
+neon: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := qemu-aarch64-static -L /usr/aarch64-linux-gnu
+neon:
+	tests/setup neon
+	cargo test --release --package thalweg-kernels --target aarch64-unknown-linux-gnu
 
 python-test: wheel
 	$(VENV)/bin/ruff check python tests/python tests/golden examples
