@@ -8,7 +8,7 @@ use thalweg::connector::kafka::{Kafka as Topics, Start};
 use thalweg::{Query, Stream, count, event_time, millis, tumbling};
 
 use crate::Test;
-use crate::rig::{Live, Rig, collect, failure, numbers, until, values};
+use crate::rig::{Rig, collect, failure, numbers, reading, sorted, until, values};
 
 pub const TESTS: &[Test] = &[
     ("a_group_goes_on_where_it_was", a_group_goes_on_where_it_was),
@@ -52,7 +52,7 @@ fn members_share_partitions_and_hand_them_over(rig: &Rig) {
                 let own = if *name == "group.instance.id" { format!("{value}-{number}") } else { (*value).to_owned() };
                 topics.set(*name, own)
             });
-            Live::start(
+            reading(
                 if settings[0].1 == "consumer" {
                     topics
                 } else {
@@ -79,12 +79,12 @@ fn members_share_partitions_and_hand_them_over(rig: &Rig) {
             until("all have come", || first.look() + second.look() >= sent as usize);
             !second.seen.is_empty()
         });
-        let mut all = first.stop();
+        let mut all = sorted(first);
         // What the first had is the second's now.
         send(sent);
         sent += 100;
         second.wait_for(sent as usize - all.len());
-        all.extend(second.stop());
+        all.extend(sorted(second));
         all.sort_unstable();
         assert_eq!(all, (0..sent).collect::<Vec<_>>(), "every record once, whoever reads it: {settings:?}");
         let offset = sent / 4;
@@ -107,7 +107,7 @@ fn a_slow_step_does_not_cost_the_membership(rig: &Rig) {
     };
     let (release, released) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let (held, holding) = (Arc::clone(&release), Arc::clone(&released));
-    let mut live = Live::start(topics(interval), move |_| {
+    let mut live = reading(topics(interval), move |_| {
         holding.store(true, SeqCst);
         while !held.load(SeqCst) {
             std::thread::yield_now();
@@ -120,7 +120,7 @@ fn a_slow_step_does_not_cost_the_membership(rig: &Rig) {
     }
     release.store(true, SeqCst);
     live.wait_for(60_000);
-    assert_eq!(live.stop(), (0..60_000).collect::<Vec<_>>(), "each once, though partitions were paused meanwhile");
+    assert_eq!(sorted(live), (0..60_000).collect::<Vec<_>>(), "each once, though partitions were paused meanwhile");
 }
 
 fn steps_with_state_commit_at_the_end_alone(rig: &Rig) {

@@ -12,7 +12,7 @@ use thalweg::format::avro::{Avro, WriterSchemas};
 use thalweg::{Format, Stream, Table, count, event_time, millis, tumbling};
 
 use crate::Test;
-use crate::rig::{Live, Rig, SOON, Send, collect, numbers, schema, send, send_numbers, values};
+use crate::rig::{Rig, SOON, Send, collect, numbers, reading, schema, send, send_numbers, sorted, values};
 
 pub const TESTS: &[Test] = &[
     ("a_read_begins_and_ends_where_it_is_told_to", a_read_begins_and_ends_where_it_is_told_to),
@@ -49,7 +49,7 @@ fn a_read_begins_and_ends_where_it_is_told_to(rig: &Rig) {
     assert_eq!(read(Topics::partitions(rig.bootstrap(), [(&topic, 1)]).format(Format::Ndjson, schema()).end(End::Latest)).len(), 50);
     // An end that lies ahead is waited for.
     let ahead = Topics::partitions(rig.bootstrap(), [(&topic, 1)]).format(Format::Ndjson, schema()).end(End::Offsets(offsets(55)));
-    let mut live = Live::start(ahead, |_| {});
+    let mut live = reading(ahead, |_| {});
     live.wait_for(50);
     send_numbers(&producer, &topic, 1, 1_000..1_010);
     assert_eq!(live.query.wait().unwrap().rows_in, 55);
@@ -203,8 +203,8 @@ fn topics_match_a_pattern_and_new_partitions_are_noticed(rig: &Rig) {
     let quick = |topics: Topics| topics.set("topic.metadata.refresh.interval.ms", "200");
     let pattern = format!("^{stem}\\..*");
     let mut live = [
-        Live::start(quick(numbers(rig.bootstrap(), &pattern)), |_| {}),
-        Live::start(quick(numbers(rig.bootstrap(), &pattern).group(&stem)), |_| {}),
+        reading(quick(numbers(rig.bootstrap(), &pattern)), |_| {}),
+        reading(quick(numbers(rig.bootstrap(), &pattern).group(&stem)), |_| {}),
     ];
     live.iter_mut().for_each(|live| live.wait_for(3));
     create("b");
@@ -216,7 +216,7 @@ fn topics_match_a_pattern_and_new_partitions_are_noticed(rig: &Rig) {
     rig.send_numbers(&format!("{stem}.a"), 1, 5..6);
     for mut live in live {
         live.wait_for(6);
-        assert_eq!(live.stop(), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(sorted(live), [0, 1, 2, 3, 4, 5]);
     }
 }
 

@@ -2,24 +2,21 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use rdkafka::ClientConfig;
 use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use thalweg::connector::kafka::{End, Kafka as Topics};
-use thalweg::sink::Callback;
-use thalweg::{Config, Format, Query, Running, Stream, Table, millis};
+use thalweg::{Format, Stream, Table, millis};
 
 #[path = "../support/kafka.rs"]
 mod kafka;
 pub use kafka::{Kafka, REQUIRED};
-
-/// The longest that something is waited for which must come.
-pub const SOON: Duration = Duration::from_secs(60);
+#[path = "../support/live.rs"]
+mod live;
+pub use live::{Live, SOON, column, until, values};
 
 /// What all tests share.
 pub struct Rig {
@@ -138,73 +135,14 @@ pub fn failure(topics: Topics) -> String {
     }
 }
 
-/// The first column as numbers.
-pub fn column(batch: &RecordBatch) -> Vec<i64> {
-    batch.column(0).as_primitive::<Int64Type>().values().to_vec()
+/// Reads `topics` in the background; `before` is called with each batch before it counts as taken.
+pub fn reading(topics: Topics, before: impl FnMut(&RecordBatch) + std::marker::Send + 'static) -> Live {
+    Live::start(&Stream::read_kafka(topics).unwrap(), before)
 }
 
-pub fn values(table: &Table) -> Vec<i64> {
-    let mut all: Vec<i64> = table.batches().iter().flat_map(column).collect();
+/// Stops the query; returns all numbers in order of size.
+pub fn sorted(live: Live) -> Vec<i64> {
+    let mut all = live.stop();
     all.sort_unstable();
     all
-}
-
-/// A query in the background whose numbers arrive here.
-pub struct Live {
-    pub query: Running,
-    arrived: Receiver<Vec<i64>>,
-    pub seen: Vec<i64>,
-}
-
-impl Live {
-    /// Reads `topics`, committing often; `before` is called with each batch before it counts as taken.
-    pub fn start(topics: Topics, before: impl FnMut(&RecordBatch) + std::marker::Send + 'static) -> Live {
-        let (sender, arrived): (Sender<Vec<i64>>, _) = channel();
-        let mut before = before;
-        let sink = Callback::new(move |batch: &RecordBatch| {
-            before(batch);
-            let _ = sender.send(column(batch));
-            Ok(())
-        });
-        let mut config = Config::default();
-        config.commit_every = millis(100);
-        let stream = Stream::read_kafka(topics).unwrap();
-        Live { query: Query::new().config(config).sink(&stream, sink).start().unwrap(), arrived, seen: Vec::new() }
-    }
-
-    /// Waits until so many numbers have come in all.
-    pub fn wait_for(&mut self, count: usize) {
-        let until = Instant::now() + SOON;
-        while self.seen.len() < count {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.arrived.recv_timeout(left) {
-                Ok(numbers) => self.seen.extend(numbers),
-                Err(_) => panic!("{} of {count} numbers came; the query: {:?}", self.seen.len(), self.query),
-            }
-        }
-    }
-
-    /// Takes what has come.
-    pub fn look(&mut self) -> usize {
-        self.seen.extend(self.arrived.try_iter().flatten());
-        self.seen.len()
-    }
-
-    /// Stops the query; returns all numbers in order.
-    pub fn stop(mut self) -> Vec<i64> {
-        self.query.stop();
-        self.query.wait().unwrap();
-        self.look();
-        self.seen.sort_unstable();
-        self.seen
-    }
-}
-
-/// Waits until something is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}: not within {SOON:?}");
-        std::thread::yield_now();
-    }
 }

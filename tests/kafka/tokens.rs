@@ -10,7 +10,7 @@ use thalweg::connector::kafka::{End, Kafka as Topics, KafkaSink, Repartition, To
 use thalweg::{Error, Query, Result, Stream};
 
 use crate::Test;
-use crate::rig::{Live, Rig, collect, failure, numbers, until, values};
+use crate::rig::{Rig, collect, failure, numbers, reading, sorted, until, values};
 
 pub const TESTS: &[Test] = &[
     ("tokens_of_a_function_let_everything_in", tokens_of_a_function_let_everything_in),
@@ -68,18 +68,18 @@ fn a_token_is_asked_for_again_before_it_expires(rig: &Rig) {
         1 => Err(Error::connector("the provider is asleep").retriable_if(true)),
         _ => minute(),
     };
-    let mut live = Live::start(over_sasl(numbers(rig.kafka.address("sasl"), &topic), make).group(rig.name("group")), |_| {});
+    let mut live = reading(over_sasl(numbers(rig.kafka.address("sasl"), &topic), make).group(rig.name("group")), |_| {});
     live.wait_for(3);
     until("a token is asked for again", || asked.load(SeqCst) >= 3);
     rig.send_numbers(&topic, 0, 3..5);
     live.wait_for(5);
-    assert_eq!(live.stop(), [0, 1, 2, 3, 4]);
+    assert_eq!(sorted(live), [0, 1, 2, 3, 4]);
     let asked = Arc::new(AtomicUsize::new(0));
     let make = move || match asked.fetch_add(1, SeqCst) {
         0 => Ok(token(Duration::from_secs(2))),
         _ => Err(Error::connector("the secret was changed")),
     };
-    let mut live = Live::start(over_sasl(numbers(rig.kafka.address("sasl"), &topic), make), |_| {});
+    let mut live = reading(over_sasl(numbers(rig.kafka.address("sasl"), &topic), make), |_| {});
     live.wait_for(5);
     let error = live.query.wait().unwrap_err();
     assert!(error.to_string().contains("no token could be made: the secret was changed"), "{error}");

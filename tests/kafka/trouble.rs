@@ -7,7 +7,7 @@ use thalweg::Sink;
 use thalweg::connector::kafka::{KafkaSink, OutOfRange, Start};
 
 use crate::Test;
-use crate::rig::{Kafka, Live, Rig, collect, failure, numbers, schema, until, values};
+use crate::rig::{Kafka, Rig, collect, failure, numbers, reading, schema, sorted, until, values};
 
 pub const TESTS: &[Test] = &[
     ("what_is_not_there_is_named", what_is_not_there_is_named),
@@ -41,14 +41,14 @@ fn offsets_that_are_gone_are_an_error_or_a_gap(rig: &Rig) {
     assert!(error.contains("(on_out_of_range earliest)") && error.ends_with("[connector, final]"), "{error}");
     let table = collect(from(10).on_out_of_range(OutOfRange::Earliest));
     assert_eq!((values(&table), table.metrics().skipped_records), ((40..100).collect(), 30));
-    let mut live = Live::start(
+    let mut live = reading(
         numbers(rig.bootstrap(), &topic).start(Start::Offsets(vec![(topic.clone(), 0, 10)])).on_out_of_range(OutOfRange::Latest),
         |_| {},
     );
     until("the gap is counted", || live.query.metrics().skipped_records == 90);
     rig.send_numbers(&topic, 0, 100..103);
     live.wait_for(3);
-    assert_eq!(live.stop(), [100, 101, 102]);
+    assert_eq!(sorted(live), [100, 101, 102]);
 }
 
 fn a_deleted_topic_ends_the_run(rig: &Rig) {
@@ -56,7 +56,7 @@ fn a_deleted_topic_ends_the_run(rig: &Rig) {
         let topic = rig.topic(1);
         rig.send_numbers(&topic, 0, 0..3);
         let topics = numbers(rig.bootstrap(), &topic).set("topic.metadata.refresh.interval.ms", "200");
-        let mut live = Live::start(group.map_or(topics.clone(), |group| topics.group(group)), |_| {});
+        let mut live = reading(group.map_or(topics.clone(), |group| topics.group(group)), |_| {});
         live.wait_for(3);
         rig.ask(&format!("delete {topic}"));
         let error = live.query.wait().unwrap_err().to_string();
@@ -70,8 +70,8 @@ fn brokers_may_come_and_go(_: &Rig) {
     let topic = rig.topic(1);
     rig.send_numbers(&topic, 0, 0..100);
     let mut live = [
-        Live::start(numbers(rig.bootstrap(), &topic), |_| {}),
-        Live::start(numbers(rig.bootstrap(), &topic).group("g").set("session.timeout.ms", "2000"), |_| {}),
+        reading(numbers(rig.bootstrap(), &topic), |_| {}),
+        reading(numbers(rig.bootstrap(), &topic).group("g").set("session.timeout.ms", "2000"), |_| {}),
     ];
     live.iter_mut().for_each(|live| live.wait_for(100));
     let mut sink = KafkaSink::new(rig.bootstrap(), &topic);
@@ -84,7 +84,7 @@ fn brokers_may_come_and_go(_: &Rig) {
     sink.commit().unwrap();
     for mut live in live {
         live.wait_for(200);
-        let mut seen = live.stop();
+        let mut seen = sorted(live);
         // Membership may have been lost with a commit, so that records come again.
         seen.dedup();
         assert_eq!(seen, (0..200).collect::<Vec<_>>());

@@ -14,7 +14,7 @@ use thalweg::connector::kinesis::Kinesis;
 use thalweg::millis;
 
 use crate::Test;
-use crate::live::{At, Live};
+use crate::live::{At, reading};
 use crate::rig::Rig;
 
 pub const TESTS: &[Test] = &[
@@ -207,7 +207,7 @@ fn ours_goes_on(rig: &Rig, library: Library) {
     assert_eq!((first.len(), service.owners(&application, "")), (21, [0, 3, 0]));
     let row = &service.rows(&application)[0];
     assert_eq!(row["checkpointSubSequenceNumber"]["N"], json!("6"), "in the middle of a record: {row}");
-    let mut live = Live::start(service.beside(&stream, &application));
+    let mut live = reading(service.beside(&stream, &application));
     live.wait_for(69);
     assert_eq!(sorted(live.stop().into_iter().chain(first)), range(0..90));
     // And back again.
@@ -223,7 +223,7 @@ fn theirs_goes_on(rig: &Rig, library: Library) {
     let (stream, application) = (service.stream(rig, 3), rig.name("app"));
     service.put_numbers(&stream, 0..30);
     service.write_aggregated(&stream, 30..60);
-    let mut live = Live::start(service.beside(&stream, &application));
+    let mut live = reading(service.beside(&stream, &application));
     live.wait_for(60);
     assert_eq!(sorted(live.stop()), range(0..60));
     service.write_aggregated(&stream, 60..90);
@@ -231,7 +231,7 @@ fn theirs_goes_on(rig: &Rig, library: Library) {
     let mut theirs = Theirs::start(rig, library, (&service, &stream, &application), ALL);
     theirs.wait_for(60);
     assert_eq!(sorted(theirs.stop()), range(60..120));
-    let mut live = Live::start(service.beside(&stream, &application));
+    let mut live = reading(service.beside(&stream, &application));
     service.put_numbers(&stream, 120..130);
     live.wait_for(10);
     assert_eq!(sorted(live.stop()), range(120..130));
@@ -242,7 +242,7 @@ fn both_share(rig: &Rig, library: Library) {
     let service = rig.moto();
     let (stream, application) = (service.stream(rig, 4), rig.name("app"));
     service.put_numbers(&stream, 0..80);
-    let mut ours = Live::start(service.beside(&stream, &application));
+    let mut ours = reading(service.beside(&stream, &application));
     ours.wait_for(80);
     let mut theirs = Theirs::start(rig, library, (&service, &stream, &application), ALL);
     until("each has two shards", || {
@@ -276,7 +276,7 @@ fn it_takes_what_ours_gives_up(rig: &Rig, library: Library) {
     let service = rig.moto();
     let (stream, application) = (service.stream(rig, 4), rig.name("app"));
     service.put_numbers(&stream, 0..80);
-    let mut ours = Live::start(service.beside(&stream, &application));
+    let mut ours = reading(service.beside(&stream, &application));
     ours.wait_for(80);
     let mut theirs = Theirs::start(rig, library, (&service, &stream, &application), ALL);
     until("the library has said that it is there", || {
@@ -299,7 +299,7 @@ fn it_dies(rig: &Rig, library: Library) {
     let mut theirs = Theirs::start(rig, library, (&service, &stream, &application), ALL);
     theirs.wait_for(80);
     theirs.checkpoint();
-    let mut ours = Live::start(service.beside(&stream, &application));
+    let mut ours = reading(service.beside(&stream, &application));
     until("each has two shards", || {
         let owners = service.owners(&application, &theirs.name);
         so(owners == [2, 2, 0], || format!("they are {owners:?}"))
@@ -328,7 +328,7 @@ fn ours_goes_on_after_a_split(rig: &Rig, library: Library) {
     theirs.wait_for(60);
     assert_eq!(sorted(theirs.stop()), range(0..60));
     service.put_numbers(&stream, 60..80);
-    let mut live = Live::start(service.beside(&stream, &application));
+    let mut live = reading(service.beside(&stream, &application));
     live.wait_for(20);
     assert_eq!(sorted(live.stop()), range(60..80));
 }
@@ -339,7 +339,7 @@ fn theirs_goes_on_after_a_split(rig: &Rig, library: Library) {
     let service = double.at();
     let (stream, application) = (service.stream(rig, 1), rig.name("app"));
     service.put_numbers(&stream, 0..20);
-    let mut live = Live::start(service.beside(&stream, &application));
+    let mut live = reading(service.beside(&stream, &application));
     live.wait_for(20);
     let parent = service.shards(&stream).remove(0);
     service.split(&stream, &parent);

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::{Duration, Instant};
 
 use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -12,14 +10,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use thalweg::connector::kinesis::{End, Kinesis, KinesisSink};
-use thalweg::sink::Callback;
-use thalweg::{Config, Format, Query, Running, Stream, Table, millis};
+use thalweg::{Format, Query, Stream, Table};
 
 use crate::double::Double;
 use crate::rig::{KEY, REGION, Rig, SECRET, ask, at};
 
-/// How long anything may take.
-pub const SOON: Duration = Duration::from_secs(60);
+#[path = "../support/live.rs"]
+mod queries;
+pub use queries::{Live, column, until, values};
 
 /// How many partition keys numbers have: number `n` has key `n % KEYS`.
 pub const KEYS: i64 = 8;
@@ -157,78 +155,14 @@ pub fn failure(read: Kinesis) -> String {
     }
 }
 
-/// The first column as numbers.
-pub fn column(batch: &RecordBatch) -> Vec<i64> {
-    batch.column(0).as_primitive::<Int64Type>().values().to_vec()
-}
-
-/// The first column of all, in order of size.
-pub fn values(table: &Table) -> Vec<i64> {
-    let mut all: Vec<i64> = table.batches().iter().flat_map(column).collect();
-    all.sort_unstable();
-    all
-}
-
-/// A query in the background whose numbers arrive here.
-pub struct Live {
-    pub query: Running,
-    arrived: Receiver<Vec<i64>>,
-    pub seen: Vec<i64>,
-}
-
-impl Live {
-    /// Reads, committing often.
-    pub fn start(read: Kinesis) -> Live {
-        let (sender, arrived): (Sender<Vec<i64>>, _) = channel();
-        let sink = Callback::new(move |batch: &RecordBatch| {
-            let _ = sender.send(column(batch));
-            Ok(())
-        });
-        let mut config = Config::default();
-        config.commit_every = millis(100);
-        let stream = Stream::read_kinesis(read).unwrap();
-        Live { query: Query::new().config(config).sink(&stream, sink).start().unwrap(), arrived, seen: Vec::new() }
-    }
-
-    /// Waits until so many numbers have come in all.
-    pub fn wait_for(&mut self, count: usize) {
-        let until = Instant::now() + SOON;
-        while self.seen.len() < count {
-            let left = until.saturating_duration_since(Instant::now());
-            match self.arrived.recv_timeout(left) {
-                Ok(numbers) => self.seen.extend(numbers),
-                Err(_) => panic!("{} of {count} numbers came; the query: {:?}", self.seen.len(), self.query),
-            }
-        }
-    }
-
-    /// Takes what has come; returns how much that is in all.
-    pub fn look(&mut self) -> usize {
-        self.seen.extend(self.arrived.try_iter().flatten());
-        self.seen.len()
-    }
-
-    /// Stops the query; returns all numbers as they came.
-    pub fn stop(mut self) -> Vec<i64> {
-        self.query.stop();
-        self.query.wait().unwrap();
-        self.look();
-        self.seen
-    }
-}
-
-/// Waits until something is so.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + SOON;
-    while !is_so() {
-        assert!(Instant::now() < end, "{what}: not within {SOON:?}");
-        std::thread::yield_now();
-    }
+/// Reads in the background.
+pub fn reading(read: Kinesis) -> Live {
+    Live::start(&Stream::read_kinesis(read).unwrap(), |_| {})
 }
 
 /// What a read without an end fails with.
 pub fn failure_of(read: Kinesis) -> String {
-    let mut live = Live::start(read);
+    let mut live = reading(read);
     live.query.wait().unwrap_err().to_string()
 }
 

@@ -12,7 +12,7 @@ use thalweg::{Format, Stream, count, event_time, millis, secs, tumbling};
 
 use crate::Test;
 use crate::double::Fault;
-use crate::live::{KEYS, Live, collect, column, failure, last_column, schema, until, values};
+use crate::live::{KEYS, collect, column, failure, last_column, reading, schema, until, values};
 use crate::rig::{KEY, REGION, Rig, SECRET};
 
 pub const TESTS: &[Test] = &[
@@ -64,7 +64,7 @@ fn a_read_begins_where_it_is_told_to(rig: &Rig) {
     let service = double.at();
     let stream = service.stream(rig, 2);
     service.put_numbers(&stream, 0..10);
-    let mut live = Live::start(service.numbers_of(&stream).start(Start::Latest));
+    let mut live = reading(service.numbers_of(&stream).start(Start::Latest));
     // It begins when it has an iterator: what is put until then may or may not be before.
     let mut number = 10;
     until("records that are put now arrive", || {
@@ -109,12 +109,12 @@ fn a_read_begins_at_sequence_numbers(rig: &Rig) {
     // Only where there is no checkpoint.
     let application = rig.name("app");
     let shared = || service.numbers_of(&stream).application(&application).start(Start::At(place(&parent, 10)));
-    let mut live = Live::start(shared());
+    let mut live = reading(shared());
     live.wait_for(30);
     let mut seen = live.stop();
     seen.sort_unstable();
     assert_eq!(seen, (10..40).collect::<Vec<_>>());
-    let mut live = Live::start(shared());
+    let mut live = reading(shared());
     service.put_numbers(&stream, 40..41);
     live.wait_for(1);
     assert_eq!(live.stop(), [40]);
@@ -137,7 +137,7 @@ fn a_stream_is_named_by_its_arn(rig: &Rig) {
     assert_eq!(values(&table), (0..20).collect::<Vec<_>>());
     let shard = table.batches()[0].column(1).as_string::<i32>().value(0).to_owned();
     assert!(shard.starts_with(&format!("{arn}/shardId-00000000000")), "{shard}");
-    let mut live = Live::start(read(&arn).application(rig.name("app")).enhanced_fan_out("dashboard"));
+    let mut live = reading(read(&arn).application(rig.name("app")).enhanced_fan_out("dashboard"));
     live.wait_for(20);
     live.stop();
     assert_eq!((double.asked("DescribeStreamSummary"), double.asked("RegisterStreamConsumer")), (0, 1));
@@ -156,7 +156,7 @@ fn shards_are_followed_when_they_split_and_merge(rig: &Rig) {
     let service = double.at();
     let stream = service.stream(rig, 2);
     let read = service.numbers_of(&stream).metadata([Column::PartitionKey]);
-    let mut live = Live::start(read);
+    let mut live = reading(read);
     service.put_numbers(&stream, 0..40);
     live.wait_for(40);
     let first = service.shards(&stream);
@@ -235,7 +235,7 @@ fn trouble_passes_and_nothing_is_lost(rig: &Rig) {
     let stream = service.stream(rig, 1);
     service.put_numbers(&stream, 0..10);
     let way = double.another_way();
-    let mut live = Live::start(way.at.numbers_of(&stream).set("max_attempts", "1"));
+    let mut live = reading(way.at.numbers_of(&stream).set("max_attempts", "1"));
     live.wait_for(10);
     let throttled = Fault::Code(400, "ProvisionedThroughputExceededException");
     double.fail("GetRecords", [throttled, Fault::Code(400, "ExpiredIteratorException"), Fault::Code(500, "InternalFailure")]);
@@ -276,7 +276,7 @@ fn what_cannot_be_read_is_said(rig: &Rig) {
     let both = failure(service.numbers(&stream).application("app"));
     assert!(both.contains("leave `end` or `application` away"), "{both}");
     // The stream goes while it is read.
-    let mut live = Live::start(service.numbers_of(&stream));
+    let mut live = reading(service.numbers_of(&stream));
     service.put_numbers(&stream, 0..1);
     live.wait_for(1);
     service.ask("Kinesis_20131202.DeleteStream", &json!({"StreamName": stream}));
@@ -292,7 +292,7 @@ fn enhanced_fan_out_pushes_records(rig: &Rig) {
     // A subscription that lasts five minutes at AWS lasts three events here.
     double.end_after(3);
     let read = || service.numbers_of(&stream).enhanced_fan_out("dashboard");
-    let mut live = Live::start(read());
+    let mut live = reading(read());
     live.wait_for(20);
     let shards = service.shards(&stream);
     service.split(&stream, &shards[0]);

@@ -5,7 +5,7 @@ use thalweg::connector::kinesis::{Column, Kinesis, OnExpired};
 use thalweg::{Query, Stream, count, event_time, millis, secs, tumbling};
 
 use crate::Test;
-use crate::live::{At, Live, failure_of, last_column, until};
+use crate::live::{At, failure_of, last_column, reading, until};
 use crate::rig::Rig;
 
 pub const TESTS: &[Test] = &[
@@ -35,7 +35,7 @@ fn a_program_goes_on_where_the_last_one_stopped(rig: &Rig) {
     let (stream, application) = (service.stream(rig, 2), rig.name("app"));
     let read = || service.shared(&stream, &application);
     service.put_numbers(&stream, 0..50);
-    let mut live = Live::start(read());
+    let mut live = reading(read());
     live.wait_for(50);
     assert_eq!(sorted(live.stop()), (0..50).collect::<Vec<_>>());
     // What Amazon's library would find.
@@ -47,11 +47,11 @@ fn a_program_goes_on_where_the_last_one_stopped(rig: &Rig) {
         assert!(lease["leaseOwner"].is_null() && lease["startingHashKey"]["S"].is_string(), "{lease}");
     }
     service.write_aggregated(&stream, 50..80);
-    let mut live = Live::start(read());
+    let mut live = reading(read());
     live.wait_for(30);
     assert_eq!(sorted(live.stop()), (50..80).collect::<Vec<_>>());
     // Nothing new, and no word of the old.
-    let mut live = Live::start(read());
+    let mut live = reading(read());
     service.put_numbers(&stream, 80..81);
     live.wait_for(1);
     assert_eq!(live.stop(), [80]);
@@ -89,10 +89,10 @@ fn programs_share_shards_out(rig: &Rig) {
     let service = double.at();
     let (stream, application) = (service.stream(rig, 4), rig.name("app"));
     let read = || service.shared(&stream, &application).metadata([Column::Shard]);
-    let mut one = Live::start(read());
+    let mut one = reading(read());
     service.put_numbers(&stream, 0..80);
     one.wait_for(80);
-    let mut two = Live::start(read());
+    let mut two = reading(read());
     let owners = || {
         let owner = |shard: &String| service.lease(&application, shard)["leaseOwner"]["S"].as_str().unwrap_or_default().to_owned();
         let mut owners: Vec<String> = service.shards(&stream).iter().map(owner).collect();
@@ -125,13 +125,13 @@ fn the_shards_of_a_program_that_is_gone_are_taken_over(rig: &Rig) {
     let service = double.at();
     let (stream, application) = (service.stream(rig, 2), rig.name("app"));
     let way = double.another_way();
-    let mut one = Live::start(way.at.shared(&stream, &application).set("max_attempts", "1"));
+    let mut one = reading(way.at.shared(&stream, &application).set("max_attempts", "1"));
     service.put_numbers(&stream, 0..40);
     one.wait_for(40);
     // It can neither read nor renew any more, which from outside is as good as dead.
     way.cut(true);
     service.put_numbers(&stream, 40..80);
-    let mut two = Live::start(service.shared(&stream, &application));
+    let mut two = reading(service.shared(&stream, &application));
     until("the new one has the rest", || {
         two.look();
         (40..80).all(|number| two.seen.contains(&number))
@@ -157,7 +157,7 @@ fn a_shard_that_splits_is_handed_on_with_its_checkpoint(rig: &Rig) {
     let double = rig.double();
     let service = double.at();
     let (stream, application) = (service.stream(rig, 1), rig.name("app"));
-    let mut live = Live::start(service.shared(&stream, &application));
+    let mut live = reading(service.shared(&stream, &application));
     service.put_numbers(&stream, 0..20);
     live.wait_for(20);
     let parent = service.shards(&stream).remove(0);
@@ -173,7 +173,7 @@ fn a_shard_that_splits_is_handed_on_with_its_checkpoint(rig: &Rig) {
     assert_eq!(service.lease(&application, &children[0])["parentShardId"]["SS"], json!([parent]));
     assert_eq!(sorted(live.stop()), (0..60).collect::<Vec<_>>());
     // Another begins behind all that.
-    let mut live = Live::start(service.shared(&stream, &application));
+    let mut live = reading(service.shared(&stream, &application));
     service.put_numbers(&stream, 60..80);
     live.wait_for(20);
     assert_eq!(sorted(live.stop()), (60..80).collect::<Vec<_>>());
@@ -186,7 +186,7 @@ fn records_that_have_gone_are_not_passed_over_in_silence(rig: &Rig) {
     // The first sequence number is that of another stream's record, so that this one cannot have it.
     service.put_numbers(&service.stream(rig, 1), 0..1);
     service.put_numbers(&stream, 0..10);
-    let mut live = Live::start(service.shared(&stream, &application));
+    let mut live = reading(service.shared(&stream, &application));
     live.wait_for(10);
     live.stop();
     // A checkpoint of a record that the stream does not have any more.
@@ -199,7 +199,7 @@ fn records_that_have_gone_are_not_passed_over_in_silence(rig: &Rig) {
     let error = failure_of(service.shared(&stream, &application));
     assert!(error.contains(&format!("records of {shard} of stream `{stream}` have gone before they were read")), "{error}");
     assert!(error.contains("`on_expired`"), "{error}");
-    let mut live = Live::start(service.shared(&stream, &application).on_expired(OnExpired::TrimHorizon));
+    let mut live = reading(service.shared(&stream, &application).on_expired(OnExpired::TrimHorizon));
     live.wait_for(10);
     assert_eq!(live.query.metrics().gaps, 1);
     assert_eq!(live.stop(), (0..10).collect::<Vec<_>>());
