@@ -42,6 +42,8 @@ pub(crate) enum Task {
     Save,
     /// To take up the state of some steps.
     Restore(Vec<(usize, Saved)>),
+    /// To give back memory that is kept for rows to come.
+    Trim,
 }
 
 /// Rows, then how far event time has come after them.
@@ -180,6 +182,10 @@ fn run(graph: &mut Graph, entries: &[Entry], task: Task, counters: &Counters) ->
         Task::Save => Reply { saved: graph.save()?, ..Reply::default() },
         Task::Restore(steps) => {
             steps.into_iter().try_for_each(|(node, saved)| graph.restore(node, &saved))?;
+            Reply::default()
+        }
+        Task::Trim => {
+            graph.trim()?;
             Reply::default()
         }
     };

@@ -75,8 +75,8 @@ pub(crate) struct Workers {
     spare: Vec<Vec<PartialPane>>,
     /// How far event time has come.
     watermark: Option<i64>,
-    /// Whether the workers shall give back memory that they keep for rows to come.
-    pub trim: bool,
+    /// Whether the workers shall give back memory that they keep for rows to come, with every task.
+    pub trims: bool,
 }
 
 impl Workers {
@@ -100,7 +100,7 @@ impl Workers {
             nodes: sharing.nodes,
             steps: VecDeque::new(),
             watermark: None,
-            trim: false,
+            trims: false,
         })
     }
 
@@ -109,9 +109,25 @@ impl Workers {
         !self.steps.is_empty()
     }
 
-    /// Bytes of state that the workers hold, by their last replies.
+    /// Bytes of state that the workers hold, by their last replies, and of emptied panes on their way to them.
     pub fn state_bytes(&self) -> usize {
-        self.state.iter().map(|(bytes, _)| bytes).sum()
+        let spare: usize = self.spare.iter().flatten().map(PartialPane::bytes).sum();
+        self.state.iter().map(|(bytes, _)| bytes).sum::<usize>() + spare
+    }
+
+    /// Lets the workers give back memory that they keep for rows to come, and waits until they have.
+    ///
+    /// # Errors
+    /// As [`Workers::step`], and if memory cannot be given back, which would be a defect.
+    pub fn trim(&mut self, graph: &mut Graph, counters: &Counters) -> Result<()> {
+        self.settle(graph, counters)?;
+        self.spare.iter_mut().for_each(Vec::clear);
+        self.workers.iter_mut().try_for_each(|worker| worker.send(Task::Trim))?;
+        for (worker, state) in self.workers.iter_mut().zip(&mut self.state) {
+            let reply = worker.answer()?;
+            *state = (reply.state_bytes, reply.waits_for);
+        }
+        Ok(())
     }
 
     /// The end of the earliest window that waits, by the last replies.
@@ -192,7 +208,7 @@ impl Workers {
                 spare: self.spare[exchange].pop().into_iter().collect(),
             };
             let parts = exchanges.iter().map(part).collect();
-            self.workers[worker].send(Task::Rows(Work { parts, watermark, received, trim: self.trim }))?;
+            self.workers[worker].send(Task::Rows(Work { parts, watermark, received, trim: self.trims }))?;
         }
         Ok(())
     }

@@ -29,6 +29,11 @@ pub struct PartialPane {
 }
 
 impl PartialPane {
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pane.bytes()
+    }
+
     /// A pane that begins at `start`, which several windows share.
     pub(super) fn shared(start: i64, pane: Pane) -> PartialPane {
         PartialPane { number: start, amends: None, pane }
@@ -91,6 +96,10 @@ impl Operator for PartialWindow {
     /// What was not given away yet. It is taken up by the window that puts out results.
     fn snapshot(&mut self) -> Result<Saved> {
         self.window.snapshot()
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        self.window.trim()
     }
 
     fn state_bytes(&self) -> usize {

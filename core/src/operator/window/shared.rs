@@ -182,6 +182,16 @@ impl Share {
         &self.part
     }
 
+    /// Gives back the room for a pane.
+    pub fn trim(&mut self) {
+        self.part = self.part.empty();
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.part.bytes()
+    }
+
     /// Gives `take_up` the start of each pane and the pane.
     pub fn each(
         share: &mut Option<Share>,
