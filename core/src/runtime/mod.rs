@@ -141,7 +141,7 @@ impl Pipeline {
         let mut shared = Vec::new();
         if let Some(workers) = &mut self.workers {
             workers.settle(&mut self.graph, &self.counters)?;
-            shared = workers.save()?;
+            shared = workers.save(&mut self.graph)?;
         }
         let mut snapshot = Snapshot::default();
         for (label, operator) in &mut self.prelude {

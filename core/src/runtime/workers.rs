@@ -235,15 +235,20 @@ impl Workers {
         Ok(())
     }
 
-    /// The state of the steps that the workers have, by node of the pipeline's graph, in parts. Nothing is on its way.
+    /// The state of the steps that the workers have, by node of the pipeline's graph, in parts; what they hold for windows that share panes goes
+    /// to these. Nothing is on its way.
     ///
     /// # Errors
     /// If a step cannot be saved.
-    pub fn save(&mut self) -> Result<Vec<(usize, Saved)>> {
+    pub fn save(&mut self, graph: &mut Graph) -> Result<Vec<(usize, Saved)>> {
         self.workers.iter_mut().try_for_each(|worker| worker.send(Task::Save))?;
         let mut parts = Vec::new();
         for worker in &mut self.workers {
             let reply = worker.answer()?;
+            for (entry, mut panes) in reply.panes {
+                graph.absorb(self.routers[entry / 2].exchange.node, &mut panes)?;
+                self.spare[entry / 2].append(&mut panes);
+            }
             parts.extend(self.nodes.iter().map(|(node, _)| *node).zip(reply.saved));
         }
         Ok(parts)
@@ -259,12 +264,13 @@ impl Workers {
         let mut taken = Vec::new();
         for (exchange, router) in self.routers.iter_mut().enumerate() {
             let copies = || (0..).zip(&self.nodes).filter(|(_, (_, of))| *of == Some(exchange)).map(|(copy, (node, _))| (copy, *node));
-            let of_chain = copies().map(|(_, node)| saved[node]).chain([saved[router.exchange.node]]);
+            let own: Vec<&Saved> = router.exchange.steps.iter().map(|&node| saved[node]).collect();
+            let of_chain = copies().map(|(_, node)| saved[node]).chain(own.iter().copied());
             let rows = of_chain.map(Saved::rows).max().unwrap_or(0);
             if rows == 0 {
                 continue;
             }
-            counters.note_exchange(router.resume(rows, saved[router.exchange.node])?);
+            counters.note_exchange(router.resume(rows, &own)?);
             if router.way() != Some(Way::Hash) {
                 continue;
             }

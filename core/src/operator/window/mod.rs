@@ -293,10 +293,12 @@ impl Operator for Window {
         let Some(time) = batch.time.clone() else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
-        if let Some(first) = batch.sequence {
-            self.sequence = first;
-        }
-        self.admit(&batch, &time, out)
+        let known = self.sequence;
+        self.sequence = batch.sequence.unwrap_or(known);
+        let admitted = self.admit(&batch, &time, out);
+        // Panes that it shares may have had later numbers.
+        self.sequence = self.sequence.max(known);
+        admitted
     }
 
     fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
