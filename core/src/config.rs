@@ -251,7 +251,7 @@ pub struct Config {
     /// Bytes of state that one window or detector may hold. Where workers share its rows each may hold an equal part of them.
     pub max_state_bytes: usize,
     /// Bytes of state that all steps of a pipeline may hold together; `None` for no more bound than each step's own. It is looked at after
-    /// each batch, with workers some batches later.
+    /// each batch, with workers some batches later. Steps first give back the memory of keys, windows and rows that are gone.
     pub state_budget: Option<usize>,
     /// What becomes of a pipeline whose state is over that.
     pub over_budget: OverBudget,

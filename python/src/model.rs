@@ -171,6 +171,11 @@ impl Detector for Models {
         };
         Ok(())
     }
+
+    fn keep(&mut self, slots: &[u32], _groups: usize) -> Result<()> {
+        self.keys = slots.iter().map(|&slot| self.keys.get_mut(slot as usize).and_then(Option::take)).collect();
+        Ok(())
+    }
 }
 
 /// A detector with the history of one series, outside of a stream: what the adapters of other libraries stand on.

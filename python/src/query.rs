@@ -242,7 +242,7 @@ impl Branch {
 }
 
 /// Runs several streams of one source in the background, each bound to its own sink. Steps that they share run once,
-/// and windows of time by the same key over the same stream share panes: a row is looked up and added once for all of them.
+/// and windows of time by the same key over the same stream share panes: a row is looked up and added once for all of them, in its worker.
 ///
 /// Args:
 ///     branches: Pairs (stream, sink), or triples (stream, sink, late sink).

@@ -22,6 +22,7 @@ mod snapshots;
 mod testing;
 mod top_k;
 mod trace;
+mod trim;
 mod watermarks;
 mod windows;
 mod workers;

@@ -1,4 +1,4 @@
-//! Several windows over one stream share panes: each gives what it gives alone.
+//! Several windows over one stream share panes: each gives what it gives alone, whatever the number of workers.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
+use thalweg::config::Exchange;
 use thalweg::sink::Callback;
 use thalweg::state::{Reader, Snapshot, Writer};
 use thalweg::testing::{batch, eof, source};
@@ -79,12 +80,27 @@ impl AggregateFunction for Longest {
     }
 }
 
+/// How many workers there are, and how they share the rows.
+type Workers = (usize, Exchange);
+
+const ONE: Workers = (1, Exchange::Auto);
+
+fn workers() -> impl Strategy<Value = Workers> {
+    (1..4_usize, prop_oneof![Just(Exchange::Auto), Just(Exchange::Hash), Just(Exchange::TwoPhases)])
+}
+
 /// Runs the windows `chosen` in one query over batches; stops after so many, and goes on from a snapshot with so many workers.
-fn run(batches: &[RecordBatch], delay: i64, chosen: &[usize], stop: Option<(usize, usize)>) -> (Vec<Vec<String>>, Metrics) {
+fn run(
+    batches: &[RecordBatch],
+    delay: i64,
+    chosen: &[usize],
+    workers: Workers,
+    stop: Option<(usize, Workers)>,
+) -> (Vec<Vec<String>>, Metrics) {
     let lines: Vec<Lines> = chosen.iter().map(|_| Lines::default()).collect();
-    let query = |part: &[RecordBatch], workers: usize| {
+    let query = |part: &[RecordBatch], (workers, exchange): Workers| {
         let mut config = Config::default();
-        config.workers = workers;
+        (config.workers, config.exchange) = (workers, exchange);
         let empty = RecordBatch::new_empty(batches[0].schema());
         let script = std::iter::once(batch(empty)).chain(part.iter().cloned().map(batch)).chain([eof()]);
         let stream: Stream = source(script).unwrap().event_time(event_time("ts").max_delay(millis(delay as u64)));
@@ -94,9 +110,9 @@ fn run(batches: &[RecordBatch], delay: i64, chosen: &[usize], stop: Option<(usiz
         })
     };
     let metrics = match stop {
-        None => query(batches, 1).run().unwrap(),
-        Some((stop, workers)) => {
-            let mut pipeline = query(&batches[..stop], 1).build().unwrap();
+        None => query(batches, workers).run().unwrap(),
+        Some((stop, others)) => {
+            let mut pipeline = query(&batches[..stop], workers).build().unwrap();
             let mut deliveries = 0;
             let ended = pipeline.step_until(Duration::from_secs(3_600), &mut || {
                 deliveries += 1;
@@ -104,7 +120,7 @@ fn run(batches: &[RecordBatch], delay: i64, chosen: &[usize], stop: Option<(usiz
             });
             assert!(!ended.unwrap());
             let snapshot = Snapshot::from_bytes(&pipeline.snapshot().unwrap().to_bytes().unwrap()).unwrap();
-            query(&batches[stop..], workers).restore(snapshot).run().unwrap()
+            query(&batches[stop..], others).restore(snapshot).run().unwrap()
         }
     };
     (lines.iter().map(|lines| std::mem::take(&mut *lines.lock().unwrap())).collect(), metrics)
@@ -116,7 +132,7 @@ fn cut(rows: &[Row], batch_rows: usize) -> Vec<RecordBatch> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn windows_that_share_panes_give_what_each_gives_alone(
@@ -124,19 +140,23 @@ proptest! {
         delay in prop_oneof![Just(0), Just(30), Just(400)],
         batch_rows in prop_oneof![Just(1_usize), Just(7), Just(64), Just(1_000)],
         chosen in prop::sample::subsequence(vec![0, 1, 2, 3, 4, 5, 6], 2..=7),
-        stop in prop::option::of((0.0..1.0_f64, 1..3_usize)),
+        workers in workers(),
+        stop in prop::option::of((0.0..1.0_f64, workers())),
     ) {
         let batches = cut(&rows, batch_rows);
         let stop = stop.map(|(place, workers)| ((place * (batches.len() + 1) as f64) as usize, workers));
-        let (shared, metrics) = run(&batches, delay, &chosen, stop);
+        let (shared, metrics) = run(&batches, delay, &chosen, workers, stop);
+        let together = format!("panes that {} windows share: ", chosen.len());
+        prop_assert!(metrics.exchanges.iter().all(|exchange| exchange.starts_with(&together)), "{:?}", metrics.exchanges);
+        prop_assert!(stop.is_some() || metrics.exchanges.len() == usize::from(workers.0 > 1), "{:?}", metrics.exchanges);
         let mut late = 0;
         for (number, mut found) in chosen.iter().zip(shared) {
-            let (mut alone, metrics) = run(&batches, delay, &[*number], None);
-            late += metrics.late_rows;
+            let (mut alone, of_alone) = run(&batches, delay, &[*number], ONE, None);
+            late += of_alone.late_rows;
             // The groups of a window come in the order of its panes, which are others.
             found.sort();
             alone[0].sort();
-            prop_assert_eq!(&found, &alone[0], "{:?}", windows()[*number].0);
+            prop_assert_eq!(&found, &alone[0], "{:?}, {:?}", windows()[*number].0, metrics.exchanges);
         }
         if stop.is_none() {
             prop_assert_eq!(metrics.late_rows, late);
@@ -149,8 +169,49 @@ fn keys_that_come_once_each_are_not_accumulated_twice() {
     let rows: Vec<Row> = (0..100_000).map(|row| Row { time: row / 100, key: Some(row), value: Some(1.0), whole: Some(row) }).collect();
     let batches = cut(&rows, 1_000);
     let chosen = [0, 4, 6];
-    let (shared, _) = run(&batches, 0, &chosen, None);
+    let (shared, _) = run(&batches, 0, &chosen, ONE, None);
     for (number, found) in chosen.iter().zip(shared) {
-        assert_eq!(found, run(&batches, 0, &[*number], None).0[0]);
+        assert_eq!(found, run(&batches, 0, &[*number], ONE, None).0[0]);
     }
+}
+
+#[test]
+fn workers_share_many_keys_alike() {
+    let rows: Vec<Row> = (0..60_000)
+        .map(|row| Row { time: row / 60, key: Some(row * 7_919 % 3_000), value: Some((row % 17) as f64), whole: Some(row % 100) })
+        .collect();
+    let batches = cut(&rows, 5_000);
+    let chosen = [0, 1, 4, 5];
+    for exchange in [Exchange::Hash, Exchange::TwoPhases] {
+        let (mut found, metrics) = run(&batches, 10, &chosen, (3, exchange), None);
+        assert_eq!(metrics.exchanges.len(), 1, "{:?}", metrics.exchanges);
+        for (number, found) in chosen.iter().zip(&mut found) {
+            let (mut alone, _) = run(&batches, 10, &[*number], ONE, None);
+            found.sort();
+            alone[0].sort();
+            assert_eq!(found, &alone[0], "{exchange:?} {number}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_of_several_streams_says_what_they_share() {
+    let stream: Stream = source([batch(records(&[], false)), eof()]).unwrap().event_time("ts");
+    let plan = |workers: usize, chosen: &[usize]| {
+        let mut config = Config::default();
+        (config.workers, config.exchange) = (workers, Exchange::Hash);
+        let query = chosen.iter().fold(Query::new().config(config), |query, &number| {
+            let (spec, aggregates) = windows().swap_remove(number);
+            query.sink(&stream.window(spec).by(["key"]).agg(aggregates), keep(&Lines::default()))
+        });
+        query.explain().unwrap()
+    };
+    let one = plan(1, &[1, 3, 4]);
+    assert!(one.contains("panes of 25ms by [key] are shared by `window(hopping(200ms, 50ms)"), "{one}");
+    assert!(one.trim_end().ends_with("window(tumbling(1s) by [key]: count(*) AS n)`"), "{one}");
+    let three = plan(3, &[1, 3, 4]);
+    assert!(three.ends_with(", in each worker") && three.matches("3 workers share its rows by key hash").count() == 3, "{three}");
+    assert!(!plan(3, &[1]).contains("are shared by"));
+    let error = Query::new().explain().unwrap_err().to_string();
+    assert!(error.contains("at least one stream bound to a sink"), "{error}");
 }

@@ -152,7 +152,8 @@ impl Operator for Dedup {
     }
 
     fn trim(&mut self) -> Result<()> {
-        if 2 * self.kept.live() >= self.keys.slots() {
+        self.kept.timers.trim();
+        if !self.keys.is_sparse() {
             return Ok(());
         }
         // Made anew it is as large as what it holds.
@@ -186,11 +187,6 @@ impl Kept {
     /// Makes room for slots below `slots`.
     fn reserve(&mut self, slots: usize) {
         self.latest.resize(slots.max(self.latest.len()), NONE);
-    }
-
-    /// How many keys are remembered.
-    fn live(&self) -> usize {
-        self.latest.iter().filter(|latest| **latest != NONE).count()
     }
 
     fn has_any(&self, slot: u32) -> bool {

@@ -1,5 +1,6 @@
 //! When keys that have had no rows for a time are forgotten.
 
+use crate::operator::compact::keep;
 use crate::watermark::NONE;
 use crate::window::Timers;
 
@@ -67,6 +68,20 @@ impl Expiry {
     /// The event time of a key's latest row.
     pub fn latest(&self, key: u32) -> i64 {
         self.latest[key as usize]
+    }
+
+    /// Forgets all keys but those in `keys`, which ascend and move together in this order.
+    pub fn keep(&mut self, keys: &[u32]) {
+        keep(&mut self.latest, keys);
+        self.timers = Timers::new((self.ttl / BUCKETS_PER_TTL).max(1));
+        (0u32..).zip(&self.latest).for_each(|(key, latest)| {
+            self.timers.push(latest.saturating_add(self.ttl), key);
+        });
+    }
+
+    /// Gives back memory that is kept for keys to come.
+    pub fn trim(&mut self) {
+        self.timers.trim();
     }
 
     /// Bytes held.

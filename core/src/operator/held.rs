@@ -11,6 +11,7 @@ use thalweg_kernels::sorted_rows;
 
 use crate::config::BATCH_ROWS;
 use crate::error::Result;
+use crate::operator::compact::is_sparse;
 use crate::operator::keys::KeyColumns;
 use crate::state::{Saved, numbers};
 
@@ -22,6 +23,8 @@ const TIME: &str = "event time";
 pub(crate) struct Sorted {
     pub records: RecordBatch,
     pub times: ScalarBuffer<i64>,
+    /// Bytes of the columns that these rows are a part of: they are held as long as any of their rows is.
+    bytes: usize,
 }
 
 /// The rows that wait, in runs; of rows of one time, those of an earlier run came earlier.
@@ -34,26 +37,43 @@ impl Sorted {
     /// The rows of a batch in order.
     fn of(records: RecordBatch, times: &ScalarBuffer<i64>) -> Result<Sorted> {
         if times.is_sorted() {
-            return Ok(Sorted { records, times: times.clone() });
+            return Ok(Sorted::whole(records, times.clone()));
         }
         let mut order = Vec::new();
         sorted_rows(times, &mut order);
         let times = order.iter().map(|&row| times[row as usize]).collect();
-        Ok(Sorted { records: take_record_batch(&records, &UInt32Array::from(order))?, times })
+        Ok(Sorted::whole(take_record_batch(&records, &UInt32Array::from(order))?, times))
+    }
+
+    /// Rows that are all of their columns.
+    fn whole(records: RecordBatch, times: ScalarBuffer<i64>) -> Sorted {
+        let mut whole = Sorted { records, times, bytes: 0 };
+        whole.bytes = whole.own_bytes();
+        whole
     }
 
     fn rows(&self) -> usize {
         self.times.len()
     }
 
-    fn bytes(&self) -> usize {
+    /// Bytes of these rows alone.
+    fn own_bytes(&self) -> usize {
         let columns = self.records.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
         columns.sum::<usize>() + self.rows() * size_of::<i64>()
     }
 
     /// The rows from `start` on, so many.
     fn slice(&self, start: usize, rows: usize) -> Sorted {
-        Sorted { records: self.records.slice(start, rows), times: self.times.slice(start, rows) }
+        Sorted { records: self.records.slice(start, rows), times: self.times.slice(start, rows), bytes: self.bytes }
+    }
+
+    /// Lets go of the rows that have been here before, if they were more than these.
+    fn trim(&mut self) -> Result<()> {
+        if is_sparse(self.own_bytes(), self.bytes) {
+            let rows = UInt32Array::from_iter_values(0..self.rows() as u32);
+            *self = Sorted::whole(take_record_batch(&self.records, &rows)?, self.times.iter().copied().collect());
+        }
+        Ok(())
     }
 
     /// Takes out the rows that are not later than `until`.
@@ -80,14 +100,22 @@ impl Sorted {
         let rows: Vec<(usize, usize)> = rows.collect();
         let records: Vec<&RecordBatch> = runs.iter().map(|run| &run.records).collect();
         let records = interleave_record_batch(&records, &rows)?;
-        Ok(Some(Sorted { records, times: order.iter().map(|&place| times[place as usize]).collect() }))
+        Ok(Some(Sorted::whole(records, order.iter().map(|&place| times[place as usize]).collect())))
     }
 }
 
 impl Held {
-    /// Bytes of the rows.
+    /// Bytes of the rows, and of those that were taken out and lie in the same memory.
     pub fn bytes(&self) -> usize {
-        self.runs.iter().map(Sorted::bytes).sum()
+        self.runs.iter().map(|run| run.bytes).sum()
+    }
+
+    /// Gives back the memory of rows that were taken out.
+    ///
+    /// # Errors
+    /// If columns cannot be copied, which would be a defect.
+    pub fn trim(&mut self) -> Result<()> {
+        self.runs.iter_mut().try_for_each(Sorted::trim)
     }
 
     /// The time of the earliest row.
@@ -118,7 +146,7 @@ impl Held {
     /// If columns cannot be put in order, which would be a defect.
     pub fn save(&self, columns: &mut KeyColumns, saved: &mut Saved) -> Result<()> {
         let runs = self.runs.iter().map(|run| run.slice(0, run.rows())).collect();
-        let Some(Sorted { records, times }) = Sorted::merge(runs)? else { return Ok(()) };
+        let Some(Sorted { records, times, .. }) = Sorted::merge(runs)? else { return Ok(()) };
         let mut groups = Vec::new();
         columns.encode(&records)?.groups(&mut groups)?;
         let fields = records.schema_ref().fields().iter().cloned();
@@ -143,5 +171,31 @@ impl Held {
         let due = self.runs.iter_mut().map(|run| run.split_off(until)).collect();
         self.runs.retain(|run| run.rows() > 0);
         Sorted::merge(due)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int64Array};
+    use arrow::datatypes::Int64Type;
+
+    use super::*;
+
+    #[test]
+    fn rows_that_were_taken_out_are_held_until_memory_is_given_back() {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
+        let (mut held, times) = (Held::default(), (0..10_000).collect::<Vec<i64>>());
+        held.push(RecordBatch::try_from_iter([("n", column)]).unwrap(), &times.into()).unwrap();
+        assert_eq!(held.bytes(), 160_000);
+        assert_eq!(held.take(9_989).unwrap().unwrap().times.len(), 9_990);
+        assert_eq!(held.bytes(), 160_000);
+        held.trim().unwrap();
+        assert_eq!(held.bytes(), 160);
+        let Sorted { records, times, .. } = held.take(i64::MAX).unwrap().unwrap();
+        assert_eq!(records.column(0).as_primitive::<Int64Type>().values(), &times);
+        assert_eq!(times.to_vec(), (9_990..10_000).collect::<Vec<i64>>());
+        assert_eq!(held.bytes(), 0);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod aggregate;
 pub(crate) mod arrival_time;
+pub(crate) mod compact;
 pub mod dedup;
 pub mod derive;
 pub mod detect;
@@ -112,10 +113,12 @@ pub trait Operator: Send {
         Ok(())
     }
 
-    /// Gives back memory that is kept for rows to come, as far as that is worth it. Called while there is too much state.
+    /// Gives back memory that is kept for rows to come, and that of keys, windows and rows that are gone, as far as that is worth it:
+    /// where most of a table is in use it stays. Called between two batches, while there is too much state. It changes no result; those that
+    /// are due at one moment may come in another order, as after a restart.
     ///
     /// # Errors
-    /// As [`Operator::snapshot`].
+    /// If the state cannot be made anew, which would be a defect.
     fn trim(&mut self) -> Result<()> {
         Ok(())
     }

@@ -20,7 +20,7 @@ use crate::operator::filter::Filter;
 use crate::operator::late_schema;
 use crate::operator::rolling::Rolling;
 use crate::operator::window::{AssignedWindow, CountWindow, GlobalWindow, RevisedWindow, SessionWindow, Window};
-use crate::plan::{EventTime, Node, Step, Stream, sharing};
+use crate::plan::{EventTime, Node, Step, Stream, panes, sharing};
 use crate::runtime::{Graph, Origin, Target, TimeStage};
 use crate::source::OpenSource;
 use crate::time::{SystemClock, Unit};
@@ -213,8 +213,41 @@ pub(super) fn explain(stream: &Stream, config: &Config) -> Result<String> {
     let devices = devices::open(config, &SystemClock::shared())?;
     let mut compiler = Compiler::new(stream, config, devices)?;
     compiler.add(stream)?;
+    let (notes, alone) = if config.workers > 1 { sharing::explain(&compiler, &[], config) } else { (Vec::new(), None) };
+    let mut text = describe(&compiler, stream, &notes)?;
+    text.extend(alone);
+    Ok(text)
+}
+
+/// The steps of several streams of one query, each as [`explain`] does, and what they share.
+pub(super) fn explain_all(streams: &[Stream], config: &Config) -> Result<String> {
+    let Some(first) = streams.first() else { return Err(no_streams()) };
+    let devices = devices::open(config, &SystemClock::shared())?;
+    let mut compiler = Compiler::new(first, config, devices)?;
+    streams.iter().try_for_each(|stream| compiler.add(stream).map(drop))?;
+    let commons = panes::common(&compiler)?;
+    let (notes, alone) = if config.workers > 1 { sharing::explain(&compiler, &commons, config) } else { (Vec::new(), None) };
+    let mut text = String::new();
+    for stream in streams {
+        let _ = writeln!(text, "{}", describe(&compiler, stream, &notes)?);
+    }
+    let place = if config.workers > 1 { ", in each worker" } else { "" };
+    for common in &commons {
+        let _ = writeln!(text, "{}{place}", common.describe(&compiler));
+    }
+    let mut text = text.trim_end().to_owned();
+    text.extend(alone);
+    Ok(text)
+}
+
+/// What a query without streams is told.
+pub(super) fn no_streams() -> Error {
+    Error::config("a query needs at least one stream bound to a sink")
+}
+
+/// The steps of a stream, one a line, with the notes on them by node.
+fn describe(compiler: &Compiler<'_>, stream: &Stream, notes: &[(usize, String)]) -> Result<String> {
     let (source, steps) = chain(stream)?;
-    let (notes, alone) = if config.workers > 1 { sharing::explain(&compiler, config) } else { (Vec::new(), None) };
     let mut text = source.describe();
     for stream in steps {
         if let Some(step) = step_of(stream) {
@@ -228,7 +261,6 @@ pub(super) fn explain(stream: &Stream, config: &Config) -> Result<String> {
             let _ = write!(text, "; {note}");
         }
     }
-    text.extend(alone);
     Ok(text)
 }
 

@@ -10,7 +10,7 @@ use crate::config::{Config, MAX_LATE_ROWS, MAX_QUARANTINED_ROWS};
 use crate::error::{Error, Result};
 use crate::metrics::{Metrics, SharedCounters};
 use crate::operator::devices::{self, Devices};
-use crate::plan::compile::Compiler;
+use crate::plan::compile::{self, Compiler};
 use crate::plan::table::{Kept, Table};
 use crate::plan::{Stream, panes, sharing};
 use crate::quality;
@@ -23,8 +23,8 @@ use crate::time::{SharedClock, SystemClock};
 const STEP: Duration = Duration::from_millis(50);
 
 /// One or more streams of one source, each bound to a sink. Steps that they share run once; windows of time by the same key over
-/// the same stream share panes, so that a row's key is looked up and its values are added once for all of them (with one worker, and where
-/// they have neither allowed lateness nor early results).
+/// the same stream share panes, so that a row's key is looked up and its values are added once for all of them (where they have neither allowed
+/// lateness nor early results); each worker has panes of its own. [`Query::explain`] says which do.
 ///
 /// ```
 /// # use thalweg::{Query, Result, Stream, sink::Memory};
@@ -110,7 +110,7 @@ impl Query {
     pub fn build(self) -> Result<Pipeline> {
         self.config.validate()?;
         let Some(first) = self.outputs.first().map(|output| output.stream.clone()) else {
-            return Err(Error::config("a query needs at least one stream bound to a sink"));
+            return Err(compile::no_streams());
         };
         let clock = self.clock.or_else(|| first.clock()).unwrap_or_else(SystemClock::shared);
         let devices = match self.devices {
@@ -142,7 +142,10 @@ impl Query {
         });
         let sharing = match self.config.workers > 1 {
             true => sharing::share(&mut compiler, &self.config)?,
-            false => panes::share(&mut compiler).map(|()| None)?,
+            false => {
+                let commons = panes::common(&compiler)?;
+                panes::share(&mut compiler, &commons).map(|_| None)?
+            }
         };
         let mut source = compiler.source().open(&self.config, &clock)?;
         if compiler.graph.takes_late() {
@@ -153,6 +156,16 @@ impl Query {
         let mut pipeline = Pipeline::new(parts)?;
         self.snapshot.iter().try_for_each(|snapshot| pipeline.restore(snapshot))?;
         Ok(pipeline)
+    }
+
+    /// The plans of its streams in words, as [`Stream::explain`] gives them, and the windows that share panes. May look for a GPU and measure it.
+    ///
+    /// # Errors
+    /// What is wrong with the first setting or step that cannot work.
+    pub fn explain(&self) -> Result<String> {
+        self.config.validate()?;
+        let streams: Vec<Stream> = self.outputs.iter().map(|output| output.stream.clone()).collect();
+        compile::explain_all(&streams, &self.config)
     }
 
     /// Runs on this thread to the end of the input.

@@ -2,16 +2,18 @@
 //!
 //! Shared are, on each way from the source, the first step that keeps state, if its rows can be told apart by key (or it is a window
 //! whose panes can be combined), and what follows it while rows stay with their worker: steps without state, and steps whose key
-//! holds the columns of the first one's. All else stays on the pipeline's thread.
+//! holds the columns of the first one's. Windows that share panes are shared together, as one step. All else stays on the pipeline's thread.
 
 use std::fmt::Write;
 
 use crate::config::{Config, Exchange as Asked};
 use crate::error::Result;
 use crate::operator::KeyColumns;
-use crate::operator::window::{PartialWindow, Window};
+use crate::operator::Operator;
+use crate::operator::window::{PartialWindow, SharedPanes, Window};
 use crate::plan::Step;
 use crate::plan::compile::{BuiltStep, Compiler};
+use crate::plan::panes::{self, Common};
 use crate::runtime::{Entry, Exchange, Exit, Graph, Port, Sharing, Target};
 use crate::window::Windowing;
 
@@ -22,12 +24,14 @@ pub(super) enum Verdict {
     Alone(&'static str),
 }
 
-/// A step that workers share, with what goes along.
+/// A step that workers share, or several windows with their panes, with what goes along.
 pub(super) struct Shared {
-    node: usize,
-    /// It and the steps after it that can stay with its keys, each after its predecessor.
+    nodes: Vec<usize>,
+    /// Which of the groups of windows that share panes it is, if it is one.
+    common: Option<usize>,
+    /// The steps and those after them that can stay with their keys, each after its predecessor.
     chain: Vec<usize>,
-    /// The steps before it, from the first one on, that workers can take along in two phases.
+    /// The steps before, from the first one on, that workers can take along in two phases.
     prefix: Vec<usize>,
     by_hash: bool,
     two_phases: bool,
@@ -66,8 +70,9 @@ fn has_panes(step: &Step) -> bool {
     matches!(step, Step::Window { spec: Windowing::Panes(_), revisions, .. } if revisions.none())
 }
 
-/// What becomes of the first step with state on each way from the source, by its node.
-pub(super) fn judge(compiler: &Compiler<'_>) -> Vec<(usize, Verdict)> {
+/// What becomes of the first step with state on each way from the source, by its node; of windows that share panes, by that of the first.
+pub(super) fn judge(compiler: &Compiler<'_>, commons: &[Common]) -> Vec<(usize, Verdict)> {
+    let groups: Vec<Vec<usize>> = commons.iter().map(Common::nodes).collect();
     let mut stateless = vec![false; compiler.steps.len()];
     let mut verdicts = Vec::new();
     for (node, built) in compiler.steps.iter().enumerate() {
@@ -78,14 +83,20 @@ pub(super) fn judge(compiler: &Compiler<'_>) -> Vec<(usize, Verdict)> {
             stateless[node] = true;
             continue;
         };
+        let common = groups.iter().position(|nodes| nodes.contains(&node));
+        let nodes = common.map_or(vec![node], |common| groups[common].clone());
+        if nodes[0] < node {
+            continue;
+        }
         let two_phases = has_panes(built.step());
         let verdict = match (alone(built.step()), by.is_empty(), two_phases) {
             (Some(why), ..) => Verdict::Alone(why),
             (None, true, false) => Verdict::Alone("it has no key by which rows could be shared out, and what it keeps cannot be combined"),
             (None, no_key, _) => Verdict::Shared(Shared {
-                node,
-                chain: if no_key { Vec::new() } else { chain(compiler, node, by) },
-                prefix: if two_phases { prefix(compiler, node, by) } else { Vec::new() },
+                common,
+                chain: if no_key { Vec::new() } else { chain(compiler, &nodes, by) },
+                prefix: if two_phases { prefix(compiler, &nodes, by) } else { Vec::new() },
+                nodes,
                 by_hash: !no_key,
                 two_phases,
             }),
@@ -95,12 +106,16 @@ pub(super) fn judge(compiler: &Compiler<'_>) -> Vec<(usize, Verdict)> {
     verdicts
 }
 
-/// The steps that can stay with the keys `by` of `node`.
-fn chain(compiler: &Compiler<'_>, node: usize, by: &[String]) -> Vec<usize> {
+/// The steps that can stay with the keys `by` of `nodes`, which are ascending.
+fn chain(compiler: &Compiler<'_>, nodes: &[usize], by: &[String]) -> Vec<usize> {
     let keeps_all = |built: &BuiltStep| by.iter().all(|name| keeps(built.step(), name));
-    let mut chain = vec![node];
-    let mut keyed = vec![keeps_all(&compiler.steps[node])];
-    for (next, built) in compiler.steps.iter().enumerate().skip(node + 1) {
+    let (mut chain, mut keyed): (Vec<usize>, Vec<bool>) = (Vec::new(), Vec::new());
+    for (next, built) in compiler.steps.iter().enumerate().skip(nodes[0]) {
+        if nodes.contains(&next) {
+            chain.push(next);
+            keyed.push(keeps_all(built));
+            continue;
+        }
         let Some(before) = built.from.and_then(|from| chain.iter().position(|&node| node == from)) else { continue };
         let stays = match key_of(built.step()) {
             None => true,
@@ -115,12 +130,13 @@ fn chain(compiler: &Compiler<'_>, node: usize, by: &[String]) -> Vec<usize> {
     chain
 }
 
-/// The steps before `node` that lead to it alone and leave its key as it is.
-fn prefix(compiler: &Compiler<'_>, node: usize, by: &[String]) -> Vec<usize> {
+/// The steps before `nodes` that lead to them alone and leave their key as it is.
+fn prefix(compiler: &Compiler<'_>, nodes: &[usize], by: &[String]) -> Vec<usize> {
     let mut prefix = Vec::new();
-    let mut first = node;
+    let mut first = nodes[0];
     while let Some(from) = compiler.steps[first].from {
-        let alone = compiler.graph.next_of(Some(from)).len() == 1;
+        let leads = |target: &Target| matches!(target, Target::Node(node) if *node == first || prefix.is_empty() && nodes.contains(node));
+        let alone = compiler.graph.next_of(Some(from)).iter().all(leads);
         if !alone || !by.iter().all(|name| keeps(compiler.steps[from].step(), name)) {
             break;
         }
@@ -131,9 +147,9 @@ fn prefix(compiler: &Compiler<'_>, node: usize, by: &[String]) -> Vec<usize> {
 }
 
 /// What `explain` says of a step beside its placement, and at the end of a plan of which nothing is shared.
-pub(super) fn explain(compiler: &Compiler<'_>, config: &Config) -> (Vec<(usize, String)>, Option<String>) {
+pub(super) fn explain(compiler: &Compiler<'_>, commons: &[Common], config: &Config) -> (Vec<(usize, String)>, Option<String>) {
     let (mut notes, mut alone) = (Vec::new(), String::new());
-    for (node, verdict) in judge(compiler) {
+    for (node, verdict) in judge(compiler, commons) {
         match verdict {
             Verdict::Alone(why) => {
                 let _ = write!(alone, "\n  one worker has `{}`: {why}", compiler.steps[node].step());
@@ -144,9 +160,9 @@ pub(super) fn explain(compiler: &Compiler<'_>, config: &Config) -> (Vec<(usize, 
                     (true, false, _) | (true, true, Asked::Hash) => "by key hash",
                     _ => "in two phases",
                 };
-                notes.push((node, format!("{} workers share its rows {how}", config.workers)));
-                let after = shared.chain.iter().skip(1).map(|&node| (node, "in the same workers, by key hash".to_owned()));
-                notes.extend(after);
+                notes.extend(shared.nodes.iter().map(|&node| (node, format!("{} workers share its rows {how}", config.workers))));
+                let after = shared.chain.iter().filter(|node| !shared.nodes.contains(node));
+                notes.extend(after.map(|&node| (node, "in the same workers, by key hash".to_owned())));
             }
         }
     }
@@ -161,35 +177,33 @@ pub(super) fn explain(compiler: &Compiler<'_>, config: &Config) -> (Vec<(usize, 
 /// # Errors
 /// As building the steps once.
 pub(super) fn share(compiler: &mut Compiler<'_>, config: &Config) -> Result<Option<Sharing>> {
+    let commons = panes::common(compiler)?;
     let shared = |(_, verdict)| match verdict {
         Verdict::Shared(shared) => Some(shared),
         Verdict::Alone(_) => None,
     };
-    let shared: Vec<Shared> = judge(compiler).into_iter().filter_map(shared).collect();
+    let shared: Vec<Shared> = judge(compiler, &commons).into_iter().filter_map(shared).collect();
+    let placed = panes::share(compiler, &commons)?;
     if shared.is_empty() {
         return Ok(None);
     }
     let mut sharing = Sharing { copies: Vec::new(), nodes: Vec::new(), exchanges: Vec::new(), ports: Vec::new(), exits: Vec::new() };
     let mut routes = Vec::new();
     for shared in &shared {
-        routes.push(exits(compiler, shared, &mut sharing.exits));
+        routes.push(exits(compiler, shared, (&commons, &placed), &mut sharing.exits));
     }
     // Each copy may hold its share, so that all together hold what one would.
     let own = Config { max_state_bytes: config.max_state_bytes / config.workers, ..config.clone() };
     for _ in 0..config.workers {
-        let (mut graph, mut entries) = (Graph::new(compiler.graph.unit), Vec::new());
         sharing.nodes.clear();
-        for (exchange, (shared, routes)) in shared.iter().zip(&routes).enumerate() {
-            entries.push(copy_chain(compiler, shared, routes, &mut graph, &own)?);
-            entries.push(copy_partial(compiler, shared, routes, &mut graph, &own)?);
-            let chain = shared.chain.iter().map(|&node| (node, Some(exchange)));
-            let partial = shared.prefix.iter().chain([&shared.node]).map(|&node| (node, None));
-            sharing.nodes.extend(chain.chain(partial.filter(|_| shared.two_phases)));
-        }
+        let copy = Replica { compiler, commons: &commons, config: &own, graph: Graph::new(compiler.graph.unit), entries: Vec::new() };
+        let (graph, entries) = copy.of_all(&shared, &routes, &mut sharing.nodes)?;
         sharing.copies.push((graph, entries));
     }
     for (shared, routes) in shared.iter().zip(routes) {
-        exchange(compiler, shared, routes, &mut sharing, config)?;
+        let node = shared.common.map_or(shared.nodes[0], |common| placed[common]);
+        let label = shared.common.map_or_else(|| compiler.steps[node].step().to_string(), |common| commons[common].label());
+        exchange(compiler, shared, (label, node), routes, &mut sharing, config)?;
     }
     Ok(Some(sharing))
 }
@@ -201,10 +215,21 @@ struct Route {
     late: Option<usize>,
 }
 
-/// The exits of the nodes that workers have.
-fn exits(compiler: &Compiler<'_>, shared: &Shared, exits: &mut Vec<Exit>) -> Vec<Route> {
-    let nodes = if shared.chain.is_empty() { &[shared.node][..] } else { &shared.chain };
-    let inside = |target: &Target| matches!(target, Target::Node(node) if nodes.contains(node));
+/// The ways out of the workers of what comes of a shared step.
+struct Routes {
+    of_nodes: Vec<Route>,
+    /// For rows that go to the windows, of those that share panes in two phases.
+    direct: Option<usize>,
+}
+
+/// The exits of the nodes that workers have. `placed` are the nodes that take in the rows of windows that share panes.
+fn exits(compiler: &Compiler<'_>, shared: &Shared, (commons, placed): (&[Common], &[usize]), exits: &mut Vec<Exit>) -> Routes {
+    let nodes = if shared.chain.is_empty() { &shared.nodes } else { &shared.chain };
+    let is_of_common = |node: &usize| {
+        let common = placed.iter().position(|placed| placed == node);
+        common.is_some_and(|common| commons[common].nodes().iter().all(|node| nodes.contains(node)))
+    };
+    let inside = |target: &Target| matches!(target, Target::Node(node) if nodes.contains(node) || is_of_common(node));
     let mut add = |exit| {
         exits.push(exit);
         exits.len() - 1
@@ -218,73 +243,137 @@ fn exits(compiler: &Compiler<'_>, shared: &Shared, exits: &mut Vec<Exit>) -> Vec
         };
         Route { node, rows, late }
     };
-    nodes.iter().map(&mut route).collect()
+    let of_nodes = nodes.iter().map(&mut route).collect();
+    let windows = || shared.nodes.iter().map(|&node| Target::Node(node)).collect();
+    Routes { of_nodes, direct: shared.common.map(|_| add(Exit::Rows(windows()))) }
 }
 
 /// Where rows enter that nobody sends.
 const NOWHERE: Entry = Entry { target: Target::Port(usize::MAX), window: None };
 
-/// A worker's copy of the steps that it has if rows go by key hash.
-fn copy_chain(compiler: &Compiler<'_>, shared: &Shared, routes: &[Route], graph: &mut Graph, config: &Config) -> Result<Entry> {
-    let mut copies: Vec<usize> = Vec::new();
-    for node in &shared.chain {
-        let built = &compiler.steps[*node];
-        let copy = graph.add(built.step().to_string(), compiler.operator(built, config)?);
-        let before = built.from.and_then(|from| shared.chain.iter().position(|&node| node == from));
-        if let Some(&before) = before.and_then(|before| copies.get(before)) {
-            graph.connect(Some(before), Target::Node(copy));
-        }
-        let route = routes.iter().find(|route| route.node == *node);
-        if let Some(exit) = route.and_then(|route| route.rows) {
-            graph.connect(Some(copy), Target::Port(exit));
-        }
-        if let Some(exit) = route.and_then(|route| route.late) {
-            graph.bind_late(copy, Target::Port(exit));
-        }
-        copies.push(copy);
-    }
-    Ok(copies.first().map_or(NOWHERE, |&first| Entry { target: Target::Node(first), window: None }))
+/// A worker's copy of the steps that it has.
+struct Replica<'a, 'c> {
+    compiler: &'a Compiler<'c>,
+    commons: &'a [Common],
+    config: &'a Config,
+    graph: Graph,
+    entries: Vec<Entry>,
 }
 
-/// A worker's copy of the steps that it has in two phases.
-fn copy_partial(compiler: &Compiler<'_>, shared: &Shared, routes: &[Route], graph: &mut Graph, config: &Config) -> Result<Entry> {
-    let built = &compiler.steps[shared.node];
-    let Some(partial) = partial(compiler, built, config)? else { return Ok(NOWHERE) };
-    let mut copies = Vec::new();
-    for node in &shared.prefix {
-        let built = &compiler.steps[*node];
-        copies.push(graph.add(built.step().to_string(), compiler.operator(built, config)?));
+impl Replica<'_, '_> {
+    /// The copies of all steps, with where their rows enter. `nodes` are those that they are copies of, with the exchanges.
+    fn of_all(mut self, shared: &[Shared], routes: &[Routes], nodes: &mut Vec<(usize, Option<usize>)>) -> Result<(Graph, Vec<Entry>)> {
+        let mut chains = Vec::new();
+        for (exchange, (shared, routes)) in shared.iter().zip(routes).enumerate() {
+            chains.push(self.chain(shared, routes)?);
+            self.first_phase(shared, routes)?;
+            let chain = shared.chain.iter().map(|&node| (node, Some(exchange)));
+            let partial = shared.prefix.iter().chain(&shared.nodes[..1]).map(|&node| (node, None));
+            nodes.extend(chain.chain(partial.filter(|_| shared.two_phases)));
+        }
+        // What is no step of the plan comes behind all that are.
+        for (exchange, (shared, copies)) in shared.iter().zip(chains).enumerate() {
+            self.share_panes(exchange, shared, &copies)?;
+        }
+        Ok((self.graph, self.entries))
     }
-    let window = graph.add(built.step().to_string(), Box::new(partial));
-    copies.push(window);
-    copies.windows(2).for_each(|pair| graph.connect(Some(pair[0]), Target::Node(pair[1])));
-    if let Some(exit) = routes.first().and_then(|route| route.late) {
-        graph.bind_late(window, Target::Port(exit));
+
+    /// The steps that it has if rows go by key hash; returns their nodes, in the order of the chain.
+    fn chain(&mut self, shared: &Shared, routes: &Routes) -> Result<Vec<usize>> {
+        let mut copies: Vec<usize> = Vec::new();
+        for node in &shared.chain {
+            let built = &self.compiler.steps[*node];
+            let copy = self.graph.add(built.step().to_string(), self.compiler.operator(built, self.config)?);
+            let before = built.from.and_then(|from| shared.chain.iter().position(|&node| node == from));
+            if let Some(&before) = before.and_then(|before| copies.get(before)) {
+                self.graph.connect(Some(before), Target::Node(copy));
+            }
+            let route = routes.of_nodes.iter().find(|route| route.node == *node);
+            if let Some(exit) = route.and_then(|route| route.rows) {
+                self.graph.connect(Some(copy), Target::Port(exit));
+            }
+            if let Some(exit) = route.and_then(|route| route.late) {
+                self.graph.bind_late(copy, Target::Port(exit));
+            }
+            copies.push(copy);
+        }
+        self.entries.push(copies.first().map_or(NOWHERE, |&first| Entry { target: Target::Node(first), window: None }));
+        Ok(copies)
     }
-    Ok(Entry { target: Target::Node(copies[0]), window: Some(window) })
+
+    /// Lets windows of a chain share panes, those among them that do.
+    fn share_panes(&mut self, exchange: usize, shared: &Shared, copies: &[usize]) -> Result<()> {
+        let copy_of = |node: usize| shared.chain.iter().position(|&other| other == node).map(|place| copies[place]);
+        for (number, common) in self.commons.iter().enumerate() {
+            let Some(nodes) = common.nodes().into_iter().map(copy_of).collect::<Option<Vec<usize>>>() else { continue };
+            let from = common.from.and_then(copy_of);
+            let placed = common.place(self.compiler, self.config, &mut self.graph, (from, &nodes))?;
+            if let Some(placed) = placed.filter(|_| shared.common == Some(number)) {
+                self.entries[2 * exchange].target = Target::Node(placed);
+            }
+        }
+        Ok(())
+    }
+
+    /// The steps that it has in two phases.
+    fn first_phase(&mut self, shared: &Shared, routes: &Routes) -> Result<()> {
+        let Some(partial) = self.partial(shared)? else {
+            self.entries.push(NOWHERE);
+            return Ok(());
+        };
+        let mut copies = Vec::new();
+        for node in &shared.prefix {
+            let built = &self.compiler.steps[*node];
+            copies.push(self.graph.add(built.step().to_string(), self.compiler.operator(built, self.config)?));
+        }
+        let label = shared.common.map(|common| self.commons[common].label());
+        let window = self.graph.add(label.unwrap_or_else(|| self.compiler.steps[shared.nodes[0]].step().to_string()), partial);
+        copies.push(window);
+        copies.windows(2).for_each(|pair| self.graph.connect(Some(pair[0]), Target::Node(pair[1])));
+        match (routes.direct, routes.of_nodes.first().and_then(|route| route.late)) {
+            (Some(exit), _) => self.graph.connect(Some(window), Target::Port(exit)),
+            (None, Some(exit)) => self.graph.bind_late(window, Target::Port(exit)),
+            (None, None) => {}
+        }
+        self.entries.push(Entry { target: Target::Node(copies[0]), window: Some(window) });
+        Ok(())
+    }
+
+    /// A worker's share of a window of panes, or of panes that several share.
+    fn partial(&self, shared: &Shared) -> Result<Option<Box<dyn Operator>>> {
+        if let Some(common) = shared.common {
+            let sharers = self.commons[common].sharers(self.compiler, self.config)?;
+            return Ok(sharers.map(|sharers| Box::new(SharedPanes::part(sharers.panes)) as Box<dyn Operator>));
+        }
+        let built = &self.compiler.steps[shared.nodes[0]];
+        let (Step::Window { spec: Windowing::Panes(spec), by, aggregates, .. }, true) = (built.step(), has_panes(built.step())) else {
+            return Ok(None);
+        };
+        let Some(unit) = self.compiler.unit() else { return Ok(None) };
+        let window = Window::new(spec, by, aggregates, &built.input, unit, self.config, &self.compiler.devices)?;
+        Ok(Some(Box::new(PartialWindow::new(window))))
+    }
 }
 
-/// A worker's share of a window of panes.
-fn partial(compiler: &Compiler<'_>, built: &BuiltStep, config: &Config) -> Result<Option<PartialWindow>> {
-    let (Step::Window { spec: Windowing::Panes(spec), by, aggregates, .. }, true) = (built.step(), has_panes(built.step())) else {
-        return Ok(None);
-    };
-    let Some(unit) = compiler.unit() else { return Ok(None) };
-    Window::new(spec, by, aggregates, &built.input, unit, config, &compiler.devices).map(PartialWindow::new).map(Some)
-}
-
-/// Cuts the pipeline's graph before a step, and says how its rows are shared out.
-fn exchange(compiler: &mut Compiler<'_>, shared: &Shared, routes: Vec<Route>, sharing: &mut Sharing, config: &Config) -> Result<()> {
+/// Cuts the pipeline's graph before a step, whose rows `node` takes there, and says how they are shared out.
+fn exchange(
+    compiler: &mut Compiler<'_>,
+    shared: &Shared,
+    (label, node): (String, usize),
+    routes: Routes,
+    sharing: &mut Sharing,
+    config: &Config,
+) -> Result<()> {
     let number = sharing.exchanges.len();
-    let built = &compiler.steps[shared.node];
+    let built = &compiler.steps[shared.nodes[0]];
     let by = key_of(built.step()).unwrap_or_default().to_vec();
-    let (label, from) = (built.step().to_string(), built.from);
+    let from = built.from;
     let keys = KeyColumns::new(&by, &built.input, config.max_keys)?;
     let mut port = |early| {
         sharing.ports.push(Port { exchange: number, early });
         Target::Port(sharing.ports.len() - 1)
     };
-    compiler.graph.redirect(from, shared.node, port(false));
+    compiler.graph.redirect(from, node, port(false));
     let before = match shared.prefix.first() {
         None => None,
         Some(&first) => {
@@ -293,7 +382,9 @@ fn exchange(compiler: &mut Compiler<'_>, shared: &Shared, routes: Vec<Route>, sh
             Some((first, KeyColumns::new(&by, &built.input, config.max_keys)?))
         }
     };
-    let exits = routes.iter().filter_map(|route| route.rows).collect();
-    sharing.exchanges.push(Exchange { label, keys, before, ways: [shared.by_hash, shared.two_phases], node: shared.node, exits });
+    let exits = routes.of_nodes.iter().filter_map(|route| route.rows).collect();
+    let ways = [shared.by_hash, shared.two_phases];
+    let stride = if shared.common.is_some() { SharedPanes::STRIDE } else { 1 };
+    sharing.exchanges.push(Exchange { label, keys, before, ways, node, steps: shared.nodes.clone(), stride, exits });
     Ok(())
 }

@@ -14,7 +14,7 @@ use thalweg_kernels::order_by_part;
 
 use crate::batch::{Batch, EventTime, Segment};
 use crate::config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::operator::{KeyColumn, KeyColumns};
 use crate::state::{KEY_GROUPS, Saved, damaged};
 
@@ -47,8 +47,12 @@ pub(crate) struct Exchange {
     pub before: Option<(usize, KeyColumns)>,
     /// Whether rows may go by key hash, and in two phases.
     pub ways: [bool; 2],
-    /// The step in the pipeline's graph, which combines panes in two phases.
+    /// What combines panes in two phases, in the pipeline's graph: the step, or what takes in the rows of several windows that share panes.
     pub node: usize,
+    /// The steps of the plan that take the rows.
+    pub steps: Vec<usize>,
+    /// How far apart the numbers of rows are, in order of arrival.
+    pub stride: u64,
     /// Exits of the workers that results come from if rows go by key hash.
     pub exits: Vec<usize>,
 }
@@ -61,7 +65,7 @@ pub(crate) struct Router {
     /// The worker of each key group.
     owners: Vec<u32>,
     workers: usize,
-    /// The worker whose turn it is, and the rows that were given to all, in two phases.
+    /// The worker whose turn it is, and the number of the next row, in two phases.
     turn: usize,
     rows: u64,
     groups: Vec<u8>,
@@ -178,11 +182,11 @@ impl Router {
     /// Chooses by the state that was restored, which holds so many groups of keys and windows; says what and why.
     ///
     /// # Errors
-    /// [`Kind::State`](crate::error::Kind::State) if the step's state, `saved`, is not that of such a step.
-    pub fn resume(&mut self, groups: usize, saved: &Saved) -> Result<String> {
+    /// [`Kind::State`](crate::error::Kind::State) if the state of a step, one of `saved`, is not that of such a step.
+    pub fn resume(&mut self, groups: usize, saved: &[&Saved]) -> Result<String> {
         let how = self.decide((groups * self.workers) as f64 <= FEW_KEYS);
         if self.way == Some(Way::TwoPhases) {
-            self.rows = saved.marked("sequence")? as u64;
+            self.rows = saved.iter().try_fold(0, |rows, saved| Ok::<_, Error>(saved.marked("sequence")?.max(rows)))? as u64;
         }
         Ok(format!("{}: {} workers share the rows {how}; {groups} groups were restored", self.exchange.label, self.workers))
     }
@@ -215,7 +219,7 @@ impl Router {
         match (self.way, &self.exchange.before) {
             (Some(Way::TwoPhases), _) => {
                 batch.sequence = Some(self.rows);
-                self.rows += batch.rows() as u64;
+                self.rows += self.exchange.stride * batch.rows() as u64;
                 let worker = self.turn;
                 self.turn = (worker + 1) % self.workers;
                 Ok(Routed::Workers(vec![(worker, Share { batch, rows: None })]))

@@ -43,8 +43,8 @@ pub(crate) struct Graph {
     pub received: u64,
     /// What has left through ports, in order.
     pub left: Vec<(usize, Batch)>,
-    /// Panes that operators have put out.
-    pub panes: Vec<PartialPane>,
+    /// Panes that operators have put out for others elsewhere, each with the node of its operator.
+    pub panes: Vec<(usize, PartialPane)>,
 }
 
 impl Graph {
@@ -60,13 +60,14 @@ impl Graph {
     }
 
     /// Lets an operator take in the rows that go to `nodes`, which follow `from`, and these follow it. It comes after all steps of the plan.
-    pub fn add_before(&mut self, from: Option<usize>, nodes: &[usize], label: impl Into<String>, operator: Box<dyn Operator>) {
+    pub fn add_before(&mut self, from: Option<usize>, nodes: &[usize], label: impl Into<String>, operator: Box<dyn Operator>) -> usize {
         let inner = self.add(label, operator);
         self.nodes[inner].is_inner = true;
         self.nodes[inner].next = nodes.iter().map(|&node| Target::Node(node)).collect();
         let next = from.map_or(&mut self.roots, |from| &mut self.nodes[from].next);
         next.retain(|target| !matches!(target, Target::Node(node) if nodes.contains(node)));
         next.push(Target::Node(inner));
+        inner
     }
 
     /// Lets another operator do the step of `node`.
@@ -166,7 +167,7 @@ impl Graph {
     /// Gives panes to the windows that follow and share them, or out of this graph.
     fn hand_on_panes(&mut self, index: usize, panes: &mut Vec<PartialPane>) -> Result<()> {
         if !self.nodes[index].is_inner || panes.is_empty() {
-            self.panes.append(panes);
+            self.panes.extend(panes.drain(..).map(|pane| (index, pane)));
             return Ok(());
         }
         for next in self.nodes[index].next.clone() {
@@ -211,15 +212,15 @@ impl Graph {
         self.nodes.iter().filter(|node| !node.is_inner).map(|node| node.label.as_str())
     }
 
-    /// The state of each operator.
+    /// The state of each step; what operators hold for others elsewhere is among the panes then.
     ///
     /// # Errors
     /// If one of them cannot be saved.
     pub fn save(&mut self) -> Result<Vec<Saved>> {
-        for inner in (0..self.nodes.len()).filter(|&node| self.nodes[node].is_inner).collect::<Vec<_>>() {
+        for node in 0..self.nodes.len() {
             let mut out = Output::default();
-            self.nodes[inner].operator.hand_over(&mut out)?;
-            self.hand_on_panes(inner, &mut out.panes)?;
+            self.nodes[node].operator.hand_over(&mut out)?;
+            self.hand_on_panes(node, &mut out.panes)?;
         }
         let steps = self.nodes.iter_mut().filter(|node| !node.is_inner);
         steps.map(|node| node.operator.snapshot().map_err(|error| error.context(&node.label))).collect()

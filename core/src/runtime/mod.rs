@@ -141,7 +141,7 @@ impl Pipeline {
         let mut shared = Vec::new();
         if let Some(workers) = &mut self.workers {
             workers.settle(&mut self.graph, &self.counters)?;
-            shared = workers.save()?;
+            shared = workers.save(&mut self.graph)?;
         }
         let mut snapshot = Snapshot::default();
         for (label, operator) in &mut self.prelude {
@@ -154,6 +154,21 @@ impl Pipeline {
         shared.into_iter().try_for_each(|(node, part)| saved[node].merge(part))?;
         self.graph.steps().zip(saved).for_each(|(step, saved)| snapshot.push(step, saved));
         Ok(snapshot)
+    }
+
+    /// Gives back memory that is kept for rows to come, and that of keys, windows and rows that are gone, as the pipeline does by itself while
+    /// its state is over its [budget](Config::state_budget). No result changes; those that are due at one moment may come in another order.
+    ///
+    /// # Errors
+    /// What goes wrong with results that are on their way from workers.
+    pub fn trim(&mut self) -> Result<()> {
+        self.prelude.iter_mut().try_for_each(|(label, operator)| operator.trim().map_err(|error| error.context(&*label)))?;
+        if let Some(workers) = &mut self.workers {
+            workers.trim(&mut self.graph, &self.counters)?;
+        }
+        self.graph.trim()?;
+        self.counters.state_bytes.store(self.state_bytes() as u64, Relaxed);
+        Ok(())
     }
 
     /// Takes up a snapshot; nothing was read yet.
@@ -307,13 +322,17 @@ impl Pipeline {
     /// Counts the bytes of state, and sees to it that they are within the budget.
     fn account(&mut self) -> Result<()> {
         let mut held = self.state_bytes();
-        if self.budget.as_ref().is_some_and(|budget| !budget.allows(held)) {
+        if let Some(was_over) = self.budget.as_ref().filter(|budget| !budget.allows(held)).map(Budget::is_over) {
             self.graph.trim()?;
+            // While it stays over, workers do so with every task, without being waited for.
+            if let (Some(workers), false) = (&mut self.workers, was_over) {
+                workers.trim(&mut self.graph, &self.counters)?;
+            }
             held = self.state_bytes();
         }
         if let Some(budget) = &mut self.budget {
             budget.judge(held, || self.graph.largest())?;
-            self.workers.iter_mut().for_each(|workers| workers.trim = budget.is_over());
+            self.workers.iter_mut().for_each(|workers| workers.trims = budget.is_over());
         }
         self.counters.state_bytes.store(held as u64, Relaxed);
         Ok(())
@@ -321,7 +340,8 @@ impl Pipeline {
 
     /// Bytes of state that all steps hold.
     fn state_bytes(&self) -> usize {
-        self.graph.state_bytes() + self.workers.as_ref().map_or(0, Workers::state_bytes)
+        let prelude: usize = self.prelude.iter().map(|(_, operator)| operator.state_bytes()).sum();
+        prelude + self.graph.state_bytes() + self.workers.as_ref().map_or(0, Workers::state_bytes)
     }
 
     /// Keeps partitions from being read that are too far ahead, or for which there is no room.

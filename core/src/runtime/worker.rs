@@ -3,6 +3,7 @@
 //! Each task is answered by one reply, in order. So whoever counts both knows what is on its way, and never has more tasks out than
 //! either ring holds: no push of a worker ever waits, and nothing can lock up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use crate::state::Saved;
 pub(crate) struct Entry {
     /// What takes the rows.
     pub target: Target,
-    /// The window in two phases that gets emptied panes back.
+    /// The operator in two phases that puts out panes, and gets emptied ones back.
     pub window: Option<usize>,
 }
 
@@ -42,6 +43,8 @@ pub(crate) enum Task {
     Save,
     /// To take up the state of some steps.
     Restore(Vec<(usize, Saved)>),
+    /// To give back memory that is kept for rows to come.
+    Trim,
 }
 
 /// Rows, then how far event time has come after them.
@@ -177,9 +180,13 @@ fn gone() -> Error {
 fn run(graph: &mut Graph, entries: &[Entry], task: Task, counters: &Counters) -> Result<Reply> {
     let mut reply = match task {
         Task::Rows(work) => take(graph, entries, work, counters)?,
-        Task::Save => Reply { saved: graph.save()?, ..Reply::default() },
+        Task::Save => Reply { saved: graph.save()?, panes: put_out(graph, entries), ..Reply::default() },
         Task::Restore(steps) => {
             steps.into_iter().try_for_each(|(node, saved)| graph.restore(node, &saved))?;
+            Reply::default()
+        }
+        Task::Trim => {
+            graph.trim()?;
             Reply::default()
         }
     };
@@ -199,19 +206,28 @@ fn take(graph: &mut Graph, entries: &[Entry], work: Work, counters: &Counters) -
             graph.absorb(window, &mut part.spare)?;
         }
         part.batches.into_iter().try_for_each(|share| graph.send(entry.target, share.take()?, counters))?;
-        advanced.push((part.entry, entry.target));
+        advanced.push(entry.target);
     }
     reply.rows = std::mem::take(&mut graph.left);
-    for (entry, target) in advanced {
+    for target in advanced {
         let Some(watermark) = work.watermark else { break };
         graph.advance_target(target, watermark, counters)?;
-        if !graph.panes.is_empty() {
-            reply.panes.push((entry, std::mem::take(&mut graph.panes)));
-        }
     }
+    reply.panes = put_out(graph, entries);
     reply.fired = std::mem::take(&mut graph.left);
     if work.trim {
         graph.trim()?;
     }
     Ok(reply)
+}
+
+/// The panes that were put out, by entry.
+fn put_out(graph: &mut Graph, entries: &[Entry]) -> Vec<(usize, Vec<PartialPane>)> {
+    let mut by_entry: BTreeMap<usize, Vec<PartialPane>> = BTreeMap::new();
+    for (node, pane) in std::mem::take(&mut graph.panes) {
+        if let Some(entry) = entries.iter().position(|entry| entry.window == Some(node)) {
+            by_entry.entry(entry).or_default().push(pane);
+        }
+    }
+    by_entry.into_iter().collect()
 }

@@ -75,8 +75,8 @@ pub(crate) struct Workers {
     spare: Vec<Vec<PartialPane>>,
     /// How far event time has come.
     watermark: Option<i64>,
-    /// Whether the workers shall give back memory that they keep for rows to come.
-    pub trim: bool,
+    /// Whether the workers shall give back memory that they keep for rows to come, with every task.
+    pub trims: bool,
 }
 
 impl Workers {
@@ -100,7 +100,7 @@ impl Workers {
             nodes: sharing.nodes,
             steps: VecDeque::new(),
             watermark: None,
-            trim: false,
+            trims: false,
         })
     }
 
@@ -109,9 +109,25 @@ impl Workers {
         !self.steps.is_empty()
     }
 
-    /// Bytes of state that the workers hold, by their last replies.
+    /// Bytes of state that the workers hold, by their last replies, and of emptied panes on their way to them.
     pub fn state_bytes(&self) -> usize {
-        self.state.iter().map(|(bytes, _)| bytes).sum()
+        let spare: usize = self.spare.iter().flatten().map(PartialPane::bytes).sum();
+        self.state.iter().map(|(bytes, _)| bytes).sum::<usize>() + spare
+    }
+
+    /// Lets the workers give back memory that they keep for rows to come, and waits until they have.
+    ///
+    /// # Errors
+    /// As [`Workers::step`], and if memory cannot be given back, which would be a defect.
+    pub fn trim(&mut self, graph: &mut Graph, counters: &Counters) -> Result<()> {
+        self.settle(graph, counters)?;
+        self.spare.iter_mut().for_each(Vec::clear);
+        self.workers.iter_mut().try_for_each(|worker| worker.send(Task::Trim))?;
+        for (worker, state) in self.workers.iter_mut().zip(&mut self.state) {
+            let reply = worker.answer()?;
+            *state = (reply.state_bytes, reply.waits_for);
+        }
+        Ok(())
     }
 
     /// The end of the earliest window that waits, by the last replies.
@@ -192,7 +208,7 @@ impl Workers {
                 spare: self.spare[exchange].pop().into_iter().collect(),
             };
             let parts = exchanges.iter().map(part).collect();
-            self.workers[worker].send(Task::Rows(Work { parts, watermark, received, trim: self.trim }))?;
+            self.workers[worker].send(Task::Rows(Work { parts, watermark, received, trim: self.trims }))?;
         }
         Ok(())
     }
@@ -219,15 +235,20 @@ impl Workers {
         Ok(())
     }
 
-    /// The state of the steps that the workers have, by node of the pipeline's graph, in parts. Nothing is on its way.
+    /// The state of the steps that the workers have, by node of the pipeline's graph, in parts; what they hold for windows that share panes goes
+    /// to these. Nothing is on its way.
     ///
     /// # Errors
     /// If a step cannot be saved.
-    pub fn save(&mut self) -> Result<Vec<(usize, Saved)>> {
+    pub fn save(&mut self, graph: &mut Graph) -> Result<Vec<(usize, Saved)>> {
         self.workers.iter_mut().try_for_each(|worker| worker.send(Task::Save))?;
         let mut parts = Vec::new();
         for worker in &mut self.workers {
             let reply = worker.answer()?;
+            for (entry, mut panes) in reply.panes {
+                graph.absorb(self.routers[entry / 2].exchange.node, &mut panes)?;
+                self.spare[entry / 2].append(&mut panes);
+            }
             parts.extend(self.nodes.iter().map(|(node, _)| *node).zip(reply.saved));
         }
         Ok(parts)
@@ -243,12 +264,13 @@ impl Workers {
         let mut taken = Vec::new();
         for (exchange, router) in self.routers.iter_mut().enumerate() {
             let copies = || (0..).zip(&self.nodes).filter(|(_, (_, of))| *of == Some(exchange)).map(|(copy, (node, _))| (copy, *node));
-            let of_chain = copies().map(|(_, node)| saved[node]).chain([saved[router.exchange.node]]);
+            let own: Vec<&Saved> = router.exchange.steps.iter().map(|&node| saved[node]).collect();
+            let of_chain = copies().map(|(_, node)| saved[node]).chain(own.iter().copied());
             let rows = of_chain.map(Saved::rows).max().unwrap_or(0);
             if rows == 0 {
                 continue;
             }
-            counters.note_exchange(router.resume(rows, saved[router.exchange.node])?);
+            counters.note_exchange(router.resume(rows, &own)?);
             if router.way() != Some(Way::Hash) {
                 continue;
             }

@@ -111,6 +111,11 @@ impl Sessions {
         self.sessions.len() - self.free.len()
     }
 
+    /// Gives back memory that is kept for sessions to come.
+    pub fn trim(&mut self) {
+        self.timers.trim();
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let slots = self.heads.capacity() + self.free.capacity();
@@ -210,6 +215,21 @@ impl Sessions {
             open[start..].reverse();
         }
         open
+    }
+
+    /// The open sessions, in no more memory than they need and in the slots of their places in `open`, which is [`Sessions::open`]; with the keys
+    /// that have any: these move together in this order.
+    pub fn compacted(&self, open: &[u32]) -> (Sessions, Vec<u32>) {
+        let (mut compacted, mut keys) = (Sessions::new(self.gap), Vec::new());
+        for &slot in open {
+            let Session { key, first, last, .. } = self.sessions[slot as usize];
+            if keys.last() != Some(&key) {
+                keys.push(key);
+                compacted.reserve(keys.len());
+            }
+            compacted.restore((keys.len() - 1) as u32, first, last);
+        }
+        (compacted, keys)
     }
 
     /// Merges that whoever keeps the sessions' state has to follow, in this order; the slots of those merged away are free then.

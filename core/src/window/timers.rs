@@ -123,10 +123,16 @@ impl Timers {
         near.into_iter().chain(far).min_by_key(|(bucket, _)| *bucket).map(|(_, slots)| slots.as_slice())
     }
 
+    /// Gives back the memory of emptied buckets.
+    pub fn trim(&mut self) {
+        self.spare = Vec::new();
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let slots: usize = self.ring.iter().chain(self.far.values()).chain(&self.spare).map(Vec::capacity).sum();
-        slots * size_of::<u32>()
+        let buckets = self.ring.capacity() + self.far.len() + self.spare.capacity();
+        slots * size_of::<u32>() + buckets * size_of::<Vec<u32>>()
     }
 }
 

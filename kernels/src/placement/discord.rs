@@ -63,6 +63,12 @@ impl Discord {
         self.series_mut()[key] = series;
     }
 
+    /// Keeps the series of `keys`, in this order, and drops all others.
+    pub fn keep(&mut self, keys: &[u32]) {
+        let series = self.series_mut();
+        *series = keys.iter().map(|&key| series.get_mut(key as usize).map(std::mem::take).unwrap_or_default()).collect();
+    }
+
     /// Scores each row and takes it into its key's series.
     ///
     /// # Panics

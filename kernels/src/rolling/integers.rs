@@ -125,6 +125,11 @@ impl RollingSums {
         *head = SumHead::default();
     }
 
+    /// Whether most of the memory for rows is free: windows that are saved and loaded anew would hold less than half as much.
+    pub fn is_sparse(&self) -> bool {
+        self.arena.is_sparse()
+    }
+
     /// Memory held, in bytes.
     pub fn state_bytes(&self) -> usize {
         let rows = self.rows.capacity() * size_of::<Held>() + self.times.capacity() * size_of::<i64>();

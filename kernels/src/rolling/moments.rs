@@ -88,6 +88,11 @@ impl RollingMoments {
         self.odds[slot as usize] = Odds::default();
     }
 
+    /// Whether most of the memory for rows is free: windows that are saved and loaded anew would hold less than half as much.
+    pub fn is_sparse(&self) -> bool {
+        self.arena.is_sparse()
+    }
+
     /// Memory held, in bytes.
     pub fn state_bytes(&self) -> usize {
         let slots = self.heads.capacity() * size_of::<Head>() + self.odds.capacity() * size_of::<Odds>();

@@ -150,6 +150,11 @@ impl RollingOrder {
         *head = OrderHead::EMPTY;
     }
 
+    /// Whether most of the memory for rows is free: windows that are saved and loaded anew would hold less than half as much.
+    pub fn is_sparse(&self) -> bool {
+        self.arena.is_sparse()
+    }
+
     /// Memory held, in bytes.
     pub fn state_bytes(&self) -> usize {
         let rows = self.orders.capacity() * size_of::<Order>() + self.times.capacity() * size_of::<i64>();

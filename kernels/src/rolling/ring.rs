@@ -141,6 +141,13 @@ impl Arena {
         LINE << (class as u32 * self.growth).min((MOST / LINE).ilog2())
     }
 
+    /// Whether most of the slabs is free segments.
+    pub fn is_sparse(&self) -> bool {
+        let lines = |class: usize| u64::from(self.most_rows(class).min(self.most).div_ceil(LINE));
+        let free: u64 = self.free.iter().enumerate().map(|(class, free)| free.len() as u64 * lines(class)).sum();
+        2 * free > u64::from(self.lines)
+    }
+
     /// Bytes held beside the slabs.
     pub fn bytes(&self) -> usize {
         self.free.iter().map(|free| free.capacity() * size_of::<u32>()).sum()
@@ -189,5 +196,19 @@ mod tests {
             arena.resize(&mut ring, rows, &mut slab, Some(&mut times));
         }
         assert_eq!(slab.len(), held, "three segments were freed and taken again");
+    }
+
+    #[test]
+    fn a_slab_is_sparse_when_most_rows_have_left_their_segments() {
+        for mut arena in [Arena::for_rows(100), Arena::for_ranges()] {
+            let mut slab = Vec::<u64>::new();
+            let mut rings = [Ring::default(); 8];
+            rings.iter_mut().for_each(|ring| arena.resize(ring, 30, &mut slab, None));
+            assert!(!arena.is_sparse());
+            rings[..4].iter_mut().for_each(|ring| arena.release(ring));
+            assert!(!arena.is_sparse(), "half of them are left");
+            arena.release(&mut rings[4]);
+            assert!(arena.is_sparse());
+        }
     }
 }

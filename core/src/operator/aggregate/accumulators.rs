@@ -79,6 +79,11 @@ impl Accumulators {
         cells + tables + self.counts.capacity() * size_of::<u64>() + self.order.bytes()
     }
 
+    /// Groups that there is room for; of tables it is not known.
+    pub fn room(&self) -> usize {
+        self.columns.iter().map(|column| column.cells.capacity()).chain([self.counts.capacity()]).max().unwrap_or(0)
+    }
+
     /// Makes room for `groups` groups.
     pub fn reserve(&mut self, groups: usize) {
         self.columns.iter_mut().for_each(|column| grow(&mut column.cells, groups, Cell::EMPTY));
@@ -156,6 +161,13 @@ impl Accumulators {
         if !from.counts.is_empty() {
             self.counts.extend(slots.iter().map(|&slot| from.counts.get(slot as usize).copied().unwrap_or(0)));
         }
+    }
+
+    /// Becomes its own groups in `slots`, in that order, in no more memory than they need. Rows that wait have been settled.
+    pub fn keep(&mut self, slots: &[u32]) {
+        let mut kept = self.empty();
+        kept.gather(self, slots);
+        *self = kept;
     }
 
     /// Adds each group of `from` to group `slots[s]` here, of which there are `groups`; several may go to one.

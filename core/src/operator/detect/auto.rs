@@ -96,4 +96,10 @@ impl Detector for State {
         self.shapes.load(slot, from)?;
         self.shape_values.load(slot, from)
     }
+
+    fn keep(&mut self, slots: &[u32], groups: usize) -> Result<()> {
+        self.values.keep(slots, groups)?;
+        self.shapes.keep(slots, groups)?;
+        self.shape_values.keep(slots, groups)
+    }
 }

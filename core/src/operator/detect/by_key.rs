@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use crate::error::Result;
+use crate::operator::compact::keep;
 use crate::operator::detect::{Detector, Observations, Told};
 use crate::state::{Reader, Writer, damaged};
 
@@ -37,6 +38,12 @@ pub(super) struct Cells<C> {
 }
 
 impl<C: Default> Cells<C> {
+    /// Moves the cells in `slots` together in this order, and drops all others.
+    pub fn keep(&mut self, slots: &[u32]) {
+        keep(&mut self.by_slot, slots);
+        self.look(self.by_slot.len());
+    }
+
     /// Without keys, for cells that hold so many bytes beside themselves, if they do.
     pub fn new(held: Option<fn(&C) -> usize>) -> Cells<C> {
         Cells { by_slot: Vec::new(), held, tally: Tally::default() }
@@ -124,6 +131,11 @@ impl<K: Kernel> Detector for ByKey<K> {
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
         self.cells.load(slot, self.kernel.load(from)?);
+        Ok(())
+    }
+
+    fn keep(&mut self, slots: &[u32], _groups: usize) -> Result<()> {
+        self.cells.keep(slots);
         Ok(())
     }
 }

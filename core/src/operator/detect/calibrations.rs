@@ -4,6 +4,7 @@ use thalweg_kernels::anomaly::calibration::BUCKETS;
 use thalweg_kernels::{CalibrationCell, p_values};
 
 use crate::error::Result;
+use crate::operator::compact::keep;
 use crate::state::{Reader, Writer, damaged};
 
 /// Bytes of a key's counts in a snapshot.
@@ -24,6 +25,11 @@ impl Calibrations {
         let mut p = vec![f64::NAN; scores.len()];
         p_values(&mut self.0, slots, scores, &mut p);
         p
+    }
+
+    /// Moves the counts of the keys in `slots` together in this order, and forgets all others.
+    pub fn keep(&mut self, slots: &[u32]) {
+        keep(&mut self.0, slots);
     }
 
     /// Bytes of state held.

@@ -133,6 +133,16 @@ impl Requested {
         made
     }
 
+    /// Moves what is known of the keys in `slots` together in this order, and forgets all others.
+    pub fn keep(&mut self, slots: &[u32]) {
+        self.calibration.iter_mut().for_each(|calibrations| calibrations.keep(slots));
+        self.top.iter_mut().for_each(|top| top.keep(slots));
+        self.events.iter_mut().for_each(|events| events.keep(slots));
+        if let Some((_, levels)) = &mut self.region {
+            *levels = slots.iter().map(|&slot| levels.get(slot as usize).copied().unwrap_or(f64::NAN)).collect();
+        }
+    }
+
     /// Bytes of state held.
     pub fn bytes(&self) -> usize {
         self.calibration.as_ref().map_or(0, Calibrations::bytes)

@@ -126,4 +126,10 @@ impl Detector for State {
         self.tally.look(1, self.series.series(), DiscordSeries::bytes);
         Ok(())
     }
+
+    fn keep(&mut self, slots: &[u32], _groups: usize) -> Result<()> {
+        self.series.keep(slots);
+        self.tally.look(self.series.series().len(), self.series.series(), DiscordSeries::bytes);
+        Ok(())
+    }
 }

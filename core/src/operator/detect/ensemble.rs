@@ -211,4 +211,12 @@ impl Detector for State {
         }
         Ok(())
     }
+
+    fn keep(&mut self, slots: &[u32], groups: usize) -> Result<()> {
+        for member in &mut self.members {
+            member.detectors.iter_mut().try_for_each(|detector| detector.keep(slots, groups))?;
+            member.calibrations.keep(slots);
+        }
+        Ok(())
+    }
 }

@@ -8,6 +8,7 @@
 //! Source of the rule: refractory periods of neurons and of triggers in seismology; here with the peak as the level.
 
 use crate::error::Result;
+use crate::operator::compact::keep;
 use crate::state::{Reader, Writer};
 
 /// The latest event of a key.
@@ -54,6 +55,11 @@ impl Events {
             score
         };
         slots.iter().zip(scores).enumerate().map(row).collect()
+    }
+
+    /// Moves the events of the keys in `slots` together in this order, and forgets all others.
+    pub fn keep(&mut self, slots: &[u32]) {
+        keep(&mut self.by_slot, slots);
     }
 
     /// Bytes of state held.

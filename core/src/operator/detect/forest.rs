@@ -183,4 +183,10 @@ impl Detector for State {
         }
         Ok(())
     }
+
+    fn keep(&mut self, slots: &[u32], _groups: usize) -> Result<()> {
+        self.forests.keep(slots);
+        self.usual.iter_mut().for_each(|usual| usual.keep(slots));
+        Ok(())
+    }
 }

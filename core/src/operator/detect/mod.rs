@@ -114,7 +114,7 @@ pub use velocity::{Limit, Velocity, velocity};
 pub struct Observations<'a> {
     /// The key of each row as a slot below `groups`.
     pub slots: &'a [u32],
-    /// One more than the greatest slot that was ever given out.
+    /// One more than the greatest slot that was given out, since [`Detector::keep`] was called last.
     pub groups: usize,
     /// The watched columns, one value per row; a null is a row without an observation there. One column, unless the detector watches
     /// several together ([`DetectorSpec::is_joint`]).
@@ -209,6 +209,20 @@ pub trait Detector: Send {
         let mut nothing = Writer::default();
         self.save(u32::MAX, &mut nothing)?;
         self.load(slot, &mut Reader::new(&nothing.take()))
+    }
+
+    /// Moves the keys in `slots`, which ascend, to the slots 0, 1 and so on, and forgets all others of `groups`: memory can be given back where keys
+    /// have come and gone. Saves, takes up and forgets them one by one, unless you know a shorter way.
+    ///
+    /// # Errors
+    /// As [`Detector::save`] and [`Detector::load`].
+    fn keep(&mut self, slots: &[u32], groups: usize) -> Result<()> {
+        for (to, &from) in (0u32..).zip(slots).filter(|(to, from)| to != *from) {
+            let mut state = Writer::default();
+            self.save(from, &mut state)?;
+            self.load(to, &mut Reader::new(&state.take()))?;
+        }
+        (slots.len() as u32..groups as u32).try_for_each(|slot| self.forget(slot))
     }
 }
 
@@ -440,6 +454,19 @@ impl Operator for Detect {
             self.watched.iter_mut().try_for_each(|watched| watched.detector.load(slot, &mut from))?;
             self.requested.load(slot, &mut from)?;
             from.end()?;
+        }
+        Ok(())
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        let Some(expiry) = &mut self.expiry else { return Ok(()) };
+        expiry.trim();
+        if self.keys.is_sparse() {
+            let (live, groups) = (expiry.keys(), self.keys.slots());
+            expiry.keep(&live);
+            self.watched.iter_mut().try_for_each(|watched| watched.detector.keep(&live, groups))?;
+            self.requested.keep(&live);
+            self.keys = self.columns.compacted(&self.keys, &live)?;
         }
         Ok(())
     }

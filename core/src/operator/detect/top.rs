@@ -44,6 +44,14 @@ impl Top {
         ranks
     }
 
+    /// Moves the scores of the keys in `slots` together in this order, and forgets all others.
+    pub fn keep(&mut self, slots: &[u32]) {
+        match self {
+            Top::Rows(_, latest) => latest.keep(slots),
+            Top::Within(_, recent) => recent.keep(slots),
+        }
+    }
+
     /// Bytes of state held.
     pub fn bytes(&self) -> usize {
         match self {

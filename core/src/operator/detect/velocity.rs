@@ -8,6 +8,7 @@ use std::time::Duration;
 use thalweg_kernels::{self as kernels, RecentRows};
 
 use crate::error::{Error, Result};
+use crate::operator::compact::keep;
 use crate::operator::detect::{Detection, Detector, DetectorSpec, Observations, Told};
 use crate::state::{Reader, Writer};
 use crate::time::Unit;
@@ -155,6 +156,12 @@ impl Detector for State {
         let key = &mut self.keys[slot as usize].rows;
         self.rows = self.rows + rows.capacity() - key.capacity();
         *key = rows;
+        Ok(())
+    }
+
+    fn keep(&mut self, slots: &[u32], _groups: usize) -> Result<()> {
+        keep(&mut self.keys, slots);
+        self.rows = self.keys.iter().map(|key| key.rows.capacity()).sum();
         Ok(())
     }
 }

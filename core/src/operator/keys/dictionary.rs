@@ -10,6 +10,7 @@ use thalweg_kernels::{BytesDictionary, Full, IntDictionary};
 
 use super::{KeyColumn, integer_width};
 use crate::error::{Error, Result};
+use crate::operator::compact::is_sparse;
 
 /// The keys that a table of groups holds, each in its slot.
 pub(crate) struct Keys {
@@ -75,6 +76,16 @@ impl Keys {
             Table::Int(dictionary) => dictionary.slots(),
             Table::Bytes(dictionary) => dictionary.slots(),
         }
+    }
+
+    /// Whether most of its slots have lost their keys.
+    pub fn is_sparse(&self) -> bool {
+        let live = match &self.table {
+            Table::Single => 1,
+            Table::Int(dictionary) => dictionary.len(),
+            Table::Bytes(dictionary) => dictionary.len(),
+        };
+        is_sparse(live, self.slots())
     }
 
     /// Bytes held.

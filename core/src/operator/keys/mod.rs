@@ -172,6 +172,18 @@ impl KeyColumns {
         })
     }
 
+    /// The keys that `keys` holds in `slots`, which ascend, in a dictionary as large as they need: each in the slot of its place in the list.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`], which would be a defect.
+    pub fn compacted(&self, keys: &Keys, slots: &[u32]) -> Result<Keys> {
+        let (mut compacted, mut moved) = (self.dictionary(), Vec::new());
+        for run in slots.chunk_by(|before, after| before + 1 == *after) {
+            compacted.absorb_part(keys, run[0] as usize..run[0] as usize + run.len(), &mut moved)?;
+        }
+        Ok(compacted)
+    }
+
     /// The keys of the rows of `records`.
     ///
     /// # Errors

@@ -280,6 +280,10 @@ impl Operator for Heartbeats {
         self.inner.restore(saved)
     }
 
+    fn trim(&mut self) -> Result<()> {
+        self.inner.trim()
+    }
+
     fn state_bytes(&self) -> usize {
         self.inner.state_bytes()
     }

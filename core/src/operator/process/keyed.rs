@@ -322,8 +322,22 @@ impl<P: Process> Operator for Keyed<P> {
         Ok(())
     }
 
+    fn trim(&mut self) -> Result<()> {
+        if let Some(held) = &mut self.held {
+            held.trim()?;
+        }
+        if self.keys.is_sparse() {
+            let live = self.states.slots();
+            self.keys = self.columns.compacted(&self.keys, &live)?;
+            self.states.keep(&live);
+            self.by_key = ByKey::default();
+        }
+        Ok(())
+    }
+
     fn state_bytes(&self) -> usize {
-        self.held.as_ref().map_or(0, Held::bytes) + self.keys.bytes() + self.states.bytes()
+        let by_slot = self.by_key.group_of.capacity() * size_of::<u32>();
+        self.held.as_ref().map_or(0, Held::bytes) + self.keys.bytes() + self.states.bytes() + by_slot
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::operator::compact::{keep, shrink};
 use crate::watermark::NONE;
 
 /// One key.
@@ -147,6 +148,23 @@ impl<S: Default> States<S> {
             if self.get_mut(slot).is_some_and(|entry| entry.expires == time) {
                 return Some(Due::Expired { slot });
             }
+        }
+    }
+
+    /// The slots that have keys.
+    pub fn slots(&self) -> Vec<u32> {
+        (0u32..).zip(&self.entries).filter(|(_, entry)| entry.is_some()).map(|(slot, _)| slot).collect()
+    }
+
+    /// Moves the keys in `slots`, which are all, together in this order.
+    pub fn keep(&mut self, slots: &[u32]) {
+        keep(&mut self.entries, slots);
+        (self.timers, self.expiries) = (BTreeSet::new(), BTreeSet::new());
+        for (slot, entry) in (0u32..).zip(&mut self.entries) {
+            let Some(entry) = entry else { continue };
+            shrink(&mut entry.timers);
+            self.timers.extend(entry.timers.iter().map(|&time| (time, entry.number, slot)));
+            self.expiries.extend((entry.expires != NONE).then_some((entry.expires, entry.number, slot)));
         }
     }
 

@@ -20,12 +20,14 @@ pub(super) struct Measures {
     inputs: Inputs,
     groups: Vec<Group>,
     fields: Vec<Field>,
+    extent: Extent,
 }
 
 /// Results that one kernel answers in one call.
 struct Group {
     /// The column that the windows are over; without one, rows are counted.
     column: Option<usize>,
+    kind: Kind,
     windows: Windows,
     results: Vec<Measure>,
 }
@@ -73,7 +75,7 @@ impl Measures {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or its type does not fit the function.
     pub fn new(aggregates: &[Aggregate], schema: &SchemaRef, extent: Extent) -> Result<Measures> {
-        let mut measures = Measures { inputs: Inputs::new(schema), groups: Vec::new(), fields: Vec::new() };
+        let mut measures = Measures { inputs: Inputs::new(schema), groups: Vec::new(), fields: Vec::new(), extent };
         let mut kinds: Vec<(Option<usize>, Kind)> = Vec::new();
         for aggregate in aggregates {
             aggregate.check_sketch()?;
@@ -104,7 +106,7 @@ impl Measures {
                 Some(group) => measures.groups[group].results.push(measure),
                 None => {
                     kinds.push(kind);
-                    measures.groups.push(Group { column, windows: kind.1.windows(extent), results: vec![measure] });
+                    measures.groups.push(Group { column, kind: kind.1, windows: kind.1.windows(extent), results: vec![measure] });
                 }
             }
         }
@@ -126,6 +128,30 @@ impl Measures {
         for group in &mut self.groups {
             slots.iter().for_each(|&slot| group.windows.forget(slot));
         }
+    }
+
+    /// Whether most of the memory for rows is that of rows that have gone.
+    pub fn is_sparse(&self) -> bool {
+        self.groups.iter().any(|group| group.windows.is_sparse())
+    }
+
+    /// Moves the windows of the keys in `slots` together in this order, and forgets all others.
+    ///
+    /// # Errors
+    /// If windows cannot be moved, which would be a defect.
+    pub fn keep(&mut self, slots: &[u32]) -> Result<()> {
+        let mut words = Vec::new();
+        for group in &mut self.groups {
+            let mut kept = group.kind.windows(self.extent);
+            kept.reserve_slots(slots.len());
+            for (to, &from) in (0u32..).zip(slots) {
+                words.clear();
+                group.windows.save(from, &mut words);
+                kept.load(to, &words)?;
+            }
+            group.windows = kept;
+        }
+        Ok(())
     }
 
     /// The windows of the keys in `slots`, for a snapshot.
@@ -243,6 +269,14 @@ impl Windows {
             Windows::Moments(windows) => windows.forget(slot),
             Windows::Order(windows) => windows.forget(slot),
             Windows::Sums(windows) => windows.forget(slot),
+        }
+    }
+
+    fn is_sparse(&self) -> bool {
+        match self {
+            Windows::Moments(windows) => windows.is_sparse(),
+            Windows::Order(windows) => windows.is_sparse(),
+            Windows::Sums(windows) => windows.is_sparse(),
         }
     }
 

@@ -25,6 +25,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::Aggregate;
+use crate::operator::compact::keep;
 use crate::operator::event_time::{on_time, timed};
 use crate::operator::held::{Held, Sorted};
 use crate::operator::keys::{KeyColumns, Keys, Slots};
@@ -178,6 +179,16 @@ impl IdleKeys {
         anew
     }
 
+    /// The slots that have keys.
+    fn slots(&self) -> Vec<u32> {
+        (0u32..).zip(&self.latest).filter(|(_, latest)| **latest != NONE).map(|(slot, _)| slot).collect()
+    }
+
+    /// Lets the next look be now.
+    fn look_now(&mut self) {
+        self.rows = self.latest.len();
+    }
+
     /// The slots of which no row after `watermark` will see any, ascending. Looks once in half as many rows as there are slots, so that a
     /// row's share of it is constant, and slots are at most twice the keys that were live, and those of a batch.
     fn gone(&mut self, watermark: i64) -> Vec<u32> {
@@ -211,7 +222,7 @@ impl Operator for Rolling {
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         self.watermark = self.watermark.max(watermark);
         let due = self.held.as_mut().map(|held| held.take(self.watermark)).transpose()?.flatten();
-        let Some(Sorted { records, times }) = due else { return Ok(()) };
+        let Some(Sorted { records, times, .. }) = due else { return Ok(()) };
         for start in (0..times.len()).step_by(self.batch_rows) {
             let rows = self.batch_rows.min(times.len() - start);
             let times = times.slice(start, rows);
@@ -252,6 +263,27 @@ impl Operator for Rolling {
             idle.note(&self.slots, rows.numbers(LATEST)?.values(), self.keys.slots());
         }
         self.measures.load(&self.slots, self.keys.slots(), rows.bytes(WINDOWS)?)
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        if let Some(held) = &mut self.held {
+            held.trim()?;
+        }
+        if let Some(idle) = &mut self.idle {
+            idle.look_now();
+        }
+        self.forget_idle();
+        let slots: Vec<u32> = match &self.idle {
+            Some(idle) if self.keys.is_sparse() => idle.slots(),
+            _ if self.measures.is_sparse() => (0..self.keys.slots() as u32).collect(),
+            _ => return Ok(()),
+        };
+        self.measures.keep(&slots)?;
+        if slots.len() < self.keys.slots() {
+            self.keys = self.columns.compacted(&self.keys, &slots)?;
+            self.idle.iter_mut().for_each(|idle| keep(&mut idle.latest, &slots));
+        }
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

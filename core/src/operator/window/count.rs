@@ -13,6 +13,7 @@ use crate::batch::{Batch, EventTime};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::Aggregate;
+use crate::operator::compact::keep;
 use crate::operator::devices;
 use crate::operator::{Operator, Output};
 use crate::state::Saved;
@@ -199,6 +200,14 @@ impl Operator for CountWindow {
             run.panes.push_back(row as u32);
             (run.rows, run.since) = (counts[row] as u32, since[row] as u32);
         }
+        Ok(())
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        if let Some(live) = self.panes.trim_keys()? {
+            keep(&mut self.runs, &live);
+        }
+        self.panes.trim_panes(self.runs.iter_mut().flat_map(|run| run.panes.iter_mut()));
         Ok(())
     }
 

@@ -15,6 +15,7 @@ use crate::batch::Batch;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, Values};
+use crate::operator::compact::{keep, moves, shrink};
 use crate::operator::devices;
 use crate::operator::event_time::on_time;
 use crate::operator::held::{Held, Sorted};
@@ -99,7 +100,7 @@ impl GlobalWindow {
     }
 
     /// Takes rows, which are in order of time.
-    fn take(&mut self, Sorted { records, times }: &Sorted, out: &mut Output) -> Result<()> {
+    fn take(&mut self, Sorted { records, times, .. }: &Sorted, out: &mut Output) -> Result<()> {
         let mut keys = std::mem::take(&mut self.key_slots);
         self.panes.assign(records, &mut keys)?;
         self.runs.resize(self.panes.keys.slots(), Run::default());
@@ -305,6 +306,20 @@ impl Operator for GlobalWindow {
         }
         let first = self.touched.iter().map(|&key| self.runs[key as usize].since).min();
         self.due = first.and_then(|time| self.triggers.next_after(time));
+        Ok(())
+    }
+
+    fn trim(&mut self) -> Result<()> {
+        self.held.trim()?;
+        let known = self.panes.keys.slots();
+        if let Some(live) = self.panes.trim_keys()? {
+            keep(&mut self.runs, &live);
+            let moves = moves(&live, known);
+            self.touched.iter_mut().for_each(|key| *key = moves[*key as usize]);
+        }
+        shrink(&mut self.touched);
+        shrink(&mut self.grown);
+        self.panes.trim_panes(self.runs.iter_mut().flat_map(|run| &mut run.panes));
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use crate::batch::{Batch, EventTime};
 use crate::config::MAX_OPEN_PANES;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Accumulators, Spans, Values};
+use crate::operator::compact::{keep, moves};
 use crate::operator::devices::Devices;
 use crate::operator::keys::Keys;
 use crate::operator::{Operator, Output};
@@ -64,6 +65,14 @@ struct Pending {
     groups: Accumulators,
     starts: Vec<i64>,
     ends: Vec<i64>,
+}
+
+impl Pending {
+    /// Bytes held.
+    fn bytes(&self) -> usize {
+        let bounds = (self.starts.capacity() + self.ends.capacity()) * size_of::<i64>();
+        self.slots.capacity() * size_of::<u32>() + bounds + self.groups.bytes()
+    }
 }
 
 /// Rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once for many
@@ -246,6 +255,27 @@ impl HoppingWindow {
         }
     }
 
+    /// Gives back the memory of results that were put out.
+    fn trim_pending(&mut self) {
+        let groups = self.pending.groups.empty();
+        self.pending = Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() };
+    }
+
+    /// Gives back the memory of keys that are gone. No results are pending.
+    fn trim_keys(&mut self) -> Result<()> {
+        let known = self.keys.slots();
+        let slots = (0..known as u32).filter(|&slot| self.uses[slot as usize] > 0).collect::<Vec<_>>();
+        self.keys = self.results.keys.compacted(&self.keys, &slots)?;
+        keep(&mut self.uses, &slots);
+        self.unused = Vec::new();
+        let moves = moves(&slots, known);
+        self.open.values_mut().chain(self.amendments.values_mut()).for_each(|groups| groups.rename(&moves));
+        self.sparse.keep(&slots, &moves);
+        self.places = Places::default();
+        self.places.reserve(slots.len());
+        Ok(())
+    }
+
     fn give_back(&mut self, slots: &[u32]) {
         for &slot in slots {
             let uses = &mut self.uses[slot as usize];
@@ -335,13 +365,21 @@ impl Operator for HoppingWindow {
 
     fn trim(&mut self) -> Result<()> {
         self.spare = Vec::new();
+        self.share.iter_mut().for_each(Share::trim);
+        self.trim_pending();
+        self.open.values_mut().chain(self.amendments.values_mut()).for_each(Groups::trim);
+        self.sparse.trim();
+        if self.keys.is_sparse() {
+            self.trim_keys()?;
+        }
         Ok(())
     }
 
     fn state_bytes(&self) -> usize {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         let by_slot = (self.uses.capacity() + self.unused.capacity() + self.slots.capacity()) * size_of::<u32>();
-        panes.map(Groups::bytes).sum::<usize>() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot
+        let pending = self.pending.bytes() + self.share.as_ref().map_or(0, Share::bytes);
+        panes.map(Groups::bytes).sum::<usize>() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot + pending
     }
 
     fn placement(&self) -> Option<String> {

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::Output;
 use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans, Values};
+use crate::operator::compact::is_sparse;
 use crate::operator::devices;
 use crate::operator::expiry::Expiry;
 use crate::operator::keys::{Keys, Slots};
@@ -202,6 +203,38 @@ impl KeyedPanes {
     /// Frees panes with the next results.
     pub fn drop_panes(&mut self, panes: Vec<u32>) {
         self.dropped.extend(panes);
+    }
+
+    /// Gives back the memory of keys that are gone. If they were most, returns the slots of the others, which have moved together in this
+    /// order. Nothing is complete or to be freed.
+    ///
+    /// # Errors
+    /// If keys cannot be moved, which would be a defect.
+    pub fn trim_keys(&mut self) -> Result<Option<Vec<u32>>> {
+        let Some(expiry) = &mut self.expiry else { return Ok(None) };
+        expiry.trim();
+        if !self.keys.is_sparse() {
+            return Ok(None);
+        }
+        let live = expiry.keys();
+        expiry.keep(&live);
+        self.keys = self.results.keys.compacted(&self.keys, &live)?;
+        Ok(Some(live))
+    }
+
+    /// Gives back the memory of panes that are gone; `panes` are all others, which get new numbers if those were most.
+    pub fn trim_panes<'a>(&mut self, panes: impl Iterator<Item = &'a mut u32>) {
+        (self.complete, self.dropped) = (Vec::new(), Vec::new());
+        if !is_sparse(self.spans.len() - self.free.len(), self.spans.len()) {
+            return;
+        }
+        let mut kept = Vec::new();
+        for pane in panes {
+            kept.push(std::mem::replace(pane, kept.len() as u32));
+        }
+        self.spans = kept.iter().map(|&pane| self.spans[pane as usize]).collect();
+        self.groups.keep(&kept);
+        self.free = Vec::new();
     }
 
     /// Puts panes, each with its key, into a snapshot; `place` tells the other numbers of each row, by name.

@@ -293,10 +293,12 @@ impl Operator for Window {
         let Some(time) = batch.time.clone() else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
-        if let Some(first) = batch.sequence {
-            self.sequence = first;
-        }
-        self.admit(&batch, &time, out)
+        let known = self.sequence;
+        self.sequence = batch.sequence.unwrap_or(known);
+        let admitted = self.admit(&batch, &time, out);
+        // Panes that it shares may have had later numbers.
+        self.sequence = self.sequence.max(known);
+        admitted
     }
 
     fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
@@ -344,12 +346,17 @@ impl Operator for Window {
 
     fn trim(&mut self) -> Result<()> {
         (self.spare, self.moved) = (Vec::new(), None);
-        Ok(())
+        self.share.iter_mut().for_each(Share::trim);
+        self.open.values_mut().chain(self.amendments.values_mut()).try_for_each(|pane| pane.trim(&self.results))?;
+        self.sliding.trim(&self.results)
     }
 
     fn state_bytes(&self) -> usize {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
-        panes.map(Pane::bytes).sum::<usize>() + self.sliding.bytes() + self.moved.as_ref().map_or(0, Accumulators::bytes)
+        panes.map(Pane::bytes).sum::<usize>()
+            + self.sliding.bytes()
+            + self.moved.as_ref().map_or(0, Accumulators::bytes)
+            + self.share.as_ref().map_or(0, Share::bytes)
     }
 
     fn placement(&self) -> Option<String> {

@@ -14,6 +14,7 @@ use super::saved::LoadedGroups;
 use crate::batch::EventTime;
 use crate::error::Result;
 use crate::operator::aggregate::{Accumulators, Placed, Values};
+use crate::operator::compact::is_sparse;
 use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, Keys};
 use crate::window::Panes;
@@ -29,6 +30,8 @@ pub(super) struct Pane {
     pub end: u64,
     /// The first of the slots that came with the same rows, with the number of the first of those, in order of arrival.
     pub firsts: Vec<(u64, usize)>,
+    /// Groups that it has room for, from when it held others.
+    room: usize,
 }
 
 impl Pane {
@@ -42,6 +45,7 @@ impl Pane {
             rows: 0,
             end: 0,
             firsts: Vec::new(),
+            room: 0,
         }
     }
 
@@ -75,13 +79,32 @@ impl Pane {
         self.accumulators.settle(&mut self.placed);
     }
 
+    /// Gives back the memory of groups that it held before, if there were many more than now.
+    ///
+    /// # Errors
+    /// If keys cannot be moved, which would be a defect.
+    pub fn trim(&mut self, results: &Results) -> Result<()> {
+        let groups = self.keys.slots();
+        if is_sparse(groups, self.room) {
+            self.settle();
+            let all: Vec<u32> = (0..groups as u32).collect();
+            self.keys = results.keys.compacted(&self.keys, &all)?;
+            let mut kept = Accumulators::new(&results.aggregates).deferring();
+            kept.gather(&self.accumulators, &all);
+            (self.accumulators, self.room) = (kept, 0);
+        }
+        Ok(())
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        self.keys.bytes() + self.accumulators.bytes() + self.placed.iter().map(Placed::bytes).sum::<usize>()
+        let firsts = self.firsts.capacity() * size_of::<(u64, usize)>();
+        self.keys.bytes() + self.accumulators.bytes() + self.placed.iter().map(Placed::bytes).sum::<usize>() + firsts
     }
 
     /// Forgets all groups and keeps the memory for others.
     pub fn clear(&mut self) {
+        self.room = self.room.max(self.keys.slots());
         self.accumulators.clear(self.keys.slots());
         self.keys.clear();
         self.firsts.clear();

@@ -26,12 +26,24 @@ pub struct PartialPane {
     /// The first window that may count the rows, if they came when others had closed.
     amends: Option<i64>,
     pub(super) pane: Pane,
+    /// Whether whoever takes it may keep nothing but its memory.
+    pub(super) is_used_up: bool,
 }
 
 impl PartialPane {
+    /// Bytes held.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pane.bytes()
+    }
+
     /// A pane that begins at `start`, which several windows share.
     pub(super) fn shared(start: i64, pane: Pane) -> PartialPane {
-        PartialPane { number: start, amends: None, pane }
+        PartialPane { number: start, amends: None, pane, is_used_up: true }
+    }
+
+    /// What came to one worker of pane `number`, which several windows share.
+    pub(super) fn part(number: i64, pane: Pane) -> PartialPane {
+        PartialPane { number, amends: None, pane, is_used_up: false }
     }
 }
 
@@ -65,7 +77,7 @@ impl Operator for PartialWindow {
         let (panes, watermark) = (window.panes, window.watermark);
         let give = |number, amends, mut pane: Pane| {
             pane.settle();
-            PartialPane { number, amends, pane }
+            PartialPane { number, amends, pane, is_used_up: false }
         };
         while let Some(entry) = window.open.first_entry().filter(|entry| panes.is_closed(panes.first_window(*entry.key()), watermark)) {
             let (number, pane) = entry.remove_entry();
@@ -93,6 +105,10 @@ impl Operator for PartialWindow {
         self.window.snapshot()
     }
 
+    fn trim(&mut self) -> Result<()> {
+        self.window.trim()
+    }
+
     fn state_bytes(&self) -> usize {
         self.window.state_bytes()
     }
@@ -118,7 +134,7 @@ pub(super) fn absorb(window: &mut Window, partials: &mut Vec<PartialPane>) -> Re
             (None, number) => window.open.insert(number, whole),
             (Some(amended), number) => window.amendments.insert((amended, number), whole),
         };
-        emptied.extend(parts.into_iter().map(|pane| PartialPane { number: 0, amends: None, pane }));
+        emptied.extend(parts.into_iter().map(|pane| PartialPane { number: 0, amends: None, pane, is_used_up: true }));
     }
     *partials = emptied;
     match window.state_bytes() {
@@ -149,6 +165,8 @@ fn merge(window: &mut Window, parts: &[Pane]) -> Result<Pane> {
     }
     window.moved = Some(moved);
     whole.firsts.push((0, 0));
+    whole.rows = parts.iter().map(|pane| pane.rows).sum();
+    whole.end = parts.iter().map(|pane| pane.end).max().unwrap_or(0);
     Ok(whole)
 }
 

@@ -19,6 +19,7 @@ use crate::batch::{Batch, EventTime};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Accumulators, Aggregate, Placed, Spans};
+use crate::operator::compact::is_sparse;
 use crate::operator::devices;
 use crate::operator::keys::{Keys, Slots};
 use crate::operator::{Late, Operator, Output};
@@ -359,16 +360,22 @@ impl Operator for SessionWindow {
     }
 
     fn trim(&mut self) -> Result<()> {
-        if 2 * self.sessions.live() >= self.sessions.slots() {
+        self.sessions.trim();
+        if !is_sparse(self.sessions.live(), self.sessions.slots()) {
             return Ok(());
         }
-        // Made anew it is as large as what it holds.
-        let saved = self.snapshot()?;
-        (self.keys, self.sessions, self.groups) = (self.results.keys.dictionary(), Sessions::new(self.gap), self.groups.empty());
+        let open = self.sessions.open();
+        let (sessions, live) = self.sessions.compacted(&open);
+        self.keys = self.results.keys.compacted(&self.keys, &live)?;
+        self.groups.keep(&open);
         if let Some(revised) = &mut self.revisions {
+            let changed = open.iter().map(|&slot| revised.changed.get(slot as usize) == Some(&true)).collect::<Vec<_>>();
             (revised.changed, revised.due) = (Vec::new(), BTreeSet::new());
+            let changed = (0u32..).zip(changed).filter(|(_, changed)| *changed);
+            changed.for_each(|(slot, _)| revised.note(slot, sessions.get(slot).2));
         }
-        self.restore(&saved)
+        self.sessions = sessions;
+        Ok(())
     }
 
     fn state_bytes(&self) -> usize {

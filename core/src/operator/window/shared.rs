@@ -7,12 +7,16 @@
 //!
 //! The groups of a window come in the order of these panes, and within one in that in which their keys first came.
 //!
+//! Where workers share the rows by key hash, each has panes of its own. In two phases each has a stage that takes its rows in, and gives its part of
+//! a pane to one stage behind all workers when the watermark has passed the pane; that combines the parts for the windows. So what
+//! is combined of several workers is one pane, not one for each window. Rows that go to the windows go to those behind all workers then.
+//!
 //! The stage has no state of its own in snapshots: it gives away all it holds before one is taken, so that a window is restored alike where
 //! it shares panes and where it does not.
 
 use arrow::array::BooleanArray;
 
-use super::partial::PartialPane;
+use super::partial::{self, PartialPane};
 use super::saved::Progress;
 use super::{Window, pane::Pane};
 use crate::batch::{Batch, EventTime};
@@ -38,6 +42,8 @@ pub struct SharedPanes {
     panes: Window,
     windows: Vec<Panes>,
     worth: Worth,
+    /// Whether it has some of the rows only, in the first of two phases.
+    is_part: bool,
 }
 
 /// Whether it is worth sharing.
@@ -63,13 +69,21 @@ impl Worth {
 }
 
 impl SharedPanes {
+    /// How far apart the numbers of rows are, in order of arrival: those of a batch that go to the windows come after those that stay.
+    pub const STRIDE: u64 = 2;
+
     /// The panes of tumbling windows `panes`, which `windows` share.
     pub fn new(panes: Window, windows: Vec<Panes>) -> SharedPanes {
-        SharedPanes { panes, windows, worth: Worth::default() }
+        SharedPanes { panes, windows, worth: Worth::default(), is_part: false }
+    }
+
+    /// A worker's share of them, in two phases.
+    pub fn part(self) -> SharedPanes {
+        SharedPanes { is_part: true, ..self }
     }
 
     /// The rows of a batch whose panes are still here, and those whose are not, if there are any.
-    fn part(&self, batch: Batch, time: &EventTime) -> Result<(Option<Batch>, Option<Batch>)> {
+    fn split(&self, batch: Batch, time: &EventTime) -> Result<(Option<Batch>, Option<Batch>)> {
         if time.watermarks.is_none() && time.earliest > self.panes.watermark {
             return Ok((Some(batch), None));
         }
@@ -93,6 +107,11 @@ impl SharedPanes {
         while let Some(entry) = self.panes.open.first_entry().filter(|entry| panes.start_of(*entry.key()) < end) {
             let (number, mut pane) = entry.remove_entry();
             pane.settle();
+            if self.is_part {
+                // Where the windows are is another thread: rows had better stay here.
+                out.panes.push(PartialPane::part(number, pane));
+                continue;
+            }
             self.worth.given(pane.rows, pane.keys.slots() as u64);
             out.panes.push(PartialPane::shared(panes.start_of(number), pane));
         }
@@ -104,9 +123,9 @@ impl Operator for SharedPanes {
         let Some(time) = batch.time.clone() else {
             return Err(Error::config("a window needs event times; call `event_time(column)` before `window`"));
         };
-        let (first, rows) = (self.panes.sequence, batch.rows() as u64);
+        let (first, rows) = (batch.sequence.unwrap_or(self.panes.sequence), batch.rows() as u64);
         let (here, direct) = match self.worth.direct {
-            0 => self.part(batch, &time)?,
+            0 => self.split(batch, &time)?,
             _ => (None, Some(batch)),
         };
         self.worth.direct = self.worth.direct.saturating_sub(rows);
@@ -119,7 +138,7 @@ impl Operator for SharedPanes {
             self.give(latest.map_or(i64::MIN, |latest| latest.saturating_add(1)), out);
             out.batches.push(Batch { sequence: Some(first + rows), ..batch });
         }
-        self.panes.sequence = first + 2 * rows;
+        self.panes.sequence = first + SharedPanes::STRIDE * rows;
         Ok(())
     }
 
@@ -135,9 +154,14 @@ impl Operator for SharedPanes {
         Ok(())
     }
 
-    /// Takes emptied panes back.
+    /// Takes emptied panes back, and the parts of panes that workers had.
     fn absorb(&mut self, panes: &mut Vec<PartialPane>) -> Result<()> {
-        panes.drain(..).for_each(|partial| self.panes.retire(partial.pane));
+        let (used_up, mut parts): (Vec<_>, Vec<_>) = panes.drain(..).partition(|partial| partial.is_used_up);
+        used_up.into_iter().for_each(|partial| self.panes.retire(partial.pane));
+        if !parts.is_empty() {
+            partial::absorb(&mut self.panes, &mut parts)?;
+            panes.append(&mut parts);
+        }
         Ok(())
     }
 
@@ -180,6 +204,16 @@ impl Share {
     pub fn part_of(&mut self, shared: &Pane) -> &Accumulators {
         self.part.copy_parts(&shared.accumulators, &self.parts, shared.keys.slots());
         &self.part
+    }
+
+    /// Gives back the room for a pane.
+    pub fn trim(&mut self) {
+        self.part = self.part.empty();
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.part.bytes()
     }
 
     /// Gives `take_up` the start of each pane and the pane.

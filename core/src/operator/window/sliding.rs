@@ -112,6 +112,23 @@ impl Sliding {
         }
     }
 
+    /// Gives back memory that is kept for panes to come, and that of keys that are gone.
+    ///
+    /// # Errors
+    /// If keys cannot be moved, which would be a defect.
+    pub fn trim(&mut self, results: &Results) -> Result<()> {
+        self.spare = Vec::new();
+        if !self.keys.is_sparse() {
+            return Ok(());
+        }
+        let mut live: Vec<u32> = (0..self.keys.slots() as u32).collect();
+        live.retain(|&slot| self.stacks.totals().any(|held| held.count(slot) > 0));
+        self.keys = results.keys.compacted(&self.keys, &live)?;
+        self.stacks.keep(&live);
+        (self.total, self.live, self.slots) = (self.total.empty(), Vec::new(), Vec::new());
+        Ok(())
+    }
+
     /// Puts the panes into a snapshot.
     ///
     /// # Errors

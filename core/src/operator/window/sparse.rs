@@ -11,6 +11,7 @@ use super::results::Results;
 use super::saved::{ALONE, LoadedGroups, PANE, SLIDING, SavedGroups, UNTIL};
 use crate::error::Result;
 use crate::operator::aggregate::{Accumulators, Placed, Values};
+use crate::operator::compact::{is_sparse, keep};
 use crate::operator::devices::Devices;
 use crate::operator::keys::{Keys, Slots};
 use crate::state::Saved;
@@ -66,6 +67,21 @@ impl Groups {
     pub fn save(&self, place: impl Fn(&str) -> i64, keys: &Keys, results: &mut Results, table: &mut SavedGroups) -> Result<()> {
         let all = Slots::Range(0..self.slots.len());
         table.add(|name, _| place(name), results, (keys, &Slots::List(&self.slots)), (&self.accumulators, &all))
+    }
+
+    /// Gives the groups other slots: that of `slot` becomes `moves[slot]`.
+    pub fn rename(&mut self, moves: &[u32]) {
+        self.slots.iter_mut().for_each(|slot| *slot = moves[*slot as usize]);
+    }
+
+    /// Gives back the memory of groups that it held before, if there were many more than now.
+    pub fn trim(&mut self) {
+        if is_sparse(self.slots.len(), self.slots.capacity().max(self.accumulators.room())) {
+            self.settle();
+            self.slots.shrink_to_fit();
+            let all: Vec<u32> = (0..self.slots.len() as u32).collect();
+            self.accumulators.keep(&all);
+        }
     }
 
     /// Forgets all groups and keeps the memory for others.
@@ -176,6 +192,26 @@ impl Sparse {
             self.held.resize(slots, 0);
             [&mut self.front_total, &mut self.back_total, &mut self.total].into_iter().for_each(|total| total.reserve(slots));
         }
+    }
+
+    /// Gives back the memory of groups that panes held before.
+    pub fn trim(&mut self) {
+        for pane in self.front.iter_mut().chain(&mut self.back) {
+            pane.groups.trim();
+            self.pane_bytes -= pane.bytes;
+            pane.bytes = pane.groups.bytes();
+            self.pane_bytes += pane.bytes;
+        }
+        self.before = self.before.empty();
+    }
+
+    /// Keeps the groups in `slots`, which hold all those of panes and move together in this order, as `moves` says.
+    pub fn keep(&mut self, slots: &[u32], moves: &[u32]) {
+        let panes = self.front.iter_mut().chain(&mut self.back);
+        panes.for_each(|pane| pane.groups.rename(moves));
+        [&mut self.front_total, &mut self.back_total, &mut self.total].into_iter().for_each(|total| total.keep(slots));
+        keep(&mut self.held, slots);
+        (self.live, self.is_live_known, self.before) = (Vec::new(), false, self.before.empty());
     }
 
     fn hold(&mut self, slots: &[u32]) {

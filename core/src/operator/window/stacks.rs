@@ -86,6 +86,12 @@ impl Stacks {
         }
     }
 
+    /// Keeps the groups in `slots`, which are all that there are and move together in this order.
+    pub fn keep(&mut self, slots: &[u32]) {
+        let panes = self.front.iter_mut().chain(&mut self.back).map(|(_, groups)| groups);
+        panes.chain([&mut self.back_total]).for_each(|groups| groups.keep(slots));
+    }
+
     /// The suffix aggregates of the front, each with its pane, and the panes of the back.
     pub fn parts(&self) -> [&[(i64, Accumulators)]; 2] {
         [&self.front, &self.back]
