@@ -60,6 +60,7 @@ mod device;
 mod error;
 mod fixed;
 mod layout;
+mod passes;
 mod pipeline;
 mod ring;
 mod state;
@@ -96,7 +97,7 @@ struct Shared {
     ring: Mutex<Ring>,
     private_words: u32,
     costs: cost::Costs,
-    detectors: anomaly::Detectors,
+    kept: passes::Kept,
 }
 
 impl Engine {
@@ -111,8 +112,8 @@ impl Engine {
         let ring = Mutex::new(Ring::new(&device, options.batch_rows)?);
         device.check()?;
         let private_words = options.private_words.min(Options::PRIVATE_WORDS);
-        let (costs, detectors) = (cost::Costs::default(), anomaly::Detectors::default());
-        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs, detectors }) })
+        let (costs, kept) = (cost::Costs::default(), passes::Kept::default());
+        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs, kept }) })
     }
 
     /// The engine that this process shares, with the default options but for software adapters. It is opened when first

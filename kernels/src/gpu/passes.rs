@@ -1,35 +1,38 @@
-//! Passes of a detector's shader over columns: up through the engine's staging buffers, answers back while the next ones go up.
+//! Passes of a shader over columns: up through the engine's staging buffers, answers back while the next ones go up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use crate::gpu::device::{Buffer, Device};
-use crate::gpu::error::{Error, Fault};
-use crate::gpu::pipeline::{Bindings, THREADS};
-use crate::gpu::ring::{Mapping, STAGES};
-use crate::gpu::{Shared, lock};
+use super::device::{Buffer, Device};
+use super::error::{Error, Fault};
+use super::pipeline::{Bindings, THREADS};
+use super::ring::{Mapping, STAGES};
+use super::{Shared, lock};
 
 const DISCORD: &str = include_str!(concat!(env!("OUT_DIR"), "/discord.wgsl"));
 const EWMA: &str = include_str!(concat!(env!("OUT_DIR"), "/ewma.wgsl"));
 const FOREST: &str = include_str!(concat!(env!("OUT_DIR"), "/forest.wgsl"));
 const MAHALANOBIS: &str = include_str!(concat!(env!("OUT_DIR"), "/mahalanobis.wgsl"));
 
-/// Words of answers of a pass at most: 256 KiB on the device, and as much to be read.
+/// Words of a detector's answers in a pass at most: 256 KiB on the device, and as much to be read.
 const MOST_WORDS: usize = 1 << 16;
 
 /// Products of a pass at most: a card takes a fraction of a second for them, less than a driver waits before it resets it.
 pub(super) const MOST_WORK: u64 = 1 << 32;
 
-/// A detector's shader.
+/// A shader that goes over columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Detector {
+pub(super) enum Shader {
     Discord,
     Ewma,
     Forest,
     Mahalanobis,
 }
 
-impl Detector {
+/// An entry point, and the constants that it is compiled with.
+type Step = (&'static str, &'static [(&'static str, f64)]);
+
+impl Shader {
     /// Its entry point, its text, and the bytes of an answer and of an element of each array that it reads.
     fn source(self) -> (&'static str, &'static str, u64, &'static [u64]) {
         match self {
@@ -39,60 +42,103 @@ impl Detector {
             Self::Mahalanobis => ("mahalanobis", MAHALANOBIS, 4, &[4, 4]),
         }
     }
+
+    /// The entry points of one that has several, which follow each other in a pass.
+    fn steps(self) -> Option<&'static [Step]> {
+        None
+    }
+
+    fn needs_float64(self) -> bool {
+        matches!(self, Self::Ewma)
+    }
 }
 
 #[derive(Debug)]
-struct Compiled {
+pub(super) struct Compiled {
     bindings: Bindings,
-    pipeline: wgpu::ComputePipeline,
+    steps: Vec<wgpu::ComputePipeline>,
 }
 
-/// Answers on the device and where they go to be read.
+impl Compiled {
+    /// Records the steps, one after another, each over so many workgroups.
+    pub(super) fn record<'a>(
+        &self,
+        device: &Device,
+        encoder: &mut wgpu::CommandEncoder,
+        bound: impl Iterator<Item = wgpu::BindingResource<'a>>,
+        workgroups: &[u32],
+    ) {
+        // A dimension of workgroups may be short of what there are.
+        let row = (device.max_threads / THREADS).max(1);
+        let binds = self.bindings.bind(device, bound);
+        let mut recorded = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        recorded.set_bind_group(0, &binds, &[]);
+        for (step, &workgroups) in self.steps.iter().zip(workgroups).filter(|(_, workgroups)| **workgroups > 0) {
+            recorded.set_pipeline(step);
+            recorded.dispatch_workgroups(workgroups.min(row), workgroups.div_ceil(row), 1);
+        }
+    }
+}
+
+/// Answers on the device, with what steps leave for each other after them, and where the answers go to be read.
 #[derive(Debug)]
 struct Answers {
     words: Buffer,
     read_back: Buffer,
 }
 
-/// What an engine keeps for detectors: shaders, compiled when they are first asked for, and buffers for answers that no pass uses.
+impl Answers {
+    fn fits(&self, words: u64, answers: u64) -> bool {
+        self.words.inner.size() >= words * 4 && self.read_back.inner.size() >= answers * 4
+    }
+}
+
+/// What an engine keeps for passes: shaders, compiled when they are first asked for, and buffers for answers that no pass uses.
 #[derive(Debug, Default)]
-pub(in crate::gpu) struct Detectors {
-    compiled: Mutex<HashMap<Detector, Arc<Compiled>>>,
+pub(super) struct Kept {
+    compiled: Mutex<HashMap<Shader, Arc<Compiled>>>,
     free: Mutex<Vec<Answers>>,
 }
 
-impl Detectors {
-    fn compiled(&self, device: &Device, detector: Detector) -> Result<Arc<Compiled>, Error> {
+impl Kept {
+    pub(super) fn compiled(&self, device: &Device, shader: Shader) -> Result<Arc<Compiled>, Error> {
         let mut compiled = lock(&self.compiled);
-        if let Some(found) = compiled.get(&detector) {
+        if let Some(found) = compiled.get(&shader) {
             return Ok(Arc::clone(found));
         }
-        if detector == Detector::Ewma && !device.info.float64 {
+        if shader.needs_float64() && !device.info.float64 {
             return Err(Error::new(
                 Fault::Limit,
                 format!("{} has no 64-bit floats in shaders; the processor takes the rows", device.info.name),
             ));
         }
-        let (entry, text, answer, elements) = detector.source();
+        let (entry, text, answer, elements) = shader.source();
         let source = wgpu::ShaderSource::Wgsl(text.into());
         let module = device.device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some(entry), source });
         let bindings = Bindings::new(device, answer, elements);
-        let pipeline = bindings.compile(device, &module, entry, &[]);
+        let alone: [Step; 1] = [(entry, &[])];
+        let steps = shader.steps().unwrap_or(&alone).iter();
+        let steps = steps.map(|(entry, constants)| bindings.compile(device, &module, entry, constants)).collect();
         device.check()?;
-        let made = Arc::new(Compiled { bindings, pipeline });
-        compiled.insert(detector, Arc::clone(&made));
+        let made = Arc::new(Compiled { bindings, steps });
+        compiled.insert(shader, Arc::clone(&made));
         Ok(made)
     }
 
-    /// Buffers for answers: of those kept, or new ones.
-    fn answers(&self, device: &Device) -> Result<Answers, Error> {
+    /// Buffers for so many words, of which the first ones are answers: of those kept, or new ones.
+    fn answers(&self, device: &Device, words: u64, answers: u64) -> Result<Answers, Error> {
         use wgpu::BufferUsages as Usage;
-        if let Some(kept) = lock(&self.free).pop() {
-            return Ok(kept);
+        {
+            let mut free = lock(&self.free);
+            if let Some(kept) = free.iter().position(|kept| kept.fits(words, answers)) {
+                return Ok(free.swap_remove(kept));
+            }
+            // What is too small for one pass is for the next ones, too.
+            free.clear();
         }
-        let bytes = most_words(device) as u64 * 4;
-        let words = device.buffer("answers", bytes, Usage::STORAGE | Usage::COPY_SRC)?;
-        let read_back = device.buffer("the read-back of answers", bytes, Usage::MAP_READ | Usage::COPY_DST)?;
+        let bytes = |words: u64| (words.next_power_of_two().max(most_words(device) as u64) * 4).min(device.max_binding).max(words * 4);
+        let words = device.buffer("answers", bytes(words), Usage::STORAGE | Usage::COPY_SRC | Usage::COPY_DST)?;
+        let read_back = device.buffer("the read-back of answers", bytes(answers), Usage::MAP_READ | Usage::COPY_DST)?;
         Ok(Answers { words, read_back })
     }
 
@@ -131,7 +177,21 @@ pub(super) struct Pass<'a> {
     pub workgroups: u32,
 }
 
-/// Passes of one detector, whose answers are collected in the order that the passes were sent in.
+/// A pass of several steps.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chain<'a> {
+    /// As of a [`Pass`].
+    pub header: [u32; 8],
+    pub columns: &'a [&'a [u8]],
+    pub resident: Option<&'a Buffer>,
+    /// 32-bit words of its answers, and of what steps leave for each other after them, which are 0 at first.
+    pub words: usize,
+    pub scratch: usize,
+    /// Of each step; none leaves it out.
+    pub workgroups: &'a [u32],
+}
+
+/// Passes of one shader, whose answers are collected in the order that the passes were sent in.
 #[derive(Debug)]
 pub(super) struct Passes<'e> {
     shared: &'e Shared,
@@ -143,9 +203,9 @@ pub(super) struct Passes<'e> {
 }
 
 impl<'e> Passes<'e> {
-    pub(super) fn new(shared: &'e Shared, detector: Detector) -> Result<Self, Error> {
+    pub(super) fn new(shared: &'e Shared, shader: Shader) -> Result<Self, Error> {
         shared.device.check()?;
-        let compiled = shared.detectors.compiled(&shared.device, detector)?;
+        let compiled = shared.kept.compiled(&shared.device, shader)?;
         let capacity = lock(&shared.ring).stages()[0].capacity();
         Ok(Self { shared, compiled, flying: VecDeque::new(), answers: Vec::new(), capacity })
     }
@@ -160,7 +220,7 @@ impl<'e> Passes<'e> {
         usize::try_from(self.shared.device.max_binding).unwrap_or(usize::MAX)
     }
 
-    /// Words of answers of a pass at most.
+    /// Words of a detector's answers in a pass at most.
     pub(super) fn most_words(&self) -> usize {
         most_words(&self.shared.device)
     }
@@ -177,29 +237,42 @@ impl<'e> Passes<'e> {
 
     /// Stages a pass and starts it; waits only where as many are on their way as there are stages.
     pub(super) fn send(&mut self, pass: &Pass<'_>) -> Result<(), Error> {
+        let Pass { header, columns, resident, words, workgroups } = *pass;
+        self.send_chain(&Chain { header, columns, resident, words, scratch: 0, workgroups: &[workgroups] })
+    }
+
+    /// The same of a pass of several steps.
+    pub(super) fn send_chain(&mut self, chain: &Chain<'_>) -> Result<(), Error> {
         if self.flying.len() == STAGES {
             self.take_oldest()?;
         }
-        let (shared, compiled) = (self.shared, &self.compiled);
-        let (device, bytes) = (&shared.device, pass.words as u64 * 4);
-        let answers = shared.detectors.answers(device)?;
+        let shared = self.shared;
+        let (device, bytes) = (&shared.device, chain.words as u64 * 4);
+        let words = (chain.words + chain.scratch) as u64;
+        if words * 4 > device.max_binding {
+            let (most, name) = (device.max_binding, &device.info.name);
+            return Err(Error::new(Fault::Limit, format!("a pass takes {} bytes of answers, on {name} it may take {most}", words * 4)));
+        }
+        let answers = shared.kept.answers(device, words, chain.words as u64)?;
         let mut encoder = device.encoder();
+        if chain.scratch > 0 {
+            encoder.clear_buffer(&answers.words.inner, bytes, Some(chain.scratch as u64 * 4));
+        }
         let submission = {
             let mut ring = lock(&shared.ring);
             let (_, stage) = ring.next(device)?;
-            let places = stage.put(&mut encoder, &pass.header, pass.columns)?;
-            let resident = pass.resident.map(|buffer| buffer.inner.as_entire_binding());
+            let places = stage.put(&mut encoder, &chain.header, chain.columns)?;
+            let resident = chain.resident.map(|buffer| buffer.inner.as_entire_binding());
             let uploaded = places.into_iter().map(|place| stage.binding(place));
             let bound = std::iter::once(answers.words.inner.as_entire_binding()).chain(uploaded).chain(resident);
-            let binds = compiled.bindings.bind(device, bound);
-            record(device, &mut encoder, compiled, &binds, pass);
+            self.compiled.record(device, &mut encoder, bound, chain.workgroups);
             encoder.copy_buffer_to_buffer(&answers.words.inner, 0, &answers.read_back.inner, 0, bytes);
             let submission = device.submit(encoder)?;
             stage.submitted(submission.clone());
             submission
         };
         let mapping = Mapping::ask(&answers.read_back.inner, 0..bytes, wgpu::MapMode::Read);
-        self.flying.push_back(Flying { answers, mapping, submission, words: pass.words });
+        self.flying.push_back(Flying { answers, mapping, submission, words: chain.words });
         Ok(())
     }
 
@@ -220,16 +293,7 @@ impl<'e> Passes<'e> {
             self.answers.extend_from_slice(&view);
         }
         answers.read_back.inner.unmap();
-        self.shared.detectors.give_back(answers);
+        self.shared.kept.give_back(answers);
         Ok(())
     }
-}
-
-fn record(device: &Device, encoder: &mut wgpu::CommandEncoder, compiled: &Compiled, binds: &wgpu::BindGroup, pass: &Pass<'_>) {
-    // A dimension of workgroups may be short of what there are.
-    let row = (device.max_threads / THREADS).max(1);
-    let mut recorded = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-    recorded.set_bind_group(0, binds, &[]);
-    recorded.set_pipeline(&compiled.pipeline);
-    recorded.dispatch_workgroups(pass.workgroups.min(row), pass.workgroups.div_ceil(row), 1);
 }
