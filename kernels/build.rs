@@ -24,6 +24,8 @@ mod shaders {
         ("global", &["aggregate", "aggregate_global"], Capabilities::empty()),
         ("mahalanobis", &["mahalanobis"], Capabilities::empty()),
         ("private", &["aggregate", "aggregate_private", "lanes_plain"], Capabilities::empty()),
+        ("rolling_moments", &["rolling_tree", "rolling_moments"], Capabilities::empty()),
+        ("rolling_order", &["rolling_tree", "rolling_order"], Capabilities::empty()),
         ("private_subgroup", &["aggregate", "aggregate_private", "lanes_subgroup"], Capabilities::SUBGROUP),
     ];
 

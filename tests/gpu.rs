@@ -11,9 +11,8 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, Rec
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
-use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use support::{open_with, property, software};
 use thalweg::operator::detect::LeftDiscord;
 use thalweg::sink::Memory;
 use thalweg::window::WindowSpec;
@@ -21,12 +20,10 @@ use thalweg::{Detection, Metrics, Query, Stream, count, event_time, hopping, max
 use thalweg_kernels::gpu::{Engine, Options, adapters};
 use thalweg_kernels::placement::{Cost, Device, Devices, Transfer};
 
+#[path = "../kernels/tests/support/mod.rs"]
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
-    if ignored {
-        eprintln!("no GPU adapter: install mesa-vulkan-drivers for a software one; its tests are ignored");
-    }
     let tests: &[(&str, fn())] = &[
         ("windows_are_those_of_the_cpu", windows_are_those_of_the_cpu),
         ("a_device_lost_in_mid_stream_changes_no_answer", a_device_lost_in_mid_stream_changes_no_answer),
@@ -34,15 +31,7 @@ fn main() {
         ("a_pipeline_asks_by_its_configuration", a_pipeline_asks_by_its_configuration),
         ("left_discords_go_to_a_gpu_that_is_asked_for", left_discords_go_to_a_gpu_that_is_asked_for),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
+    support::run(tests);
 }
 
 type Row = (i64, Option<i64>, Option<f64>, Option<i64>);
@@ -86,7 +75,7 @@ fn devices(device: Device) -> Devices {
 }
 
 fn open(memory: u64) -> Engine {
-    Engine::open(&Options { software: true, memory, batch_rows: 1 << 14, ..Options::default() }).unwrap()
+    open_with(&Options { memory, batch_rows: 1 << 14, ..software() })
 }
 
 /// A choice that falls on the GPU from some hundred rows on.
@@ -134,8 +123,7 @@ fn windows_are_those_of_the_cpu() {
     let engine = open(256 << 20);
     let specs = [tumbling(millis(100)), hopping(millis(100), millis(30)), tumbling(millis(2000))];
     let cases = (any_rows(), prop::sample::select(specs.to_vec()), 1usize..400);
-    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&cases, |(rows, spec, batch)| {
+    let result = property(40).run(&cases, |(rows, spec, batch)| {
         let stream = windows(&Stream::from_arrow(rows.chunks(batch).map(records)), &spec);
         let (expected, on_cpu) = run(&stream, devices(Device::Cpu));
         let (got, on_gpu) = run(&stream, devices(Device::Gpu).on(engine.clone()));

@@ -5,9 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use support::{open, property};
 use testing::{Case, any_case, seeds};
 use thalweg_kernels::gpu::{AdapterKind, Engine, Options, adapters};
 use thalweg_kernels::placement::{Accumulator, Cost, Device, Devices, Discord, Transfer};
@@ -17,9 +16,9 @@ use thalweg_kernels::{Backend, Bits, Cell, DiscordSeries, LeftDiscord, Want, sca
 #[path = "../src/testing.rs"]
 mod testing;
 
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
     let tests: &[(&str, fn())] = &[
         ("every_placement_agrees", every_placement_agrees),
         ("asked_for_rows_go_to_the_gpu", asked_for_rows_go_to_the_gpu),
@@ -31,19 +30,7 @@ fn main() {
         ("a_refused_allocation_loses_no_row", a_refused_allocation_loses_no_row),
         ("a_device_asked_for_in_vain_is_told_once", a_device_asked_for_in_vain_is_told_once),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
-}
-
-fn open() -> Engine {
-    Engine::open(&Options { software: true, memory: 256 << 20, batch_rows: 1 << 14, ..Options::default() }).unwrap()
+    support::run(tests);
 }
 
 fn devices(device: Device) -> Devices {
@@ -97,8 +84,7 @@ fn values(cases: &[Case]) -> u64 {
 fn every_placement_agrees() {
     let engine = open();
     let cases = (prop::collection::vec(any_case(), 1..12), 1usize..5, any::<bool>(), any::<bool>());
-    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&cases, |(cases, per_pane, sum, order)| {
+    let result = property(40).run(&cases, |(cases, per_pane, sum, order)| {
         for devices in placements(&engine) {
             check(&devices, &cases, per_pane, Want { sum, order });
             let usage = devices.usage();

@@ -63,6 +63,7 @@ mod layout;
 mod passes;
 mod pipeline;
 mod ring;
+mod rolling;
 mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

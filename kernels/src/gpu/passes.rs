@@ -9,6 +9,8 @@ use super::pipeline::{Bindings, THREADS};
 use super::ring::{Mapping, STAGES};
 use super::{Shared, lock};
 
+const ROLLING_MOMENTS: &str = include_str!(concat!(env!("OUT_DIR"), "/rolling_moments.wgsl"));
+const ROLLING_ORDER: &str = include_str!(concat!(env!("OUT_DIR"), "/rolling_order.wgsl"));
 const DISCORD: &str = include_str!(concat!(env!("OUT_DIR"), "/discord.wgsl"));
 const EWMA: &str = include_str!(concat!(env!("OUT_DIR"), "/ewma.wgsl"));
 const FOREST: &str = include_str!(concat!(env!("OUT_DIR"), "/forest.wgsl"));
@@ -23,6 +25,8 @@ pub(super) const MOST_WORK: u64 = 1 << 32;
 /// A shader that goes over columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shader {
+    RollingMoments,
+    RollingOrder,
     Discord,
     Ewma,
     Forest,
@@ -36,6 +40,8 @@ impl Shader {
     /// Its entry point, its text, and the bytes of an answer and of an element of each array that it reads.
     fn source(self) -> (&'static str, &'static str, u64, &'static [u64]) {
         match self {
+            Self::RollingMoments => ("roll", ROLLING_MOMENTS, 4, &[4, 4]),
+            Self::RollingOrder => ("roll", ROLLING_ORDER, 4, &[4, 4]),
             Self::Discord => ("discord", DISCORD, 4, &[4, 8, 4]),
             Self::Ewma => ("ewma", EWMA, 8, &[4, 8, 8]),
             Self::Forest => ("forest_scores", FOREST, 4, &[4, 4]),
@@ -45,7 +51,16 @@ impl Shader {
 
     /// The entry points of one that has several, which follow each other in a pass.
     fn steps(self) -> Option<&'static [Step]> {
-        None
+        match self {
+            Self::RollingMoments | Self::RollingOrder => Some(&[
+                ("build", &[("LEVEL", 1.0)]),
+                ("build", &[("LEVEL", 2.0)]),
+                ("build", &[("LEVEL", 3.0)]),
+                ("build", &[("LEVEL", 4.0)]),
+                ("roll", &[]),
+            ]),
+            _ => None,
+        }
     }
 
     fn needs_float64(self) -> bool {
