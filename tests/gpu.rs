@@ -172,7 +172,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
     let (rows, batches) = ordinary();
     let schema = batches[0].schema();
     let spec = hopping(millis(100), millis(50));
-    let (expected, _) = run(&windows(&Stream::from_arrow(batches.clone()), &spec), devices(Device::Cpu));
+    let (expected, on_cpu) = run(&windows(&Stream::from_arrow(batches.clone()), &spec), devices(Device::Cpu));
     for eagerly in [true, false] {
         for lost_at in [0, 1, 13, 28] {
             let engine = open(256 << 20);
@@ -193,6 +193,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
             // What was sent before the loss counts as sent, though the CPU computes it again.
             assert!(metrics.kernel_rows_cpu > 0 || lost_at == 28, "{metrics:?}");
             assert!(metrics.kernel_rows_gpu > 0 || lost_at <= 1, "{metrics:?}");
+            assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, on_cpu.kernel_rows_cpu, "every value counts once");
         }
     }
 }
@@ -200,7 +201,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
 fn a_refused_allocation_changes_no_answer() {
     let (rows, batches) = ordinary();
     let stream = windows(&Stream::from_arrow(batches), &tumbling(millis(100)));
-    let (expected, _) = run(&stream, devices(Device::Cpu));
+    let (expected, on_cpu) = run(&stream, devices(Device::Cpu));
     // Room for the uploads and for few tables.
     let staging = open(1 << 30).memory_in_use();
     for spare in [100, 60_000, 150_000] {
@@ -210,6 +211,7 @@ fn a_refused_allocation_changes_no_answer() {
         assert_eq!(warnings.len(), 1, "one warning: {warnings:?}");
         assert!(warnings[0].contains("budget"), "{warnings:?}");
         assert!(metrics.kernel_rows_cpu > 0, "{metrics:?}");
+        assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, on_cpu.kernel_rows_cpu, "every value counts once");
     }
 }
 

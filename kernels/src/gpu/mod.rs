@@ -59,12 +59,17 @@ mod cost;
 mod device;
 mod error;
 mod fixed;
+mod histogram;
 mod layout;
 mod passes;
 mod pipeline;
 mod ring;
 mod rolling;
+mod rows;
+mod sketch;
+mod smooth;
 mod state;
+mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -78,6 +83,8 @@ pub(crate) use aggregate::check_slots;
 pub use aggregate::{Number, Rows, Table};
 pub use anomaly::{Discord, FrozenForest, Trees};
 pub use error::{Error, Fault};
+pub use histogram::HistogramTable;
+pub use sketch::{DdTable, HllTable};
 
 /// What became of opening an engine for the process.
 type Opened = Mutex<Option<Result<Engine, Error>>>;

@@ -9,6 +9,15 @@ use super::pipeline::{Bindings, THREADS};
 use super::ring::{Mapping, STAGES};
 use super::{Shared, lock};
 
+const DDSKETCH: &str = include_str!(concat!(env!("OUT_DIR"), "/ddsketch.wgsl"));
+const DDSKETCH_MERGE: &str = include_str!(concat!(env!("OUT_DIR"), "/ddsketch_merge.wgsl"));
+const HISTOGRAM: &str = include_str!(concat!(env!("OUT_DIR"), "/histogram.wgsl"));
+const HLL: &str = include_str!(concat!(env!("OUT_DIR"), "/hll.wgsl"));
+const HLL_MERGE: &str = include_str!(concat!(env!("OUT_DIR"), "/hll_merge.wgsl"));
+const PARTITION: &str = include_str!(concat!(env!("OUT_DIR"), "/partition.wgsl"));
+const PREFIX_SUM: &str = include_str!(concat!(env!("OUT_DIR"), "/prefix_sum.wgsl"));
+const SELECTION: &str = include_str!(concat!(env!("OUT_DIR"), "/selection.wgsl"));
+const SMOOTH: &str = include_str!(concat!(env!("OUT_DIR"), "/smooth.wgsl"));
 const ROLLING_MOMENTS: &str = include_str!(concat!(env!("OUT_DIR"), "/rolling_moments.wgsl"));
 const ROLLING_ORDER: &str = include_str!(concat!(env!("OUT_DIR"), "/rolling_order.wgsl"));
 const DISCORD: &str = include_str!(concat!(env!("OUT_DIR"), "/discord.wgsl"));
@@ -25,8 +34,17 @@ pub(super) const MOST_WORK: u64 = 1 << 32;
 /// A shader that goes over columns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Shader {
+    DdSketch,
+    DdSketchMerge,
+    Histogram,
+    Hll,
+    HllMerge,
+    Partition,
+    PrefixSum,
     RollingMoments,
     RollingOrder,
+    Selection,
+    Smooth,
     Discord,
     Ewma,
     Forest,
@@ -40,6 +58,15 @@ impl Shader {
     /// Its entry point, its text, and the bytes of an answer and of an element of each array that it reads.
     fn source(self) -> (&'static str, &'static str, u64, &'static [u64]) {
         match self {
+            Self::DdSketch => ("count", DDSKETCH, 4, &[4, 4]),
+            Self::DdSketchMerge => ("merge", DDSKETCH_MERGE, 4, &[4]),
+            Self::Histogram => ("histogram", HISTOGRAM, 4, &[4, 8, 8]),
+            Self::Hll => ("hll", HLL, 4, &[4, 8]),
+            Self::HllMerge => ("merge", HLL_MERGE, 4, &[4]),
+            Self::Partition => ("place", PARTITION, 4, &[4]),
+            Self::PrefixSum => ("narrow", PREFIX_SUM, 4, &[4]),
+            Self::Selection => ("place", SELECTION, 4, &[4, 4]),
+            Self::Smooth => ("smooth_keys", SMOOTH, 8, &[4, 8, 8]),
             Self::RollingMoments => ("roll", ROLLING_MOMENTS, 4, &[4, 4]),
             Self::RollingOrder => ("roll", ROLLING_ORDER, 4, &[4, 4]),
             Self::Discord => ("discord", DISCORD, 4, &[4, 8, 4]),
@@ -59,12 +86,18 @@ impl Shader {
                 ("build", &[("LEVEL", 4.0)]),
                 ("roll", &[]),
             ]),
+            Self::DdSketch => Some(&[("raise", &[]), ("move_up", &[]), ("count", &[])]),
+            Self::Partition => {
+                Some(&[("count", &[]), ("scan_tiles", &[]), ("scan_sums", &[]), ("scan_add", &[]), ("place", &[]), ("begin", &[])])
+            }
+            Self::PrefixSum => Some(&[("widen", &[]), ("scan_tiles", &[]), ("scan_sums", &[]), ("scan_add", &[]), ("narrow", &[])]),
+            Self::Selection => Some(&[("count", &[]), ("scan_tiles", &[]), ("scan_sums", &[]), ("scan_add", &[]), ("place", &[])]),
             _ => None,
         }
     }
 
     fn needs_float64(self) -> bool {
-        matches!(self, Self::Ewma)
+        matches!(self, Self::Ewma | Self::Smooth)
     }
 }
 
