@@ -15,9 +15,11 @@ use proptest::prelude::*;
 use support::{open_with, property, software};
 use thalweg::operator::detect::LeftDiscord;
 use thalweg::sink::Memory;
-use thalweg::window::WindowSpec;
-use thalweg::{Detection, Metrics, Query, Stream, count, event_time, hopping, max, mean, millis, min, sum, tumbling};
-use thalweg_kernels::gpu::{Engine, Options, adapters};
+use thalweg::window::{RollingSpec, WindowSpec};
+use thalweg::{
+    Detection, Metrics, Query, Stream, count, event_time, hopping, max, mean, millis, min, rolling_range, rolling_rows, std, sum, tumbling,
+};
+use thalweg_kernels::gpu::{Engine, Options};
 use thalweg_kernels::placement::{Cost, Device, Devices, Transfer};
 
 #[path = "../kernels/tests/support/mod.rs"]
@@ -30,6 +32,7 @@ fn main() {
         ("a_refused_allocation_changes_no_answer", a_refused_allocation_changes_no_answer),
         ("a_pipeline_asks_by_its_configuration", a_pipeline_asks_by_its_configuration),
         ("left_discords_go_to_a_gpu_that_is_asked_for", left_discords_go_to_a_gpu_that_is_asked_for),
+        ("rolling_windows_go_to_a_gpu_that_is_asked_for", rolling_windows_go_to_a_gpu_that_is_asked_for),
     ];
     support::run(tests);
 }
@@ -264,5 +267,38 @@ fn left_discords_go_to_a_gpu_that_is_asked_for() {
         config.device = device;
         let explained = stream.explain_with(&config).unwrap();
         assert!(explained.contains(placed), "{explained}");
+    }
+}
+
+/// Results of every aggregate, never there under `auto`, and the processor's from where the device is lost.
+fn rolling_windows_go_to_a_gpu_that_is_asked_for() {
+    let value = |row: i64| (row * 7919 % 101) as f64 - 50.0;
+    let rows: Vec<Row> = (0..1200).map(|row| (row, Some(row % 7), (row % 50 != 7).then(|| value(row)), Some(row * 31 % 17))).collect();
+    let batches: Vec<RecordBatch> = rows.chunks(300).map(records).collect();
+    let rolled = |stream: &Stream, spec: RollingSpec| {
+        let aggregates =
+            [count().alias("n"), sum("value"), mean("value"), min("value"), max("value"), std("value"), sum("whole"), max("whole")];
+        stream.event_time(event_time("ts").max_delay(millis(20))).window(spec).by(["key"]).agg(aggregates)
+    };
+    for spec in [rolling_rows(9), rolling_range(millis(120))] {
+        let (expected, on_cpu) = run(&rolled(&Stream::from_arrow(batches.clone()), spec), devices(Device::Cpu));
+        assert!(on_cpu.kernel_rows_cpu > 0 && on_cpu.kernel_rows_gpu == 0);
+        for (device, lost_at) in [(Device::Gpu, 9), (Device::Gpu, 2), (Device::Auto, 9)] {
+            let engine = open(256 << 20);
+            let on_device = devices(device).on(engine.clone());
+            let losing = batches.clone().into_iter().enumerate().map(move |(number, batch)| {
+                if number == lost_at {
+                    engine.lose();
+                }
+                Ok::<_, ArrowError>(batch)
+            });
+            let reader = RecordBatchIterator::new(losing, batches[0].schema());
+            let ((got, metrics), warnings) = warnings_of(|| run(&rolled(&Stream::from_reader(Box::new(reader)), spec), on_device));
+            assert_same(&got, &expected, magnitudes(&rows));
+            assert_eq!(warnings.len(), usize::from(lost_at < 4), "{warnings:?}");
+            assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, on_cpu.kernel_rows_cpu);
+            assert_eq!(metrics.kernel_rows_gpu > 0, device == Device::Gpu);
+            assert_eq!(metrics.kernel_rows_cpu > 0, device != Device::Gpu || lost_at < 4);
+        }
     }
 }

@@ -7,7 +7,7 @@ use std::cell::Cell as Counter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use support::{open, open_with, property, software};
+use support::{open, property, software};
 use testing::{Case, any_case, same, seeds};
 use thalweg_kernels::gpu::{Accumulator, AdapterKind, Engine, Fault, Options, Table, adapters};
 use thalweg_kernels::placement::Transfer;

@@ -6,7 +6,7 @@
 use proptest::prelude::*;
 use support::{open, property, software};
 use testing::{Case, FLOATS, any_case, same, scramble, seeds};
-use thalweg_kernels::gpu::{Discord, Engine, Fault, FrozenForest, Options, adapters};
+use thalweg_kernels::gpu::{Discord, Engine, Fault, FrozenForest, Options};
 use thalweg_kernels::{
     Backend, Bits, CovarianceCell, DiscordSeries, Ewma, EwmaCell, Forest, LeftDiscord, Mahalanobis, RandomCutForest, mahalanobis,
 };

@@ -3,7 +3,6 @@
 
 #![allow(clippy::unwrap_used)]
 
-use proptest::prelude::*;
 use support::{open, open_with, property, software};
 use testing::{Case, any_case, same, scramble, seeds};
 use thalweg_kernels::gpu::{Engine, Fault, Options};
@@ -23,6 +22,7 @@ fn main() {
         ("windows_agree_on_random_columns", windows_agree_on_random_columns),
         ("windows_agree_in_short_uploads", windows_agree_in_short_uploads),
         ("windows_longer_than_levels_of_the_tree_agree", long_windows_agree),
+        ("a_window_of_a_million_rows_agrees", a_window_of_a_million_rows),
         ("series_keep_their_digits", series_keep_their_digits),
         ("integers_are_exact", integers_are_exact),
         ("a_window_beyond_an_upload_is_refused", a_window_beyond_an_upload),
@@ -81,7 +81,7 @@ impl Windows {
         let mut all = Answers { counts: vec![7; rows], sums: room(), means: room(), m2s: room(), deviations: room(), ..Answers::default() };
         (all.scores, all.order, all.any, all.int_order) = (room(), [room(), room()], vec![false; rows], [ints_room(), ints_room()]);
         (all.int_sums, all.int_counts) = (vec![7; rows], vec![7; rows]);
-        let moments = MomentColumns {
+        let mut moments = MomentColumns {
             counts: Some(&mut all.counts),
             sums: Some(&mut all.sums),
             means: Some(&mut all.means),
@@ -92,16 +92,16 @@ impl Windows {
             divisor: Divisor::Sample,
         };
         let [mins, maxs] = &mut all.order;
-        let order = OrderColumns { mins: Some(mins), maxs: Some(maxs), any: Some(&mut all.any) };
+        let mut order = OrderColumns { mins: Some(mins), maxs: Some(maxs), any: Some(&mut all.any) };
         let [mins, maxs] = &mut all.int_order;
-        let int_order = OrderColumns { mins: Some(mins), maxs: Some(maxs), any: None };
-        let sums = SumColumns { counts: Some(&mut all.int_counts), sums: Some(&mut all.int_sums) };
+        let mut int_order = OrderColumns { mins: Some(mins), maxs: Some(maxs), any: None };
+        let mut sums = SumColumns { counts: Some(&mut all.int_counts), sums: Some(&mut all.int_sums) };
         match by {
             By::Device(engine) => {
-                engine.rolling_moments(&mut self.moments, floats, moments).unwrap();
-                engine.rolling_order(&mut self.order, floats, order).unwrap();
-                engine.rolling_order(&mut self.int_order, ints, int_order).unwrap();
-                engine.rolling_sums(&mut self.sums, ints, sums).unwrap();
+                engine.rolling_moments(&mut self.moments, floats, &mut moments).unwrap();
+                engine.rolling_order(&mut self.order, floats, &mut order).unwrap();
+                engine.rolling_order(&mut self.int_order, ints, &mut int_order).unwrap();
+                engine.rolling_sums(&mut self.sums, ints, &mut sums).unwrap();
             }
             By::Scalar => {
                 Backend::Scalar.rolling_moments(&mut self.moments, floats, moments);
@@ -257,6 +257,25 @@ fn long_windows_agree() {
     }
 }
 
+/// More rows than the highest nodes of the tree stand for together.
+fn a_window_of_a_million_rows() {
+    let engine = open_with(&Options { batch_rows: 1_300_000, ..software() });
+    let rows = (1 << 20) + 70_000;
+    let values: Vec<i64> = (0..rows).map(|row| scramble(row) as i64).collect();
+    let (known, new) = values.split_at(values.len() - 20);
+    let (mut windows, mut sums) = (RollingSums::new(Extent::Rows(1 << 31), Frame::Including), vec![7; 20]);
+    windows.reserve_slots(1);
+    let rows = |values, slots| RollingRows { slots, values, validity: None, times: &[] };
+    let slots = vec![0; known.len()];
+    Backend::best().rolling_sums(&mut windows, &rows(known, &slots), SumColumns::default());
+    engine.rolling_sums(&mut windows, &rows(new, &slots[..20]), &mut SumColumns { sums: Some(&mut sums), counts: None }).unwrap();
+    let mut sum: i128 = known.iter().map(|value| i128::from(*value)).sum();
+    for (got, value) in sums.iter().zip(new) {
+        sum += i128::from(*value);
+        assert_eq!(*got, sum);
+    }
+}
+
 /// Levels, jumps, outliers and drifts: what cancels, and what is too small beside its neighbours for the unit of integers.
 fn series_keep_their_digits() {
     let engine = open();
@@ -291,7 +310,7 @@ fn integers_are_exact() {
     }
     let mut sums = vec![7.0; 3000];
     let rows = RollingRows { slots: &case.slots, values: &case.floats, validity: None, times: &[] };
-    engine.rolling_moments(&mut windows, &rows, MomentColumns { sums: Some(&mut sums), ..MomentColumns::default() }).unwrap();
+    engine.rolling_moments(&mut windows, &rows, &mut MomentColumns { sums: Some(&mut sums), ..MomentColumns::default() }).unwrap();
     assert!(sums == right);
     // The largest integers, as often as there is room in a window.
     let (mut windows, mut sums) = (RollingSums::new(Extent::Rows(1 << 31), Frame::Including), vec![7; 3000]);
@@ -299,7 +318,7 @@ fn integers_are_exact() {
     for extreme in [i64::MIN, i64::MAX, -1] {
         let rows = RollingRows { slots: &case.slots, values: &[extreme; 3000], validity: None, times: &[] };
         windows.forget(0);
-        engine.rolling_sums(&mut windows, &rows, SumColumns { sums: Some(&mut sums), counts: None }).unwrap();
+        engine.rolling_sums(&mut windows, &rows, &mut SumColumns { sums: Some(&mut sums), counts: None }).unwrap();
         assert!(sums.iter().zip(1..).all(|(sum, rows)| *sum == i128::from(extreme) * rows));
     }
 }
@@ -321,9 +340,9 @@ fn taken_or_not(engine: &Engine, extent: Extent, rows: usize, fault: Fault) {
     let before = words(&windows);
     let (floats, ints) = (part(&case, &case.floats, &times, 20, rows), part(&case, &case.ints, &times, 20, rows));
     let refused = [
-        engine.rolling_moments(&mut windows.moments, &floats, MomentColumns::default()),
-        engine.rolling_order(&mut windows.order, &floats, OrderColumns::default()),
-        engine.rolling_sums(&mut windows.sums, &ints, SumColumns::default()),
+        engine.rolling_moments(&mut windows.moments, &floats, &mut MomentColumns::default()),
+        engine.rolling_order(&mut windows.order, &floats, &mut OrderColumns::default()),
+        engine.rolling_sums(&mut windows.sums, &ints, &mut SumColumns::default()),
     ];
     for refused in refused {
         assert_eq!(refused.unwrap_err().fault(), fault);
@@ -356,9 +375,9 @@ fn columns_that_do_not_fit() {
     windows.reserve_slots(2);
     let mut panics = |slots: &[u32], answers: &mut [f64]| {
         let rows = RollingRows { slots, values: &[1.0; 3], validity: None, times: &[] };
-        let columns = MomentColumns { means: Some(answers), ..MomentColumns::default() };
-        let call = || engine.rolling_moments(&mut windows, &rows, columns);
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err()
+        let mut columns = MomentColumns { means: Some(answers), ..MomentColumns::default() };
+        let mut call = || engine.rolling_moments(&mut windows, &rows, &mut columns);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(&mut call)).is_err()
     };
     assert!(panics(&[0, 2, 1], &mut [0.0; 3]) && panics(&[0, 1], &mut [0.0; 3]) && panics(&[0, 1, 1], &mut [0.0; 2]));
     assert!(!panics(&[0, 1, 1], &mut [0.0; 3]));

@@ -150,6 +150,12 @@ fn many_tiles() {
     let hashes: Vec<u64> = (0..rows).map(scramble).collect();
     check_partition(&engine, &hashes, 3000);
     check_partition(&engine, &hashes, 7);
+    // The first and the last hash of each part.
+    for parts in [3_u64, 7, 1000] {
+        let begin = |part: u64| (u128::from(part) << 64).div_ceil(u128::from(parts)) as u64;
+        let edges: Vec<u64> = (0..parts).flat_map(|part| [begin(part), begin(part).wrapping_sub(1)]).collect();
+        check_partition(&engine, &edges, parts as usize);
+    }
     let bytes: Vec<u8> = hashes.iter().map(|hash| (hash >> 8) as u8).collect();
     let selection = Bits { bytes: &bytes, offset: 3, len: rows as usize };
     check_selection(&engine, &hashes, selection);

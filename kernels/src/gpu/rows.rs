@@ -83,6 +83,9 @@ impl<'e> Run<'e> {
     }
 }
 
+/// The words of the selected rows of a pass, and those of the others.
+type Split = (Vec<u32>, Vec<u32>);
+
 /// A selection of some rows, and how many of them are in it.
 fn words_of(selection: Bits<'_>, first: usize, rows: usize) -> (Vec<u64>, usize) {
     let word = |at: usize| selection.word(first + at) & if rows - at < 64 { !(u64::MAX << (rows - at)) } else { u64::MAX };
@@ -152,7 +155,7 @@ impl Engine {
     }
 
     /// The words of the selected rows, and of the others where they are wanted, pass by pass. Values of no bytes are the rows' numbers.
-    fn select(&self, selection: Bits<'_>, values: &[u8], width: usize, others: bool) -> Result<Vec<(Vec<u32>, Vec<u32>)>, Error> {
+    fn select(&self, selection: Bits<'_>, values: &[u8], width: usize, others: bool) -> Result<Vec<Split>, Error> {
         Bits::check(Some(selection), selection.len);
         if !width.is_multiple_of(4) {
             let message = format!("values of {width} bytes are not of whole 32-bit words; the processor moves them");

@@ -22,8 +22,8 @@ impl Engine {
     /// [`Fault::Limit`] if the window of one row is more than an upload takes, [`Fault::Memory`] if there is no room for answers,
     /// [`Fault::Lost`] if the device is gone. The windows are then as they were, answers are of no meaning: [`crate::rolling_sums`] can
     /// take the rows.
-    pub fn rolling_sums(&self, windows: &mut RollingSums, rows: &RollingRows<'_, i64>, mut answers: SumColumns<'_>) -> Result<(), Error> {
-        windows.check(rows, &answers);
+    pub fn rolling_sums(&self, windows: &mut RollingSums, rows: &RollingRows<'_, i64>, answers: &mut SumColumns<'_>) -> Result<(), Error> {
+        windows.check(rows, answers);
         let sorted = by_key(rows.slots);
         let mut call = Call::new(&self.shared, Shader::RollingMoments, WORDS)?;
         let own = |row: u32| Held::of(rows.values[row as usize], rows.is_valid(row as usize));

@@ -44,9 +44,9 @@ impl Engine {
         &self,
         windows: &mut RollingMoments,
         rows: &RollingRows<'_>,
-        mut answers: MomentColumns<'_>,
+        answers: &mut MomentColumns<'_>,
     ) -> Result<(), Error> {
-        windows.check(rows, &answers);
+        windows.check(rows, answers);
         let sorted = by_key(rows.slots);
         let mut call = Call::new(&self.shared, Shader::RollingMoments, WORDS)?;
         let mut asked = Vec::with_capacity(sorted.len());
@@ -72,7 +72,7 @@ impl Engine {
         for ((words, row), asked) in found.chunks_exact(WORDS.answer).zip(&sorted).zip(&asked) {
             moments[*row as usize] = pieces[asked.piece].moments(words, asked);
         }
-        write(&moments, rows, &mut answers);
+        write(&moments, rows, answers);
         for (slot, new) in keys(&sorted, rows.slots) {
             windows.absorb(slot, new, rows);
         }

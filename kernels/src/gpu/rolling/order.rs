@@ -26,9 +26,9 @@ impl Engine {
         &self,
         windows: &mut RollingOrder,
         rows: &RollingRows<'_, T>,
-        mut answers: OrderColumns<'_, T>,
+        answers: &mut OrderColumns<'_, T>,
     ) -> Result<(), Error> {
-        windows.check(rows, &answers);
+        windows.check(rows, answers);
         let sorted = by_key(rows.slots);
         let mut call = Call::new(&self.shared, Shader::RollingOrder, Words { leaf: 4, node: 4, answer: 4 })?;
         let own = |row: u32| Order::of(rows.values[row as usize], rows.is_valid(row as usize));
