@@ -26,9 +26,10 @@ impl Engine {
     /// Twin of [`crate::rolling_moments`]: takes rows into their keys' windows, and answers for each row what its window holds.
     ///
     /// Errors are those of [`crate::rolling`], and so no wider than the processor's. Values of a key become integers of 96 bits in a unit
-    /// that the largest of them sets, whose sums and sums of squares are exact on every device. A window whose spread is so small beside
-    /// that value that the unit is too coarse for it, 2^33 times and more, is computed on the host, if any of its key's values has lost digits. Windows may have been another
-    /// backend's and can go on there; answers are not the same bits as another backend's, nor as those of other batches.
+    /// that the largest of them sets, whose sums and sums of squares are exact on every device. Where a value loses digits to that unit,
+    /// windows whose deviation is 2^55 times smaller than the largest value, or 2^33 times if their mean is near 0, are computed on the
+    /// host. Windows may have been another backend's and can go on there; answers are not the same bits as another backend's, nor as those
+    /// of other batches.
     ///
     /// Up go 24 bytes a row, and 12 for each row that a key's window held before the call: batches of many rows a key are what this is
     /// for. 24 bytes a row come back. A row costs about 16 additions of 352 bits for each power of 16 in the length of its window.
