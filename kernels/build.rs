@@ -18,13 +18,24 @@ mod shaders {
     /// Each module: its name, its parts, and what it needs beyond plain WGSL.
     const MODULES: &[(&str, &[&str], Capabilities)] = &[
         ("combine", &["combine"], Capabilities::empty()),
+        ("ddsketch", &["ddsketch_window", "ddsketch"], Capabilities::empty()),
+        ("ddsketch_merge", &["ddsketch_window", "ddsketch_merge"], Capabilities::empty()),
         ("discord", &["discord"], Capabilities::empty()),
         ("ewma", &["ewma"], Capabilities::FLOAT64),
         ("forest", &["forest"], Capabilities::empty()),
         ("global", &["aggregate", "aggregate_global"], Capabilities::empty()),
+        ("histogram", &["histogram"], Capabilities::empty()),
+        ("hll", &["hll"], Capabilities::empty()),
+        ("hll_merge", &["hll_merge"], Capabilities::empty()),
         ("mahalanobis", &["mahalanobis"], Capabilities::empty()),
+        ("partition", &["scan", "wide", "partition"], Capabilities::empty()),
+        ("prefix_sum", &["scan", "prefix_sum"], Capabilities::empty()),
         ("private", &["aggregate", "aggregate_private", "lanes_plain"], Capabilities::empty()),
         ("private_subgroup", &["aggregate", "aggregate_private", "lanes_subgroup"], Capabilities::SUBGROUP),
+        ("rolling_moments", &["rolling_tree", "wide", "rolling_moments"], Capabilities::empty()),
+        ("rolling_order", &["rolling_tree", "rolling_order"], Capabilities::empty()),
+        ("selection", &["scan", "selection"], Capabilities::empty()),
+        ("smooth", &["smooth"], Capabilities::FLOAT64),
     ];
 
     pub fn build() {

@@ -11,38 +11,30 @@ use arrow::array::{ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, Rec
 use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Float64Type};
 use arrow::error::ArrowError;
-use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use support::{open_with, property, software};
 use thalweg::operator::detect::LeftDiscord;
 use thalweg::sink::Memory;
-use thalweg::window::WindowSpec;
-use thalweg::{Detection, Metrics, Query, Stream, count, event_time, hopping, max, mean, millis, min, sum, tumbling};
-use thalweg_kernels::gpu::{Engine, Options, adapters};
+use thalweg::window::{RollingSpec, WindowSpec};
+use thalweg::{
+    Detection, Metrics, Query, Stream, count, event_time, hopping, max, mean, millis, min, rolling_range, rolling_rows, std, sum, tumbling,
+};
+use thalweg_kernels::gpu::{Engine, Options};
 use thalweg_kernels::placement::{Cost, Device, Devices, Transfer};
 
+#[path = "../kernels/tests/support/mod.rs"]
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
-    if ignored {
-        eprintln!("no GPU adapter: install mesa-vulkan-drivers for a software one; its tests are ignored");
-    }
     let tests: &[(&str, fn())] = &[
         ("windows_are_those_of_the_cpu", windows_are_those_of_the_cpu),
         ("a_device_lost_in_mid_stream_changes_no_answer", a_device_lost_in_mid_stream_changes_no_answer),
         ("a_refused_allocation_changes_no_answer", a_refused_allocation_changes_no_answer),
         ("a_pipeline_asks_by_its_configuration", a_pipeline_asks_by_its_configuration),
         ("left_discords_go_to_a_gpu_that_is_asked_for", left_discords_go_to_a_gpu_that_is_asked_for),
+        ("rolling_windows_go_to_a_gpu_that_is_asked_for", rolling_windows_go_to_a_gpu_that_is_asked_for),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
+    support::run(tests);
 }
 
 type Row = (i64, Option<i64>, Option<f64>, Option<i64>);
@@ -86,7 +78,7 @@ fn devices(device: Device) -> Devices {
 }
 
 fn open(memory: u64) -> Engine {
-    Engine::open(&Options { software: true, memory, batch_rows: 1 << 14, ..Options::default() }).unwrap()
+    open_with(&Options { memory, batch_rows: 1 << 14, ..software() })
 }
 
 /// A choice that falls on the GPU from some hundred rows on.
@@ -134,8 +126,7 @@ fn windows_are_those_of_the_cpu() {
     let engine = open(256 << 20);
     let specs = [tumbling(millis(100)), hopping(millis(100), millis(30)), tumbling(millis(2000))];
     let cases = (any_rows(), prop::sample::select(specs.to_vec()), 1usize..400);
-    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&cases, |(rows, spec, batch)| {
+    let result = property(40).run(&cases, |(rows, spec, batch)| {
         let stream = windows(&Stream::from_arrow(rows.chunks(batch).map(records)), &spec);
         let (expected, on_cpu) = run(&stream, devices(Device::Cpu));
         let (got, on_gpu) = run(&stream, devices(Device::Gpu).on(engine.clone()));
@@ -184,7 +175,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
     let (rows, batches) = ordinary();
     let schema = batches[0].schema();
     let spec = hopping(millis(100), millis(50));
-    let (expected, _) = run(&windows(&Stream::from_arrow(batches.clone()), &spec), devices(Device::Cpu));
+    let (expected, on_cpu) = run(&windows(&Stream::from_arrow(batches.clone()), &spec), devices(Device::Cpu));
     for eagerly in [true, false] {
         for lost_at in [0, 1, 13, 28] {
             let engine = open(256 << 20);
@@ -205,6 +196,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
             // What was sent before the loss counts as sent, though the CPU computes it again.
             assert!(metrics.kernel_rows_cpu > 0 || lost_at == 28, "{metrics:?}");
             assert!(metrics.kernel_rows_gpu > 0 || lost_at <= 1, "{metrics:?}");
+            assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, on_cpu.kernel_rows_cpu, "every value counts once");
         }
     }
 }
@@ -212,7 +204,7 @@ fn a_device_lost_in_mid_stream_changes_no_answer() {
 fn a_refused_allocation_changes_no_answer() {
     let (rows, batches) = ordinary();
     let stream = windows(&Stream::from_arrow(batches), &tumbling(millis(100)));
-    let (expected, _) = run(&stream, devices(Device::Cpu));
+    let (expected, on_cpu) = run(&stream, devices(Device::Cpu));
     // Room for the uploads and for few tables.
     let staging = open(1 << 30).memory_in_use();
     for spare in [100, 60_000, 150_000] {
@@ -222,6 +214,7 @@ fn a_refused_allocation_changes_no_answer() {
         assert_eq!(warnings.len(), 1, "one warning: {warnings:?}");
         assert!(warnings[0].contains("budget"), "{warnings:?}");
         assert!(metrics.kernel_rows_cpu > 0, "{metrics:?}");
+        assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, on_cpu.kernel_rows_cpu, "every value counts once");
     }
 }
 
@@ -274,5 +267,38 @@ fn left_discords_go_to_a_gpu_that_is_asked_for() {
         config.device = device;
         let explained = stream.explain_with(&config).unwrap();
         assert!(explained.contains(placed), "{explained}");
+    }
+}
+
+/// Results of every aggregate, never there under `auto`, and the processor's from where the device is lost.
+fn rolling_windows_go_to_a_gpu_that_is_asked_for() {
+    let value = |row: i64| (row * 7919 % 101) as f64 - 50.0;
+    let rows: Vec<Row> = (0..1200).map(|row| (row, Some(row % 7), (row % 50 != 7).then(|| value(row)), Some(row * 31 % 17))).collect();
+    let batches: Vec<RecordBatch> = rows.chunks(300).map(records).collect();
+    let rolled = |stream: &Stream, spec: RollingSpec| {
+        let aggregates =
+            [count().alias("n"), sum("value"), mean("value"), min("value"), max("value"), std("value"), sum("whole"), max("whole")];
+        stream.event_time(event_time("ts").max_delay(millis(20))).window(spec).by(["key"]).agg(aggregates)
+    };
+    for spec in [rolling_rows(9), rolling_range(millis(120))] {
+        let (expected, on_cpu) = run(&rolled(&Stream::from_arrow(batches.clone()), spec), devices(Device::Cpu));
+        assert!(on_cpu.kernel_rows_cpu > 0 && on_cpu.kernel_rows_gpu == 0);
+        for (device, lost_at) in [(Device::Gpu, 9), (Device::Gpu, 2), (Device::Auto, 9)] {
+            let engine = open(256 << 20);
+            let on_device = devices(device).on(engine.clone());
+            let losing = batches.clone().into_iter().enumerate().map(move |(number, batch)| {
+                if number == lost_at {
+                    engine.lose();
+                }
+                Ok::<_, ArrowError>(batch)
+            });
+            let reader = RecordBatchIterator::new(losing, batches[0].schema());
+            let ((got, metrics), warnings) = warnings_of(|| run(&rolled(&Stream::from_reader(Box::new(reader)), spec), on_device));
+            assert_same(&got, &expected, magnitudes(&rows));
+            assert_eq!(warnings.len(), usize::from(lost_at < 4), "{warnings:?}");
+            assert_eq!(metrics.kernel_rows_gpu + metrics.kernel_rows_cpu, on_cpu.kernel_rows_cpu);
+            assert_eq!(metrics.kernel_rows_gpu > 0, device == Device::Gpu);
+            assert_eq!(metrics.kernel_rows_cpu > 0, device != Device::Gpu || lost_at < 4);
+        }
     }
 }

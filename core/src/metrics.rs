@@ -109,7 +109,7 @@ counters! {
     missing_files,
     /// Bytes of state that the operators hold.
     state_bytes,
-    /// Values that kernels with a twin on the GPU, of windows and of the left discord, took on the CPU: rows times value columns.
+    /// Values that kernels with a twin on the GPU, of windows, rolling ones too, and of the left discord, took on the CPU: rows times columns.
     kernel_rows_cpu,
     /// Values that they sent to the GPU.
     kernel_rows_gpu,

@@ -34,7 +34,7 @@ impl Bins<'_> {
         }
     }
 
-    fn check(&self) {
+    pub(crate) fn check(&self) {
         match self {
             Self::Equal { low, high, bins } => {
                 let width = high - low;

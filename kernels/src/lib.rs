@@ -49,7 +49,7 @@
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
 //! | estimate quantiles | [`ddsketch_update`], [`ddsketch_fold`], [`ddsketch_merge`], [`DdLayout::quantile`] |
 //! | keep sketches as bytes | [`HllImage`], [`hll_to_datasketches`], [`hll_coupons_to_datasketches`], [`DdImage`], [`ddsketch_to_image`] |
-//! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu` |
+//! | aggregate on a graphics processor | `gpu::Accumulator`, under the feature `gpu`; other twins there are in `gpu` |
 //! | aggregate wherever it costs least | [`placement::Accumulator`] |
 //!
 //! Every kernel runs on the [`Backend`] that was found best for the processor; [`scalar`] holds the reference that the

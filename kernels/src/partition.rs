@@ -86,7 +86,7 @@ impl Backend {
 }
 
 /// How many parts there are starts for.
-fn check_parts(starts: &[u32], rows: &[u32]) -> u32 {
+pub(crate) fn check_parts(starts: &[u32], rows: &[u32]) -> u32 {
     let parts = starts.len().wrapping_sub(1);
     assert!((1..=u32::MAX as usize).contains(&parts), "{} starts: one more than parts is needed", starts.len());
     assert!(u32::try_from(rows.len()).is_ok(), "{} rows: their numbers do not fit in 32 bits", rows.len());

@@ -7,8 +7,7 @@ use std::cell::Cell as Counter;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
-use proptest::test_runner::{Config, TestRunner};
+use support::{open, property, software};
 use testing::{Case, any_case, same, seeds};
 use thalweg_kernels::gpu::{Accumulator, AdapterKind, Engine, Fault, Options, Table, adapters};
 use thalweg_kernels::placement::Transfer;
@@ -18,12 +17,9 @@ use thalweg_kernels::{Backend, Bits, Cell, Want, scalar};
 #[path = "../src/testing.rs"]
 mod testing;
 
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
-    if ignored {
-        eprintln!("no GPU adapter: install mesa-vulkan-drivers for a software one; its tests are ignored");
-    }
     let tests: &[(&str, fn())] = &[
         ("agrees_with_subgroups", || agree(&Options { subgroups: true, ..software() }, 1)),
         ("agrees_without_subgroups", || agree(&Options { subgroups: false, ..software() }, 3)),
@@ -47,26 +43,10 @@ fn main() {
         ("an_accumulator_does_without_memory", an_accumulator_does_without_memory),
         ("an_accumulator_reads_back_in_time", an_accumulator_reads_back_in_time),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
+    support::run(tests);
 }
 
 const WANTS: [Want; 4] = [Want::ALL, Want { sum: true, order: false }, Want { sum: false, order: true }, Want { sum: false, order: false }];
-
-fn software() -> Options {
-    Options { software: true, memory: 256 << 20, batch_rows: 1 << 16, ..Options::default() }
-}
-
-fn open() -> Engine {
-    Engine::open(&software()).unwrap()
-}
 
 /// The exact sum of finite values, rounded once: Shewchuk's partials, as Python's `fsum`.
 fn nearest_sum(values: impl Iterator<Item = f64>) -> f64 {
@@ -174,8 +154,7 @@ fn agree(options: &Options, step: usize) {
 fn agree_on_random_columns() {
     let engine = open();
     let index = Counter::new(0);
-    let mut runner = TestRunner::new(Config { cases: 100, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&any_case(), |case| {
+    let result = property(100).run(&any_case(), |case| {
         index.set(index.get() + 1);
         check(&engine, &case, WANTS[index.get() % WANTS.len()]);
         Ok(())

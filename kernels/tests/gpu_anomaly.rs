@@ -3,11 +3,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use support::{open, property, software};
 use testing::{Case, FLOATS, any_case, same, scramble, seeds};
-use thalweg_kernels::gpu::{Discord, Engine, Fault, FrozenForest, Options, adapters};
+use thalweg_kernels::gpu::{Discord, Engine, Fault, FrozenForest, Options};
 use thalweg_kernels::{
     Backend, Bits, CovarianceCell, DiscordSeries, Ewma, EwmaCell, Forest, LeftDiscord, Mahalanobis, RandomCutForest, mahalanobis,
 };
@@ -16,12 +15,9 @@ use thalweg_kernels::{
 #[path = "../src/testing.rs"]
 mod testing;
 
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
-    if ignored {
-        eprintln!("no GPU adapter: install mesa-vulkan-drivers for a software one; its tests are ignored");
-    }
     let tests: &[(&str, fn())] = &[
         ("discords_agree_around_the_sizes_of_workgroups", discords_agree_around_workgroups),
         ("discords_agree_on_random_series", discords_agree_on_random_series),
@@ -43,27 +39,7 @@ fn main() {
         ("a_lost_device_leaves_cells_as_they_were", a_lost_device_leaves_cells),
         ("detectors_share_an_engine", detectors_share_an_engine),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
-}
-
-fn software() -> Options {
-    Options { software: true, memory: 256 << 20, batch_rows: 1 << 14, ..Options::default() }
-}
-
-fn open() -> Engine {
-    Engine::open(&software()).unwrap()
-}
-
-fn run(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+    support::run(tests);
 }
 
 /// Uniform between -1 and 1.
@@ -179,7 +155,7 @@ fn any_rows() -> impl Strategy<Value = Rows> {
 fn discords_agree_on_random_series() {
     let engine = open();
     let params = (2..30_u32, 0..200_u32).prop_map(|(length, more)| LeftDiscord { length, history: 2 * length + more });
-    let result = run(24).run(&(any_rows(), params, 0.0..1.0_f64), |(rows, params, split)| {
+    let result = property(24).run(&(any_rows(), params, 0.0..1.0_f64), |(rows, params, split)| {
         let split = (split * rows.values.len() as f64) as usize;
         check_discord(&engine, &rows, &params, &[split]);
         Ok(())
@@ -343,7 +319,7 @@ fn forests_agree_on_random_values() {
         prop_oneof![4 => -1e3..1e3_f64, 2 => (-3..3_i32).prop_map(f64::from), 1 => prop::sample::select(vec![f64::NAN, f64::MAX, -1e30])];
     let values = prop::collection::vec(number, 60..400);
     let shape = (1..6_usize, 1..4_u32, 1..40_u32, 2..40_u32);
-    let result = run(24).run(&(values, shape), |(values, (wide, shingle_size, number_of_trees, sample_size))| {
+    let result = property(24).run(&(values, shape), |(values, (wide, shingle_size, number_of_trees, sample_size))| {
         let rows = values.len() / wide;
         let columns: Vec<&[f64]> = values.chunks_exact(rows).take(wide).collect();
         let part = |from: usize, to: usize| columns.iter().map(|column| &column[from..to]).collect::<Vec<_>>();
@@ -366,7 +342,7 @@ fn trees_beyond_the_limits() {
     let forest = grown(&slices(&known), &FOREST);
     let engine = Engine::open(&Options { binding_limit: Some(50_000), ..software() }).unwrap();
     assert_eq!(engine.trees(&forest, &FOREST).unwrap_err().fault(), Fault::Limit);
-    let engine = Engine::open(&Options { memory: 850_000, ..software() }).unwrap();
+    let engine = Engine::open(&Options { memory: 850_000, batch_rows: 1 << 14, ..software() }).unwrap();
     let before = engine.memory_in_use();
     assert_eq!(engine.trees(&forest, &FOREST).unwrap_err().fault(), Fault::Memory);
     assert_eq!(engine.memory_in_use(), before);
@@ -520,7 +496,7 @@ fn ewma_agrees() {
 
 fn ewma_agrees_on_random_columns() {
     let engine = open();
-    let result = run(60).run(&(any_case(), 0..EWMAS.len()), |(case, params)| {
+    let result = property(60).run(&(any_case(), 0..EWMAS.len()), |(case, params)| {
         check_ewma(&engine, &case, &EWMAS[params]);
         Ok(())
     });

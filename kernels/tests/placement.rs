@@ -5,21 +5,23 @@
 
 use std::time::{Duration, Instant};
 
-use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use support::{open, property};
 use testing::{Case, any_case, seeds};
 use thalweg_kernels::gpu::{AdapterKind, Engine, Options, adapters};
-use thalweg_kernels::placement::{Accumulator, Cost, Device, Devices, Discord, Transfer};
-use thalweg_kernels::{Backend, Bits, Cell, DiscordSeries, LeftDiscord, Want, scalar};
+use thalweg_kernels::placement::{Accumulator, Cost, Device, Devices, Discord, Rolling, Transfer};
+use thalweg_kernels::{
+    Backend, Bits, Cell, DiscordSeries, Extent, Frame, LeftDiscord, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows,
+    RollingSums, SumColumns, Want, scalar,
+};
 
 #[allow(dead_code, unused_macros, unused_imports)]
 #[path = "../src/testing.rs"]
 mod testing;
 
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
     let tests: &[(&str, fn())] = &[
         ("every_placement_agrees", every_placement_agrees),
         ("asked_for_rows_go_to_the_gpu", asked_for_rows_go_to_the_gpu),
@@ -27,23 +29,12 @@ fn main() {
         ("auto_moves_where_it_pays", auto_moves_where_it_pays),
         ("auto_moves_nothing_that_does_not_pay", auto_moves_nothing_that_does_not_pay),
         ("discords_go_where_they_are_told_to", discords_go_where_they_are_told_to),
+        ("rolling_windows_go_where_they_are_told_to", rolling_windows_go_where_they_are_told_to),
         ("a_lost_device_loses_no_row", a_lost_device_loses_no_row),
         ("a_refused_allocation_loses_no_row", a_refused_allocation_loses_no_row),
         ("a_device_asked_for_in_vain_is_told_once", a_device_asked_for_in_vain_is_told_once),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
-}
-
-fn open() -> Engine {
-    Engine::open(&Options { software: true, memory: 256 << 20, batch_rows: 1 << 14, ..Options::default() }).unwrap()
+    support::run(tests);
 }
 
 fn devices(device: Device) -> Devices {
@@ -97,8 +88,7 @@ fn values(cases: &[Case]) -> u64 {
 fn every_placement_agrees() {
     let engine = open();
     let cases = (prop::collection::vec(any_case(), 1..12), 1usize..5, any::<bool>(), any::<bool>());
-    let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
-    let result = runner.run(&cases, |(cases, per_pane, sum, order)| {
+    let result = property(40).run(&cases, |(cases, per_pane, sum, order)| {
         for devices in placements(&engine) {
             check(&devices, &cases, per_pane, Want { sum, order });
             let usage = devices.usage();
@@ -258,5 +248,51 @@ fn discords_go_where_they_are_told_to() {
         let warnings: Vec<String> = std::iter::from_fn(|| devices.take_warning()).filter(|warning| !warning.contains("software")).collect();
         assert_eq!(warnings.len(), usize::from(lost_at == 2), "{warnings:?}");
         assert_eq!(discord.series().iter().map(DiscordSeries::count).sum::<u64>(), 900);
+    }
+}
+
+/// To the GPU only where one is asked for, and to the CPU from where it is lost; windows go on.
+fn rolling_windows_go_where_they_are_told_to() {
+    let (extent, frame) = (Extent::Rows(20), Frame::Including);
+    let slots: Vec<u32> = (0..900).map(|row| row % 3).collect();
+    let ints: Vec<i64> = (0..900).map(|row| testing::scramble(row) as i64).collect();
+    let floats: Vec<f64> = ints.iter().map(|int| (int >> 12) as f64 / 1e9).collect();
+    for (device, lost_at, on_gpu) in [(Device::Gpu, 9, 2700), (Device::Gpu, 1, 900), (Device::Auto, 9, 0), (Device::Cpu, 9, 0)] {
+        let engine = open();
+        let devices = devices(device).on(engine.clone());
+        let rolling = Rolling::new(&devices);
+        assert_eq!(rolling.explain().starts_with("gpu/"), device == Device::Gpu, "{}", rolling.explain());
+        let mut windows =
+            [0; 2].map(|_| (RollingMoments::new(extent, frame), RollingOrder::new(extent, frame), RollingSums::new(extent, frame)));
+        for (moments, order, sums) in &mut windows {
+            moments.reserve_slots(3);
+            order.reserve_slots(3);
+            sums.reserve_slots(3);
+        }
+        let [placed, expected] = &mut windows;
+        for batch in 0..3 {
+            if batch == lost_at {
+                engine.lose();
+            }
+            let of = batch * 300..(batch + 1) * 300;
+            let floats = RollingRows { slots: &slots[of.clone()], values: &floats[of.clone()], validity: None, times: &[] };
+            let ints = RollingRows { slots: &slots[of.clone()], values: &ints[of], validity: None, times: &[] };
+            let (mut means, mut mins, mut sums) = ([[9.0; 300]; 2], [[9.0; 300]; 2], [[9; 300]; 2]);
+            rolling.moments(&mut placed.0, &floats, MomentColumns { means: Some(&mut means[0]), ..MomentColumns::default() });
+            rolling.order(&mut placed.1, &floats, OrderColumns { mins: Some(&mut mins[0]), ..OrderColumns::default() });
+            rolling.sums(&mut placed.2, &ints, SumColumns { sums: Some(&mut sums[0]), counts: None });
+            let columns = MomentColumns { means: Some(&mut means[1]), ..MomentColumns::default() };
+            Backend::Scalar.rolling_moments(&mut expected.0, &floats, columns);
+            Backend::Scalar.rolling_order(&mut expected.1, &floats, OrderColumns { mins: Some(&mut mins[1]), ..OrderColumns::default() });
+            Backend::Scalar.rolling_sums(&mut expected.2, &ints, SumColumns { sums: Some(&mut sums[1]), counts: None });
+            assert!(
+                means[0].iter().zip(&means[1]).all(|(mean, expected)| (mean - expected).abs() <= 1e-12 * 1e7),
+                "{device}, batch {batch}"
+            );
+            assert!(mins[0] == mins[1] && sums[0] == sums[1], "{device}, batch {batch}");
+        }
+        assert_eq!((devices.usage().gpu_rows, devices.usage().cpu_rows), (on_gpu, 2700 - on_gpu));
+        let warnings: Vec<String> = std::iter::from_fn(|| devices.take_warning()).filter(|warning| !warning.contains("software")).collect();
+        assert_eq!(warnings.len(), usize::from(lost_at < 3), "{warnings:?}");
     }
 }

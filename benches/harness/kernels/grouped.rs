@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 
+use thalweg_kernels::gpu::Engine;
 use thalweg_kernels::{Backend, Cell, Want};
 
-use super::{BATCH, answer, backends, expected, slots, values};
+use super::{BATCH, answer, backends, expected, gpu, slots, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
 use crate::memory::DataFile;
@@ -48,7 +49,7 @@ fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<C
     };
     let mut contenders: Vec<Contender<'_>> =
         backends().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
-    contenders.extend(gpu::contenders(groups, &slots, values, expected));
+    contenders.extend(gpu::contenders(expected, |engine| accumulate_there(engine, groups as usize, &slots, values)));
     if let Ok(peer) = &peer {
         let name = peer.borrow().name.clone();
         contenders.push(Contender::new(name, expected, || peer.borrow_mut().ask(&Question::default())));
@@ -73,45 +74,16 @@ fn write(file: &DataFile, slots: &[u32], values: &[f64]) -> Result<()> {
     Ok(out.flush()?)
 }
 
-/// The same on graphics processors, rows sent and cells fetched within the time.
-mod gpu {
-    use thalweg_kernels::gpu::{AdapterInfo, AdapterKind, Engine, Options, adapters};
-    use thalweg_kernels::{Cell, Want};
+/// Rows that are sent at a time: what a pipeline gathers at most.
+const GATHERED: usize = 1 << 20;
 
-    use super::answer;
-    use crate::Result;
-    use crate::answer::Answer;
-    use crate::contest::{Contender, Run};
-
-    /// Rows that are sent at a time: what a pipeline gathers at most.
-    const GATHERED: usize = 1 << 20;
-
-    /// One for each adapter that is no piece of software.
-    pub fn contenders<'a>(groups: u32, slots: &'a [u32], values: &'a [f64], expected: Answer) -> impl Iterator<Item = Contender<'a>> {
-        let adapters = adapters().into_iter().filter(|adapter| adapter.kind != AdapterKind::Software);
-        adapters.map(move |adapter| {
-            let mut engine = None;
-            Contender::new(format!("gpu, {}", adapter.name), expected, move || {
-                let engine = match &engine {
-                    Some(engine) => engine,
-                    None => engine.insert(open(&adapter)?),
-                };
-                Run::time(|| accumulate(engine, groups as usize, slots, values))
-            })
-        })
+/// The same on a graphics processor, rows sent and cells fetched within the time.
+fn accumulate_there(engine: &Engine, groups: usize, slots: &[u32], values: &[f64]) -> Result<Answer> {
+    let mut table = engine.table::<f64>(groups, Want::ALL)?;
+    for (slots, values) in slots.chunks(GATHERED).zip(values.chunks(GATHERED)) {
+        table.accumulate(slots, values, None)?;
     }
-
-    fn open(adapter: &AdapterInfo) -> Result<Engine> {
-        Ok(Engine::open(&Options { name: Some(adapter.name.clone()), ..Options::default() })?)
-    }
-
-    fn accumulate(engine: &Engine, groups: usize, slots: &[u32], values: &[f64]) -> Result<Answer> {
-        let mut table = engine.table::<f64>(groups, Want::ALL)?;
-        for (slots, values) in slots.chunks(GATHERED).zip(values.chunks(GATHERED)) {
-            table.accumulate(slots, values, None)?;
-        }
-        let mut cells = vec![Cell::EMPTY; groups];
-        table.read_into(&mut cells)?;
-        Ok(answer(&cells))
-    }
+    let mut cells = vec![Cell::EMPTY; groups];
+    table.read_into(&mut cells)?;
+    Ok(answer(&cells))
 }

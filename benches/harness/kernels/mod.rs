@@ -2,6 +2,7 @@
 
 mod by_slot;
 mod columns;
+mod gpu;
 mod grouped;
 mod keyed;
 mod panes;

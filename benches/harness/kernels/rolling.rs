@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int32Array, RecordBatch};
 use arrow::ipc::writer::FileWriter;
+use thalweg_kernels::gpu::Engine;
 use thalweg_kernels::{Backend, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows};
 
-use super::{BATCH, backends, slots, values};
+use super::{BATCH, backends, gpu, slots, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
 use crate::memory::DataFile;
@@ -29,7 +30,11 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
     let name = format!("rolling mean and std of the last {ROWS} rows by slot, {KEYS} slots");
     if common.wants(&name) {
         let contest = moments(common, &name)?.reading(12, report.machine.read_gb_per_s);
-        let fastest = contest.entries.iter().filter(|entry| !is_ours(&entry.name)).max_by(|a, b| a.median.total_cmp(&b.median));
+        let fastest = contest
+            .entries
+            .iter()
+            .filter(|entry| !is_ours(&entry.name) && !entry.name.starts_with("gpu"))
+            .max_by(|a, b| a.median.total_cmp(&b.median));
         let fastest = fastest.map(|entry| entry.name.clone());
         report.add(match fastest {
             Some(fastest) => contest.goal("simd", &fastest, 5.0),
@@ -44,7 +49,9 @@ pub fn measure(common: &Common, report: &mut Report) -> Result<()> {
             let (slots, values) = (&slots, &values);
             move || Run::time(|| Ok(order(backend, slots, values)))
         };
-        let contenders = vectors().map(|backend| Contender::new(backend.to_string(), expected, run(backend))).collect();
+        let ours = vectors().map(|backend| Contender::new(backend.to_string(), expected, run(backend)));
+        let there = gpu::contenders(expected, |engine| order_there(engine, &slots, &values));
+        let contenders = ours.chain(there).collect();
         let contest = Contest::hold(&name, Work::rows(common.rows), common, contenders)?;
         report.add(contest.reading(12, report.machine.read_gb_per_s));
     }
@@ -71,6 +78,7 @@ fn moments(common: &Common, name: &str) -> Result<Contest> {
         let (slots, values) = (&slots, &values);
         contenders.push(Contender::new(backend.to_string(), expected, move || Run::time(|| Ok(rolling(backend, slots, values)))));
     }
+    contenders.extend(gpu::contenders(expected, |engine| rolling_there(engine, &slots, &values)));
     for peer in peers.iter().flatten() {
         let question = Question { query: "rolling", key: "slot", size: ROWS as i64, ..Question::default() };
         let name = peer.borrow().name.clone();
@@ -110,6 +118,39 @@ fn order(backend: Backend, slots: &[u32], values: &[f64]) -> Answer {
         answer.max += maxs.iter().sum::<f64>();
     }
     answer
+}
+
+/// Rows that a graphics processor is sent at a time, as what a key's windows held goes up with them.
+const GATHERED: usize = 1 << 20;
+
+fn rolling_there(engine: &Engine, slots: &[u32], values: &[f64]) -> Result<Answer> {
+    let mut windows = RollingMoments::new(EXTENT, Frame::Including);
+    windows.reserve_slots(KEYS as usize);
+    let (mut means, mut deviations) = (vec![0.0; GATHERED], vec![0.0; GATHERED]);
+    let mut answer = Answer::of_rows(values.len() as u64);
+    for (slots, values) in slots.chunks(GATHERED).zip(values.chunks(GATHERED)) {
+        let (means, deviations) = (&mut means[..values.len()], &mut deviations[..values.len()]);
+        let mut columns = MomentColumns { means: Some(means), deviations: Some(deviations), ..MomentColumns::default() };
+        engine.rolling_moments(&mut windows, &RollingRows { slots, values, validity: None, times: &[] }, &mut columns)?;
+        answer.mean += means.iter().sum::<f64>();
+        answer.std += deviations.iter().filter(|deviation| !deviation.is_nan()).sum::<f64>();
+    }
+    Ok(answer)
+}
+
+fn order_there(engine: &Engine, slots: &[u32], values: &[f64]) -> Result<Answer> {
+    let mut windows = RollingOrder::new(EXTENT, Frame::Including);
+    windows.reserve_slots(KEYS as usize);
+    let (mut mins, mut maxs) = (vec![0.0; GATHERED], vec![0.0; GATHERED]);
+    let mut answer = Answer::of_rows(values.len() as u64);
+    for (slots, values) in slots.chunks(GATHERED).zip(values.chunks(GATHERED)) {
+        let (mins, maxs) = (&mut mins[..values.len()], &mut maxs[..values.len()]);
+        let mut columns = OrderColumns { mins: Some(mins), maxs: Some(maxs), any: None };
+        engine.rolling_order(&mut windows, &RollingRows { slots, values, validity: None, times: &[] }, &mut columns)?;
+        answer.min += mins.iter().sum::<f64>();
+        answer.max += maxs.iter().sum::<f64>();
+    }
+    Ok(answer)
 }
 
 /// The columns as an Arrow file, for the peers.

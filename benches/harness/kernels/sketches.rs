@@ -7,9 +7,10 @@ use datasketches::tdigest::TDigestMut;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
+use thalweg_kernels::gpu::Engine;
 use thalweg_kernels::{Backend, DdHead, DdLayout, Hash, hll_estimate, hll_standard_error};
 
-use super::{BATCH, SEED, backends, slots};
+use super::{BATCH, SEED, backends, gpu, slots};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
 use crate::report::Report;
@@ -72,6 +73,13 @@ fn distinct(common: &Common, name: &str, groups: u32) -> Result<Contest> {
         };
         contenders.push(Contender::new(backend.to_string(), expected, move || Run::time(run)));
     }
+    let there = move |engine: &Engine| {
+        let registers = registers_there(engine, ids, slots, groups)?;
+        let estimates = registers.chunks(1 << OUR_LG_K).map(hll_estimate).enumerate();
+        let error = hll_standard_error(OUR_LG_K);
+        Ok(Answer::of_rows(estimates.filter(|(group, estimate)| right(*group, *estimate, error)).count() as u64))
+    };
+    contenders.extend(gpu::contenders(expected, there));
     let theirs = move || {
         let mut sketches = vec![HllSketch::new(THEIR_LG_K, HllType::Hll8)?; groups as usize];
         ids.iter().zip(slots).for_each(|(&id, &slot)| sketches[slot as usize].update(id));
@@ -105,6 +113,17 @@ fn our_registers(backend: Backend, ids: &[i64], slots: &[u32], groups: u32) -> V
     registers
 }
 
+/// The same on a graphics processor: hashes are made here.
+fn registers_there(engine: &Engine, ids: &[i64], slots: &[u32], groups: u32) -> Result<Vec<u8>> {
+    let mut table = engine.hll_table(OUR_LG_K, groups as usize)?;
+    let mut hashes = vec![0; ids.len()];
+    Backend::active().hash_i64(ids, Hash::Seeded(0), &mut hashes);
+    table.update(slots, &hashes, None)?;
+    let mut registers = vec![0; (groups as usize) << OUR_LG_K];
+    table.read_into(&mut registers)?;
+    Ok(registers)
+}
+
 const ASKED: [f64; 3] = [0.5, 0.9, 0.99];
 
 fn quantiles(common: &Common, name: &str, groups: u32) -> Result<Contest> {
@@ -121,6 +140,7 @@ fn quantiles(common: &Common, name: &str, groups: u32) -> Result<Contest> {
         let run = move || Ok(within_alpha(sorted, &our_quantiles(backend, values, slots, groups)));
         contenders.push(Contender::new(backend.to_string(), expected, move || Run::time(run)));
     }
+    contenders.extend(gpu::contenders(expected, move |engine| Ok(within_alpha(sorted, &quantiles_there(engine, values, slots, groups)?))));
     let kll = move || {
         let mut sketches = vec![KllSketch::new(KLL_K)?; groups as usize];
         for (&value, &slot) in values.iter().zip(slots) {
@@ -167,6 +187,18 @@ fn our_quantiles(backend: Backend, values: &[f64], slots: &[u32], groups: u32) -
     }
     let groups = heads.iter().zip(counts.chunks(width));
     groups.flat_map(|(head, counts)| ASKED.map(|q| layout.quantile(head, counts, q).unwrap_or(f64::NAN))).collect()
+}
+
+/// The same on a graphics processor.
+fn quantiles_there(engine: &Engine, values: &[f64], slots: &[u32], groups: u32) -> Result<Vec<f64>> {
+    let layout = DdLayout::new(ALPHA, 1_024);
+    let width = layout.counts_per_group();
+    let (mut heads, mut counts) = (vec![DdHead::EMPTY; groups as usize], vec![0; groups as usize * width]);
+    let mut table = engine.ddsketch_table(&layout, groups as usize)?;
+    table.update(slots, values, None)?;
+    table.read_into(&mut heads, &mut counts)?;
+    let groups = heads.iter().zip(counts.chunks(width));
+    Ok(groups.flat_map(|(head, counts)| ASKED.map(|q| layout.quantile(head, counts, q).unwrap_or(f64::NAN))).collect())
 }
 
 /// How many quantiles are within [`ALPHA`] of the exact ones.

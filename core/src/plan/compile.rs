@@ -134,7 +134,7 @@ fn build_window(step: &WindowStep<'_>, input: &SchemaRef, unit: Option<Unit>, co
     let timed = || unit.ok_or_else(no_event_time);
     let (schema, pane, operator): (SchemaRef, Option<i64>, Box<dyn Operator>) = match spec {
         Windowing::Rolling(spec) => {
-            let rolling = Rolling::new((*spec, ttl), by, aggregates, input, unit, config)?;
+            let rolling = Rolling::new((*spec, ttl), by, aggregates, input, unit, config)?.on_devices(devices);
             (rolling.schema(), None, Box::new(rolling))
         }
         Windowing::Panes(spec) if !revisions.none() => {

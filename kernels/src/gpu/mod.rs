@@ -35,6 +35,26 @@
 //! | slot | 4 | 8 |
 //! | `f64` or `i64` without a slot | 8, and 1/8 with nulls | as above, for one group |
 //!
+//! # Other kernels
+//! Answers are the processor's, bit for bit, unless the table says otherwise. Where a row takes the processor as little time as its bytes
+//! take to a card and back, transfer binds: nothing of this is chosen by itself, and each is for rows that a GPU is asked for.
+//!
+//! | kernel | against the processor | bytes up | bytes back |
+//! |---|---|---|---|
+//! | [`Engine::rolling_moments`] | within the errors of [`crate::rolling`], on any device; not the same bits | 24 a row, 12 a row that a window held | 24 a row |
+//! | [`Engine::rolling_order`] | | 28 a row, 16 a row that a window held | 16 a row |
+//! | [`Engine::rolling_sums`] | | 24 a row, 12 a row that a window held | 24 a row |
+//! | [`HllTable`] | | 12 a row | 4 a register |
+//! | [`DdTable`]: the host tells a value's bucket | | 8 a row | 64 a group, 8 a counter |
+//! | [`HistogramTable`] | | 12 a row | 8 a count |
+//! | [`Engine::selected_rows`] | | 1/8 a row | 4 a selected row |
+//! | [`Engine::compact`], [`Engine::split`] | | the values, and 1/8 a row | the values that are wanted |
+//! | [`Engine::partition_rows`], [`Engine::order_by_part`] | | 8 or 4 a row | 4 a row, 4 a part of an upload |
+//! | [`Engine::prefix_sum_u32`], [`Engine::prefix_sum_u64`] | | 4 or 8 a number | as many |
+//! | [`Engine::smooth`], on devices with 64-bit floats | levels within 1e-15 / alpha of the largest magnitude: opt-in | 8 a row, 16 a key | 8 a row |
+//!
+//! Sums, minimum and maximum of a column without slots are [`Table::fold`].
+//!
 //! # Detectors
 //! Twins of some of [`crate::anomaly`], each under a bound of its own that is wider than the processor's: they run where they are
 //! called, and nothing chooses them by itself. Where a device has 32-bit
@@ -59,10 +79,17 @@ mod cost;
 mod device;
 mod error;
 mod fixed;
+mod histogram;
 mod layout;
+mod passes;
 mod pipeline;
 mod ring;
+mod rolling;
+mod rows;
+mod sketch;
+mod smooth;
 mod state;
+mod store;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -76,6 +103,8 @@ pub(crate) use aggregate::check_slots;
 pub use aggregate::{Number, Rows, Table};
 pub use anomaly::{Discord, FrozenForest, Trees};
 pub use error::{Error, Fault};
+pub use histogram::HistogramTable;
+pub use sketch::{DdTable, HllTable};
 
 /// What became of opening an engine for the process.
 type Opened = Mutex<Option<Result<Engine, Error>>>;
@@ -96,7 +125,7 @@ struct Shared {
     ring: Mutex<Ring>,
     private_words: u32,
     costs: cost::Costs,
-    detectors: anomaly::Detectors,
+    kept: passes::Kept,
 }
 
 impl Engine {
@@ -111,8 +140,8 @@ impl Engine {
         let ring = Mutex::new(Ring::new(&device, options.batch_rows)?);
         device.check()?;
         let private_words = options.private_words.min(Options::PRIVATE_WORDS);
-        let (costs, detectors) = (cost::Costs::default(), anomaly::Detectors::default());
-        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs, detectors }) })
+        let (costs, kept) = (cost::Costs::default(), passes::Kept::default());
+        Ok(Self { shared: Arc::new(Shared { device, pipelines, ring, private_words, costs, kept }) })
     }
 
     /// The engine that this process shares, with the default options but for software adapters. It is opened when first

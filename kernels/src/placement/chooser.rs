@@ -136,6 +136,14 @@ mod tests {
                 prop_assert!(on_gpu * MARGIN <= on_cpu * slack + 1e-8);
             } else if chooser.gather_rows(work.groups).is_some() {
                 prop_assert!(on_gpu * MARGIN * slack + 1e-8 >= on_cpu);
+            } else {
+                // It never wins, or with few rows alone: the more there are, the further it is behind.
+                let behind = |rows: u64| {
+                    let work = Work { rows, ..work };
+                    gpu.of(work).as_secs_f64() * MARGIN - cpu.of(work).as_secs_f64()
+                };
+                let rounding = 1e-8 + 1e-9 * cpu.of(Work { rows: 1 << 41, ..work }).as_secs_f64();
+                prop_assert!(behind(1 << 41) >= behind(1 << 40) - rounding);
             }
         }
 

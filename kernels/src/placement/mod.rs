@@ -2,7 +2,8 @@
 //!
 //! [`Devices`] says what is wanted and knows what there is; an [`Accumulator`] takes the rows of one column and sends
 //! them where they cost least. What that is, a [`Chooser`] knows: from a [`Cost`] of each device, measured once and
-//! refined while running. A [`Discord`] goes to a GPU only where one is asked for.
+//! refined while running. A [`Discord`] and
+//! [`Rolling`] windows go to a GPU only where one is asked for.
 //!
 //! ```
 //! use std::time::Instant;
@@ -35,6 +36,7 @@ mod discord;
 mod gathered;
 #[cfg(feature = "gpu")]
 mod offload;
+mod rolling;
 
 use std::fmt;
 use std::str::FromStr;
@@ -50,6 +52,7 @@ pub use devices::{Devices, Usage};
 pub use discord::Discord;
 #[cfg(feature = "gpu")]
 pub(crate) use gathered::Gathered;
+pub use rolling::Rolling;
 
 /// Values that an [`Accumulator`] takes: `f64` or `i64`.
 #[cfg(not(feature = "gpu"))]

@@ -63,9 +63,7 @@ pub fn rolling_sums(windows: &mut RollingSums, rows: &RollingRows<'_, i64>, answ
 impl Backend {
     /// [`rolling_sums`] on this backend.
     pub fn rolling_sums(self, windows: &mut RollingSums, rows: &RollingRows<'_, i64>, answers: SumColumns<'_>) {
-        rows.check(windows.extent, windows.heads.len());
-        answers.sums.iter().for_each(|column| check_lengths("rows and sums", rows.slots.len(), column.len()));
-        answers.counts.iter().for_each(|column| check_lengths("rows and counts", rows.slots.len(), column.len()));
+        windows.check(rows, &answers);
         match self {
             Self::Scalar => scalar::rolling::sums(windows, rows, answers),
             Self::Simd(level) => simd::rolling::sums(level, windows, rows, answers),
@@ -101,6 +99,13 @@ impl RollingSums {
     pub fn new(extent: Extent, frame: Frame) -> Self {
         extent.check();
         Self { extent, frame, heads: Vec::new(), rows: Vec::new(), times: Vec::new(), arena: extent.arena() }
+    }
+
+    /// Panics unless these rows can be taken and answered so.
+    pub(crate) fn check(&self, rows: &RollingRows<'_, i64>, answers: &SumColumns<'_>) {
+        rows.check(self.extent, self.heads.len());
+        answers.sums.iter().for_each(|column| check_lengths("rows and sums", rows.slots.len(), column.len()));
+        answers.counts.iter().for_each(|column| check_lengths("rows and counts", rows.slots.len(), column.len()));
     }
 
     /// Slots that there are windows for.

@@ -44,8 +44,7 @@ pub fn rolling_moments(windows: &mut RollingMoments, rows: &RollingRows<'_>, ans
 impl Backend {
     /// [`rolling_moments`] on this backend.
     pub fn rolling_moments(self, windows: &mut RollingMoments, rows: &RollingRows<'_>, answers: MomentColumns<'_>) {
-        rows.check(windows.extent, windows.heads.len());
-        answers.check(rows.slots.len());
+        windows.check(rows, &answers);
         match self {
             Self::Scalar => scalar::rolling::moments(windows, rows, answers),
             Self::Simd(level) => simd::rolling::moments(level, windows, rows, answers),
@@ -62,6 +61,12 @@ impl RollingMoments {
         extent.check();
         let arena = extent.arena();
         Self { extent, frame, heads: Vec::new(), odds: Vec::new(), values: Vec::new(), times: Vec::new(), arena }
+    }
+
+    /// Panics unless these rows can be taken and answered so.
+    pub(crate) fn check(&self, rows: &RollingRows<'_>, answers: &MomentColumns<'_>) {
+        rows.check(self.extent, self.heads.len());
+        answers.check(rows.slots.len());
     }
 
     /// Slots that there are windows for.
@@ -280,15 +285,7 @@ impl RollingMoments {
             moments.mean = self.heads[slot].pivot;
             moments.sum = moments.mean * f64::from(finite);
         }
-        moments.count = f64::from(rows - odds.nulls);
-        if odds.rows() > odds.nulls {
-            let mean = match odds {
-                Odds { nans: 0, negative: 0, .. } => f64::INFINITY,
-                Odds { nans: 0, positive: 0, .. } => f64::NEG_INFINITY,
-                _ => f64::NAN,
-            };
-            (moments.sum, moments.mean, moments.m2) = (mean, mean, f64::NAN);
-        }
+        odds.bend(&mut moments, rows);
         moments
     }
 
@@ -297,5 +294,47 @@ impl RollingMoments {
     pub(crate) fn refresh(&mut self, slot: usize) {
         let finite = f64::from(self.heads[slot].ring.rows - self.odds[slot].rows());
         self.heads[slot].refresh(finite, &self.values);
+    }
+}
+
+#[cfg(feature = "gpu")]
+impl RollingMoments {
+    /// Takes in rows of one slot, in their order, whose answers are known: the sums are computed once, of what is left.
+    pub(crate) fn absorb(&mut self, slot: usize, new: &[u32], rows: &RollingRows<'_>) {
+        let kept = match self.extent {
+            Extent::Rows(most) => &new[new.len().saturating_sub(most as usize)..],
+            Extent::Range(_) => new,
+        };
+        for &row in kept {
+            let row = row as usize;
+            let mut time = rows.time(row);
+            if let Extent::Range(length) = self.extent {
+                time = self.take_time(slot, time);
+                while self.heads[slot].ring.rows > 0 && self.times[self.heads[slot].ring.at(0)] < time.saturating_sub(length) {
+                    self.heads[slot].ring.pop();
+                }
+            } else if Extent::Rows(self.heads[slot].ring.rows) == self.extent {
+                self.heads[slot].ring.pop();
+            }
+            if self.heads[slot].ring.is_full() {
+                self.resize(slot, self.heads[slot].ring.rows + 1);
+            }
+            let head = &mut self.heads[slot];
+            let to = head.ring.at(head.ring.rows);
+            self.values[to] = stored(rows.values[row], rows.is_valid(row));
+            if let Extent::Range(_) = self.extent {
+                self.times[to] = time;
+            }
+            head.ring.rows += 1;
+        }
+        let ring = self.heads[slot].ring;
+        let mut odds = Odds::default();
+        let values = ring.parts(&self.values).into_iter().flatten();
+        values.filter(|value| !value.is_finite()).for_each(|value| *odds.of(*value) += 1);
+        self.odds[slot] = odds;
+        // Sums that say nothing, so that the pivot is looked for anew.
+        let sums = if odds.rows() < ring.rows { [f64::NAN; 2] } else { [0.0; 2] };
+        self.heads[slot] = Head { ring, sums, odd: odds.rows() > 0, ..Head::default() };
+        self.renew(slot);
     }
 }

@@ -69,10 +69,7 @@ pub fn rolling_order<T: Value>(windows: &mut RollingOrder, rows: &RollingRows<'_
 impl Backend {
     /// [`rolling_order`] on this backend.
     pub fn rolling_order<T: Value>(self, windows: &mut RollingOrder, rows: &RollingRows<'_, T>, answers: OrderColumns<'_, T>) {
-        rows.check(windows.extent, windows.heads.len());
-        let floats = [&answers.mins, &answers.maxs];
-        floats.into_iter().flatten().for_each(|column| check_lengths("rows and answers", rows.slots.len(), column.len()));
-        answers.any.iter().for_each(|column| check_lengths("rows and answers", rows.slots.len(), column.len()));
+        windows.check(rows, &answers);
         match self {
             Self::Scalar => scalar::rolling::order(windows, rows, answers),
             Self::Simd(level) => simd::rolling::order(level, windows, rows, answers),
@@ -126,6 +123,14 @@ impl RollingOrder {
     pub fn new(extent: Extent, frame: Frame) -> Self {
         extent.check();
         Self { extent, frame, heads: Vec::new(), orders: Vec::new(), times: Vec::new(), arena: extent.arena() }
+    }
+
+    /// Panics unless these rows can be taken and answered so.
+    pub(crate) fn check<T: Value>(&self, rows: &RollingRows<'_, T>, answers: &OrderColumns<'_, T>) {
+        rows.check(self.extent, self.heads.len());
+        let floats = [&answers.mins, &answers.maxs];
+        floats.into_iter().flatten().for_each(|column| check_lengths("rows and answers", rows.slots.len(), column.len()));
+        answers.any.iter().for_each(|column| check_lengths("rows and answers", rows.slots.len(), column.len()));
     }
 
     /// Slots that there are windows for.

@@ -197,6 +197,19 @@ fn upper_bits(value: f64) -> u16 {
     (value.abs().to_bits() >> 48) as u16
 }
 
+#[cfg(feature = "gpu")]
+impl Odds {
+    /// Those that came after others, which are among them.
+    pub fn less(&self, before: Self) -> Self {
+        Self {
+            nulls: self.nulls - before.nulls,
+            nans: self.nans - before.nans,
+            positive: self.positive - before.positive,
+            negative: self.negative - before.negative,
+        }
+    }
+}
+
 impl Odds {
     /// The number that a row of this value, which is not finite, is counted in.
     pub fn of(&mut self, value: f64) -> &mut u32 {
@@ -210,6 +223,20 @@ impl Odds {
 
     pub fn rows(&self) -> u32 {
         self.nulls + self.nans + self.positive + self.negative
+    }
+
+    /// What they make of the moments of the finite values of a window of so many rows.
+    #[inline(always)]
+    pub fn bend(&self, moments: &mut Moments, rows: u32) {
+        moments.count = f64::from(rows - self.nulls);
+        if self.rows() > self.nulls {
+            let mean = match self {
+                Self { nans: 0, negative: 0, .. } => f64::INFINITY,
+                Self { nans: 0, positive: 0, .. } => f64::NEG_INFINITY,
+                _ => f64::NAN,
+            };
+            (moments.sum, moments.mean, moments.m2) = (mean, mean, f64::NAN);
+        }
     }
 }
 

@@ -13,7 +13,7 @@ pub fn histogram(counts: &mut [u64], slots: &[u32], values: &[f64], validity: Op
 }
 
 /// Number of a value's count among those of its group.
-fn cell(value: f64, bins: Bins<'_>) -> usize {
+pub(crate) fn cell(value: f64, bins: Bins<'_>) -> usize {
     match bins {
         _ if value.is_nan() => bins.cells() - 1,
         Bins::Edges(edges) => edges.iter().take_while(|edge| **edge <= value).count(),

@@ -41,7 +41,7 @@ fn held(windows: &RollingMoments, slot: usize, from: i64) -> Vec<f64> {
 }
 
 /// Mean by a compensated sum, then the squared distances from it.
-fn moments_of(values: &[f64]) -> Moments {
+pub(crate) fn moments_of(values: &[f64]) -> Moments {
     if values.is_empty() {
         return Moments::NONE;
     }

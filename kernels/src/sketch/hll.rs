@@ -127,9 +127,7 @@ fn tau(mut x: f64) -> f64 {
 impl Backend {
     /// [`hll_update`] on this backend.
     pub fn hll_update(self, registers: &mut [u8], lg_k: u32, slots: &[u32], hashes: &[u64], validity: Option<Bits<'_>>) {
-        assert!((MIN_LG_K..=MAX_LG_K).contains(&lg_k), "lg_k must be in {MIN_LG_K}..={MAX_LG_K}, not {lg_k}");
-        let whole = registers.len().is_multiple_of(1 << lg_k);
-        assert!(whole, "{} registers are no whole number of groups of {}", registers.len(), 1 << lg_k);
+        check_table(registers.len(), lg_k);
         check_lengths("slots and hashes", slots.len(), hashes.len());
         Bits::check(validity, hashes.len());
         match self {
@@ -147,6 +145,13 @@ impl Backend {
             Self::Simd(level) => simd::sketch::hll::fold(level, registers, hashes, validity),
         }
     }
+}
+
+/// Panics unless so many registers are a whole number of groups.
+pub(crate) fn check_table(registers: usize, lg_k: u32) {
+    assert!((MIN_LG_K..=MAX_LG_K).contains(&lg_k), "lg_k must be in {MIN_LG_K}..={MAX_LG_K}, not {lg_k}");
+    let whole = registers.is_multiple_of(1 << lg_k);
+    assert!(whole, "{registers} registers are no whole number of groups of {}", 1 << lg_k);
 }
 
 /// Panics unless these are the registers of one group; returns their number as a power of two.

@@ -6,13 +6,14 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array
 use arrow::buffer::{BooleanBuffer, NullBuffer, ScalarBuffer};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
+use thalweg_kernels::placement::Rolling;
 use thalweg_kernels::{
     Bits, Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns, Value,
-    rolling_moments, rolling_order, rolling_sums,
 };
 
 use crate::error::{Error, Result};
 use crate::operator::aggregate::{Aggregate, Function, Inputs, Lane, Values};
+use crate::operator::devices::{self, Devices};
 use crate::state::{Reader, Writer, damaged};
 
 /// The aggregates of one operator with the state of their windows.
@@ -21,6 +22,7 @@ pub(super) struct Measures {
     groups: Vec<Group>,
     fields: Vec<Field>,
     extent: Extent,
+    placed: Rolling,
 }
 
 /// Results that one kernel answers in one call.
@@ -75,7 +77,13 @@ impl Measures {
     /// # Errors
     /// [`Kind::Schema`](crate::error::Kind::Schema) if a column is unknown or its type does not fit the function.
     pub fn new(aggregates: &[Aggregate], schema: &SchemaRef, extent: Extent) -> Result<Measures> {
-        let mut measures = Measures { inputs: Inputs::new(schema), groups: Vec::new(), fields: Vec::new(), extent };
+        let mut measures = Measures {
+            inputs: Inputs::new(schema),
+            groups: Vec::new(),
+            fields: Vec::new(),
+            extent,
+            placed: Rolling::new(&devices::unused()),
+        };
         let mut kinds: Vec<(Option<usize>, Kind)> = Vec::new();
         for aggregate in aggregates {
             aggregate.check_sketch()?;
@@ -111,6 +119,16 @@ impl Measures {
             }
         }
         Ok(measures)
+    }
+
+    /// Runs the kernels on these devices from now on.
+    pub fn place(&mut self, devices: &Devices) {
+        self.placed = Rolling::new(devices);
+    }
+
+    /// In words, where the kernels run and why.
+    pub fn placement(&self) -> String {
+        self.placed.explain()
     }
 
     /// The fields of the results, in order.
@@ -197,7 +215,7 @@ impl Measures {
         for group in &mut self.groups {
             group.windows.reserve_slots(keys);
             let values = group.column.map(|column| &values[column]);
-            let columns = group.windows.answer(&Rows { slots, times, values }, &group.results).map_err(|sum| {
+            let columns = group.windows.answer(&self.placed, &Rows { slots, times, values }, &group.results).map_err(|sum| {
                 let name = group.results.first().map_or("", |result| self.fields[result.place].name());
                 Error::schema(format!("`{name}` is {sum}, which does not fit int64; sum the column as float64 instead"))
             })?;
@@ -289,23 +307,23 @@ impl Windows {
     }
 
     /// A column per result, or the first sum that does not fit `int64`.
-    fn answer(&mut self, rows: &Rows<'_>, results: &[Measure]) -> std::result::Result<Vec<ArrayRef>, i128> {
+    fn answer(&mut self, placed: &Rolling, rows: &Rows<'_>, results: &[Measure]) -> std::result::Result<Vec<ArrayRef>, i128> {
         match (self, rows.values) {
             (Windows::Moments(windows), Some(Values::Float(array))) => {
-                Ok(moments(windows, &rows.with(array.values(), array.nulls()), results))
+                Ok(moments(placed, windows, &rows.with(array.values(), array.nulls()), results))
             }
             (Windows::Moments(windows), Some(Values::Int(array))) => {
                 let values: Vec<f64> = array.values().iter().map(|&value| value as f64).collect();
-                Ok(moments(windows, &rows.with(&values, array.nulls()), results))
+                Ok(moments(placed, windows, &rows.with(&values, array.nulls()), results))
             }
-            (Windows::Moments(windows), None) => Ok(moments(windows, &rows.with(&vec![0.0; rows.len()], None), results)),
+            (Windows::Moments(windows), None) => Ok(moments(placed, windows, &rows.with(&vec![0.0; rows.len()], None), results)),
             (Windows::Order(windows), Some(Values::Float(array))) => {
-                Ok(order::<Float64Type>(windows, &rows.with(array.values(), array.nulls()), results))
+                Ok(order::<Float64Type>(placed, windows, &rows.with(array.values(), array.nulls()), results))
             }
             (Windows::Order(windows), Some(Values::Int(array))) => {
-                Ok(order::<Int64Type>(windows, &rows.with(array.values(), array.nulls()), results))
+                Ok(order::<Int64Type>(placed, windows, &rows.with(array.values(), array.nulls()), results))
             }
-            (Windows::Sums(windows), Some(Values::Int(array))) => sums(windows, &rows.with(array.values(), array.nulls()), results),
+            (Windows::Sums(windows), Some(Values::Int(array))) => sums(placed, windows, &rows.with(array.values(), array.nulls()), results),
             _ => {
                 unreachable!("values are numbers, rows alone have moments only, and sums that are not moments are of integers")
             }
@@ -313,7 +331,7 @@ impl Windows {
     }
 }
 
-fn moments(windows: &mut RollingMoments, rows: &RollingRows<'_>, results: &[Measure]) -> Vec<ArrayRef> {
+fn moments(placed: &Rolling, windows: &mut RollingMoments, rows: &RollingRows<'_>, results: &[Measure]) -> Vec<ArrayRef> {
     let len = rows.slots.len();
     let column = |function| results.iter().any(|result| result.function == function).then(|| vec![0.0; len]);
     let [mut sums, mut means, mut variances, mut deviations, mut scores] =
@@ -329,7 +347,7 @@ fn moments(windows: &mut RollingMoments, rows: &RollingRows<'_>, results: &[Meas
         scores: scores.as_deref_mut(),
         divisor: Divisor::Sample,
     };
-    rolling_moments(windows, rows, columns);
+    placed.moments(windows, rows, columns);
     let scored = scores.as_deref().and_then(|scores| valid_rows(len, |row| !scores[row].is_nan()));
     let [sums, means, variances, deviations, scores] =
         [sums, means, variances, deviations, scores].map(|column| ScalarBuffer::from(column.unwrap_or_default()));
@@ -345,14 +363,19 @@ fn moments(windows: &mut RollingMoments, rows: &RollingRows<'_>, results: &[Meas
     results.iter().map(answer).collect()
 }
 
-fn order<T: ArrowPrimitiveType>(windows: &mut RollingOrder, rows: &RollingRows<'_, T::Native>, results: &[Measure]) -> Vec<ArrayRef>
+fn order<T: ArrowPrimitiveType>(
+    placed: &Rolling,
+    windows: &mut RollingOrder,
+    rows: &RollingRows<'_, T::Native>,
+    results: &[Measure],
+) -> Vec<ArrayRef>
 where
     T::Native: Value,
 {
     let len = rows.slots.len();
     let column = |function| results.iter().any(|result| result.function == function).then(|| vec![T::Native::default(); len]);
     let (mut mins, mut maxs, mut any) = (column(Function::Min), column(Function::Max), vec![false; len]);
-    rolling_order(windows, rows, OrderColumns { mins: mins.as_deref_mut(), maxs: maxs.as_deref_mut(), any: Some(&mut any) });
+    placed.order(windows, rows, OrderColumns { mins: mins.as_deref_mut(), maxs: maxs.as_deref_mut(), any: Some(&mut any) });
     let nulls = valid_rows(len, |row| any[row]);
     let [mins, maxs] = [mins, maxs].map(|column| ScalarBuffer::from(column.unwrap_or_default()));
     let answer = |result: &Measure| {
@@ -362,9 +385,14 @@ where
     results.iter().map(answer).collect()
 }
 
-fn sums(windows: &mut RollingSums, rows: &RollingRows<'_, i64>, results: &[Measure]) -> std::result::Result<Vec<ArrayRef>, i128> {
+fn sums(
+    placed: &Rolling,
+    windows: &mut RollingSums,
+    rows: &RollingRows<'_, i64>,
+    results: &[Measure],
+) -> std::result::Result<Vec<ArrayRef>, i128> {
     let (mut counts, mut sums) = (vec![0; rows.slots.len()], vec![0; rows.slots.len()]);
-    rolling_sums(windows, rows, SumColumns { counts: Some(&mut counts), sums: Some(&mut sums) });
+    placed.sums(windows, rows, SumColumns { counts: Some(&mut counts), sums: Some(&mut sums) });
     let sums = sums.into_iter().map(|sum| i64::try_from(sum).map_err(|_| sum)).collect::<std::result::Result<Vec<i64>, i128>>()?;
     let column = Arc::new(Int64Array::new(sums.into(), at_least(1, &counts))) as ArrayRef;
     Ok(results.iter().map(|_| Arc::clone(&column)).collect())

@@ -8,6 +8,8 @@
 //!   windows with one are NaN, and in min and max it is larger than every number.
 //! * Sums of integers are exact, and it is an error if one leaves `int64`; means, variances and scores take integers as the
 //!   nearest `float64`. How near the results of floats are is said in [`thalweg_kernels::rolling`].
+//! * **Device**: the kernels run on a GPU where one is asked for, with the same results but for the last digits of floats, and on the
+//!   processor from where it fails.
 //! * **State**: the rows that wait, and for each key the rows that its next window can hold. Keys of a range of time are
 //!   forgotten once all their rows have left it; keys of a number of rows are kept.
 
@@ -26,6 +28,7 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::operator::aggregate::Aggregate;
 use crate::operator::compact::keep;
+use crate::operator::devices::Devices;
 use crate::operator::event_time::{on_time, timed};
 use crate::operator::held::{Held, Sorted};
 use crate::operator::keys::{KeyColumns, Keys, Slots};
@@ -91,6 +94,12 @@ impl Rolling {
             batch_rows: config.batch_rows,
             max_state_bytes: config.max_state_bytes,
         })
+    }
+
+    /// Runs the kernels on these devices from now on: on a GPU if one is asked for.
+    pub fn on_devices(mut self, devices: &Devices) -> Rolling {
+        self.measures.place(devices);
+        self
     }
 
     /// The input's columns, then the aggregates.
@@ -289,6 +298,10 @@ impl Operator for Rolling {
     fn state_bytes(&self) -> usize {
         let idle = self.idle.as_ref().map_or(0, |idle| idle.latest.capacity() * size_of::<i64>());
         self.held.as_ref().map_or(0, Held::bytes) + self.keys.bytes() + self.measures.bytes() + idle
+    }
+
+    fn placement(&self) -> Option<String> {
+        Some(self.measures.placement())
     }
 }
 

@@ -4,8 +4,11 @@ mod discord;
 mod ewma;
 mod forest;
 mod mahalanobis;
-mod passes;
 
 pub use discord::Discord;
 pub use forest::{FrozenForest, Trees};
-pub(super) use passes::Detectors;
+
+/// The passes of all shaders, of which the detectors' are some.
+mod passes {
+    pub(super) use crate::gpu::passes::{MOST_WORK, Pass, Passes, Shader as Detector};
+}
