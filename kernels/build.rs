@@ -19,9 +19,11 @@ mod shaders {
     const MODULES: &[(&str, &[&str], Capabilities)] = &[
         ("combine", &["combine"], Capabilities::empty()),
         ("discord", &["discord"], Capabilities::empty()),
+        ("drift", &["drift"], Capabilities::FLOAT64),
         ("ewma", &["ewma"], Capabilities::FLOAT64),
         ("forest", &["forest"], Capabilities::empty()),
         ("global", &["aggregate", "aggregate_global"], Capabilities::empty()),
+        ("knn", &["knn"], Capabilities::empty()),
         ("mahalanobis", &["mahalanobis"], Capabilities::empty()),
         ("private", &["aggregate", "aggregate_private", "lanes_plain"], Capabilities::empty()),
         ("private_subgroup", &["aggregate", "aggregate_private", "lanes_subgroup"], Capabilities::SUBGROUP),

@@ -10,8 +10,10 @@ use crate::gpu::ring::{Mapping, STAGES};
 use crate::gpu::{Shared, lock};
 
 const DISCORD: &str = include_str!(concat!(env!("OUT_DIR"), "/discord.wgsl"));
+const DRIFT: &str = include_str!(concat!(env!("OUT_DIR"), "/drift.wgsl"));
 const EWMA: &str = include_str!(concat!(env!("OUT_DIR"), "/ewma.wgsl"));
 const FOREST: &str = include_str!(concat!(env!("OUT_DIR"), "/forest.wgsl"));
+const KNN: &str = include_str!(concat!(env!("OUT_DIR"), "/knn.wgsl"));
 const MAHALANOBIS: &str = include_str!(concat!(env!("OUT_DIR"), "/mahalanobis.wgsl"));
 
 /// Words of answers of a pass at most: 256 KiB on the device, and as much to be read.
@@ -24,8 +26,10 @@ pub(super) const MOST_WORK: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Detector {
     Discord,
+    Drift,
     Ewma,
     Forest,
+    Knn,
     Mahalanobis,
 }
 
@@ -34,10 +38,16 @@ impl Detector {
     fn source(self) -> (&'static str, &'static str, u64, &'static [u64]) {
         match self {
             Self::Discord => ("discord", DISCORD, 4, &[4, 8, 4]),
+            Self::Drift => ("drift", DRIFT, 8, &[4, 8, 8]),
             Self::Ewma => ("ewma", EWMA, 8, &[4, 8, 8]),
             Self::Forest => ("forest_scores", FOREST, 4, &[4, 4]),
+            Self::Knn => ("knn", KNN, 4, &[8, 8, 4]),
             Self::Mahalanobis => ("mahalanobis", MAHALANOBIS, 4, &[4, 4]),
         }
+    }
+
+    fn needs_float64(self) -> bool {
+        matches!(self, Self::Drift | Self::Ewma)
     }
 }
 
@@ -67,7 +77,7 @@ impl Detectors {
         if let Some(found) = compiled.get(&detector) {
             return Ok(Arc::clone(found));
         }
-        if detector == Detector::Ewma && !device.info.float64 {
+        if detector.needs_float64() && !device.info.float64 {
             return Err(Error::new(
                 Fault::Limit,
                 format!("{} has no 64-bit floats in shaders; the processor takes the rows", device.info.name),

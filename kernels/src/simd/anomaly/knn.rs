@@ -1,0 +1,81 @@
+//! Rows of a history side by side, a block of them at a time; few of them are nearer than the nearest so far.
+
+use crate::anomaly::knn::{Batch, LANES, MOST_SQUARE, Neighbour, Query, Search};
+use crate::simd::vector::Vector;
+use crate::simd::{Kernel, Level, launch};
+
+pub(crate) fn knn(level: Level, batch: Batch<'_>) {
+    launch(level, Rows(batch));
+}
+
+struct Rows<'a>(Batch<'a>);
+
+impl Kernel for Rows<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        self.0.run(&Blocks);
+    }
+}
+
+struct Blocks;
+
+impl Search for Blocks {
+    #[inline(always)]
+    fn nearest(&self, query: &Query<'_>, found: &mut Vec<Neighbour>) {
+        let Query { blocks, known, row, inverses, k } = *query;
+        let mut most = f64::INFINITY;
+        found.clear();
+        for (number, block) in blocks.chunks_exact(LANES * row.len()).enumerate() {
+            let sums = squares(block, row, inverses);
+            let lanes = LANES.min(known - number * LANES);
+            if lanes == LANES && least(&sums) >= most {
+                continue;
+            }
+            for (lane, &square) in sums[..lanes].iter().enumerate() {
+                if square < most {
+                    put(found, Neighbour { square, place: (number * LANES + lane) as u32 }, k);
+                    most = if found.len() == k { found[k - 1].square } else { most };
+                }
+            }
+        }
+    }
+}
+
+/// Squared distances of the rows of a block.
+#[inline(always)]
+fn squares(block: &[f64], row: &[f64], inverses: &[f64]) -> [f64; LANES] {
+    let mut sums = [0.0; LANES];
+    for ((column, &x), &inverse) in block.as_chunks::<LANES>().0.iter().zip(row).zip(inverses) {
+        for (sum, &other) in sums.iter_mut().zip(column) {
+            let off = (x - other) * inverse;
+            let square = off * off;
+            *sum += if square < MOST_SQUARE { square } else { MOST_SQUARE };
+        }
+    }
+    sums
+}
+
+/// The least of numbers, by halves, which are vectors.
+#[inline(always)]
+fn least(sums: &[f64; LANES]) -> f64 {
+    let eights: [f64; 8] = std::array::from_fn(|lane| min(sums[lane], sums[lane + 8]));
+    let fours: [f64; 4] = std::array::from_fn(|lane| min(eights[lane], eights[lane + 4]));
+    min(min(fours[0], fours[2]), min(fours[1], fours[3]))
+}
+
+#[inline(always)]
+fn min(a: f64, b: f64) -> f64 {
+    if a < b { a } else { b }
+}
+
+/// Puts a neighbour behind those that are as near, and the farthest of more than `k` out.
+#[inline(always)]
+fn put(found: &mut Vec<Neighbour>, neighbour: Neighbour, k: usize) {
+    if found.len() == k {
+        found.pop();
+    }
+    let behind = found.iter().rposition(|other| other.square <= neighbour.square);
+    found.insert(behind.map_or(0, |at| at + 1), neighbour);
+}
