@@ -205,7 +205,7 @@ pub(crate) struct Query<'a> {
 
 /// Finds the nearest rows, the nearest first; of equal ones those of lower places.
 pub(crate) trait Search {
-    fn nearest(&self, query: &Query<'_>, found: &mut Vec<Neighbour>);
+    fn nearest(&mut self, query: &Query<'_>, found: &mut Vec<Neighbour>);
 }
 
 /// One call.
@@ -221,7 +221,7 @@ pub(crate) struct Batch<'a> {
 impl Batch<'_> {
     /// Scores all rows by a search, and takes them in.
     #[inline(always)]
-    pub fn run<S: Search>(self, search: &S) {
+    pub fn run<S: Search>(self, search: &mut S) {
         let Self { cells, slots, columns, params, scores, mut attribution } = self;
         let (mut row, mut inverses, mut found) = (Vec::new(), Vec::new(), Vec::new());
         scores.fill(f64::NAN);
@@ -296,7 +296,7 @@ impl Backend {
         check_lengths("slots and scores", slots.len(), scores.len());
         let batch = Batch { cells, slots, columns, params, scores, attribution };
         match self {
-            Self::Scalar => batch.run(&scalar::anomaly::OneByOne),
+            Self::Scalar => batch.run(&mut scalar::anomaly::OneByOne),
             Self::Simd(level) => simd::anomaly::knn(level, batch),
         }
     }

@@ -6,7 +6,7 @@ use crate::anomaly::knn::{LANES, MOST_SQUARE, Neighbour, Query, Search};
 pub(crate) struct OneByOne;
 
 impl Search for OneByOne {
-    fn nearest(&self, query: &Query<'_>, found: &mut Vec<Neighbour>) {
+    fn nearest(&mut self, query: &Query<'_>, found: &mut Vec<Neighbour>) {
         let Query { blocks, known, row, inverses, k } = *query;
         let value = |place: usize, column: usize| blocks[(place / LANES * row.len() + column) * LANES + place % LANES];
         let square = |place: usize, column: usize| ((row[column] - value(place, column)) * inverses[column]).powi(2).min(MOST_SQUARE);

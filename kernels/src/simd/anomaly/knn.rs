@@ -1,4 +1,5 @@
-//! Rows of a history side by side, a block of them at a time; few of them are nearer than the nearest so far.
+//! Rows of a history side by side, a block of them at a time: first their distances and the least of each lane, of which the k-th least is a bound
+//! for the k-th nearest, then the few rows within it.
 
 use crate::anomaly::knn::{Batch, LANES, MOST_SQUARE, Neighbour, Query, Search};
 use crate::simd::vector::Vector;
@@ -15,25 +16,37 @@ impl Kernel for Rows<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
-        self.0.run(&Blocks);
+        self.0.run(&mut Blocks::default());
     }
 }
 
-struct Blocks;
+/// Squared distances by block.
+#[derive(Default)]
+struct Blocks(Vec<[f64; LANES]>);
 
 impl Search for Blocks {
     #[inline(always)]
-    fn nearest(&self, query: &Query<'_>, found: &mut Vec<Neighbour>) {
+    fn nearest(&mut self, query: &Query<'_>, found: &mut Vec<Neighbour>) {
         let Query { blocks, known, row, inverses, k } = *query;
-        let mut most = f64::INFINITY;
+        let mut minima = [f64::INFINITY; LANES];
+        self.0.clear();
+        for block in blocks.chunks_exact(LANES * row.len()) {
+            self.0.push(squares(block, row, inverses));
+        }
+        if let Some(last) = self.0.last_mut() {
+            // Places that are not taken are no rows.
+            last[(known - 1) % LANES + 1..].fill(f64::INFINITY);
+        }
+        for sums in &self.0 {
+            minima = std::array::from_fn(|lane| min(sums[lane], minima[lane]));
+        }
+        let mut most = if k <= LANES { minima.select_nth_unstable_by(k - 1, f64::total_cmp).1.next_up() } else { f64::INFINITY };
         found.clear();
-        for (number, block) in blocks.chunks_exact(LANES * row.len()).enumerate() {
-            let sums = squares(block, row, inverses);
-            let lanes = LANES.min(known - number * LANES);
-            if lanes == LANES && least(&sums) >= most {
+        for (number, sums) in self.0.iter().enumerate() {
+            if least(sums) >= most {
                 continue;
             }
-            for (lane, &square) in sums[..lanes].iter().enumerate() {
+            for (lane, &square) in sums.iter().enumerate() {
                 if square < most {
                     put(found, Neighbour { square, place: (number * LANES + lane) as u32 }, k);
                     most = if found.len() == k { found[k - 1].square } else { most };
