@@ -93,7 +93,7 @@ pub use operator::aggregate::{
 };
 pub use operator::detect::{
     Detection, adwin, ar_rls, auto, cusum, ensemble, event_rate, ewma, half_space_trees, holt_winters, impossible_travel, isolation_forest,
-    left_discord, loda, mahalanobis, novelty, page_hinkley, peaks_over_threshold, profile, quantile_band, random_cut_forest, robust_z,
+    knn, left_discord, loda, mahalanobis, novelty, page_hinkley, peaks_over_threshold, profile, quantile_band, random_cut_forest, robust_z,
     rolling_z, velocity,
 };
 pub use operator::process::Process;

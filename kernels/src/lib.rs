@@ -43,7 +43,7 @@
 //! | score what a model does not expect | [`judge`] by [`Residuals`] of [`HoltWinters`] or [`ArRls`] |
 //! | score how often rows come, how fast a key moves, how much it takes, how unlike itself it is | [`rate()`], [`travel()`], [`velocity()`], [`profile()`] |
 //! | score rows by what is known of a key, and learn nothing | [`forest_scores`], [`mahalanobis_scores`] |
-//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`isolation_forest`], [`loda()`], [`mahalanobis()`] |
+//! | score anomalies over several columns | [`random_cut_forest`], [`half_space_trees`], [`isolation_forest`], [`loda()`], [`mahalanobis()`], [`knn()`] |
 //! | know how rare a score is | [`p_values`], [`above_usual`], [`rank_among_latest`], [`rank_within`] |
 //! | hash a column | [`hash_i64`], [`hash_u64`], [`hash_f64`], [`hash_bytes`] |
 //! | count distinct values | [`hll_update`], [`hll_fold`], [`hll_merge`], [`hll_estimate`] |
@@ -98,6 +98,7 @@ pub use anomaly::forest::threshold::{UsualScores, above_usual};
 pub use anomaly::forest::{Forest, RandomCutForest, forest_scores, random_cut_forest};
 pub use anomaly::half_space::{HalfSpaceTrees, HalfSpaces, half_space_trees};
 pub use anomaly::isolation::{IsolationCell, IsolationForest, isolation_forest};
+pub use anomaly::knn::{Knn, KnnCell, KnnScale, knn};
 pub use anomaly::loda::{Loda, LodaCell, LodaProjections, loda};
 pub use anomaly::mahalanobis::{CovarianceCell, Mahalanobis, mahalanobis, mahalanobis_scores};
 pub use anomaly::novelty::{Novelty, NoveltyCell, NoveltyScale, novelty};

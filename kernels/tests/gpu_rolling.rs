@@ -189,7 +189,7 @@ fn window(number: usize) -> (Extent, Frame) {
         Extent::Range(i64::MAX),
         Extent::Rows(1 << 31),
     ];
-    (extents[number % 9], if number / 9 % 2 == 0 { Frame::Including } else { Frame::Preceding })
+    (extents[number % 9], if (number / 9).is_multiple_of(2) { Frame::Including } else { Frame::Preceding })
 }
 
 /// The table of seeds: numbers of rows and keys around a workgroup's threads, one key, as many as rows, nulls, NaN, infinities, denormals.

@@ -6,7 +6,7 @@ use pyo3::types::PyDict;
 use thalweg::Detection;
 use thalweg::operator::detect::{
     self, Adwin, ArRls, Auto, Cusum, DetectorSpec, Ensemble, EventRate, Ewma, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel,
-    IsolationForest, LeftDiscord, Limit, Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand,
+    IsolationForest, Knn, LeftDiscord, Limit, Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand,
     RandomCutForest, RobustZ, RollingZ, Velocity,
 };
 
@@ -26,6 +26,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(half_space_trees, module)?)?;
     module.add_function(wrap_pyfunction!(isolation_forest, module)?)?;
     module.add_function(wrap_pyfunction!(mahalanobis, module)?)?;
+    module.add_function(wrap_pyfunction!(knn, module)?)?;
     module.add_function(wrap_pyfunction!(robust_z, module)?)?;
     module.add_function(wrap_pyfunction!(cusum, module)?)?;
     module.add_function(wrap_pyfunction!(page_hinkley, module)?)?;
@@ -255,6 +256,28 @@ pub fn half_space_trees(number_of_trees: u32, height: u32, window_size: u32, see
 #[pyo3(signature = (alpha=0.01, shrinkage=0.1, warmup=50))]
 pub fn mahalanobis(alpha: f64, shrinkage: f64, warmup: u64) -> PyDetector {
     PyDetector::new(Mahalanobis { alpha, shrinkage, warmup })
+}
+
+/// Scores by the distance to the k-th nearest of the key's latest rows, each column in deviations of its own of late. Watches columns together, of
+/// any units, and needs no form of what is usual, which may be several clusters or a ring. Exact.
+///
+/// Args:
+///     k: Which neighbour, from 1 to history. Rows like each other are usual once there have been so many: more than an anomaly lasts for.
+///     history: How many of a key's latest rows neighbours are looked for in, up to 65536.
+///     mean: Whether the score is the mean of the distances to the k nearest instead.
+///     warmup: How many rows of a key score 0 because too little is known of it.
+///
+/// A score is a root mean square over the columns, in deviations; choose by `false_alarm_rate` where there are several. Tells `attribution`. State:
+/// 8 bytes for each column and row of the history, a key. Threshold: 2.
+///
+/// Sources: Ramaswamy, Rastogi and Shim, "Efficient algorithms for mining outliers from large data sets", 2000; Angiulli and Pizzuti, 2002, for the mean.
+///
+/// Example:
+///     >>> s.detect(tw.anomaly.knn(k=10), on=["load", "temperature"], by="machine", false_alarm_rate=0.001, attribution=True)
+#[pyfunction]
+#[pyo3(signature = (k=5, history=512, *, mean=false, warmup=50))]
+pub fn knn(k: u32, history: u32, mean: bool, warmup: u64) -> PyDetector {
+    PyDetector::new(Knn { k, history, mean, warmup })
 }
 
 /// Scores by the rolling z-score: |x − mean| / standard deviation, both of a key's latest rows before the row, each of which counts the same.

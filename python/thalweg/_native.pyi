@@ -875,6 +875,9 @@ def half_space_trees(
 def mahalanobis(alpha: float = 0.01, shrinkage: float = 0.1, warmup: int = 50) -> Detector:
     """Scores by how far a row lies from the means, along the way in which columns vary together."""
 
+def knn(k: int = 5, history: int = 512, *, mean: bool = False, warmup: int = 50) -> Detector:
+    """Scores by the distance to the k-th nearest of the latest rows, in deviations."""
+
 def rolling_z(window: int = 128, warmup: int = 20) -> Detector:
     """Scores by the distance from the mean of the latest rows, in their standard deviations."""
 

@@ -18,6 +18,7 @@
 | `random_cut_forest` | random cuts part it early from the rows of late; columns together | 1 is usual | 1.5 | 0.6 MB |
 | `half_space_trees` | few rows of the latest window lie near; columns together | 0 to 1 | 0.75 | 40 kB |
 | `mahalanobis` | it lies far from the means, for how columns vary together | 0 to infinity | 4 | 8 B a pair |
+| `knn` | few rows of late are near; columns together, in deviations | 0 to infinity | 2 | 4 kB a column |
 | `loda` | it is rare in histograms of random projections; columns together | 2 to 3 is usual | 5 | 22 kB |
 | `isolation_forest` | few cuts across random projections part it from the others | 0 to 1 | 0.65 | 0.1 MB |
 | `impossible_travel` | it is too far from the one before for the time between them | speeds, 1 is 900 km/h | 1 | 32 B |
@@ -56,6 +57,7 @@ from thalweg._native import (
     holt_winters,
     impossible_travel,
     isolation_forest,
+    knn,
     left_discord,
     loda,
     mahalanobis,
@@ -88,6 +90,7 @@ __all__ = [
     "holt_winters",
     "impossible_travel",
     "isolation_forest",
+    "knn",
     "left_discord",
     "loda",
     "mahalanobis",

@@ -8,7 +8,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Float64Type, Int64Type};
 use proptest::prelude::*;
 use thalweg::operator::detect::{
-    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, IsolationForest, LeftDiscord, Limit,
+    Adwin, ArRls, Cusum, EventRate, HalfSpaceTrees, HoltWinters, How, ImpossibleTravel, Interval, IsolationForest, Knn, LeftDiscord, Limit,
     Loda, Mahalanobis, Novelty, PageHinkley, PeaksOverThreshold, Profile, QuantileBand, RandomCutForest, RobustZ, RollingZ, Velocity,
 };
 use thalweg::sink::Callback;
@@ -16,8 +16,8 @@ use thalweg::state::Snapshot;
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
     Config, Detection, Kind, Query, Result, Stream, adwin, ar_rls, auto, ensemble, event_rate, event_time, ewma, half_space_trees,
-    holt_winters, impossible_travel, left_discord, loda, millis, mins, novelty, page_hinkley, peaks_over_threshold, profile, quantile_band,
-    random_cut_forest, robust_z, rolling_z, secs, velocity,
+    holt_winters, impossible_travel, knn, left_discord, loda, millis, mins, novelty, page_hinkley, peaks_over_threshold, profile,
+    quantile_band, random_cut_forest, robust_z, rolling_z, secs, velocity,
 };
 
 fn all(detection: Detection) -> Detection {
@@ -79,6 +79,8 @@ fn statistics() -> Vec<(&'static str, Detection)> {
         ("holt-winters, no season", all(Detection::new(HoltWinters { interval, ..HoltWinters::default() })).with_expected()),
         ("ar", all(Detection::new(ArRls { order: 3, forgetting: 0.95, interval })).with_expected()),
         ("loda", both(Detection::new(Loda { projections: 5, bins: 4, window_size: 12, seed: 1 })).with_attribution()),
+        ("neighbours", both(Detection::new(Knn { k: 2, history: 20, mean: false, warmup: 5 })).with_attribution().with_p()),
+        ("neighbours, mean", all(Detection::new(Knn { k: 3, history: 12, mean: true, warmup: 0 })).with_attribution()),
         ("isolation", both(Detection::new(IsolationForest { number_of_trees: 5, sample_size: 8, window_size: 12, seed: 1 }))),
         ("travel", both(Detection::new(ImpossibleTravel { most_speed: 2e9, tolerance: 5.0 })).with_p()),
         ("profile", all(Detection::new(Profile { window: 20, warmup: 5, ..Profile::default() })).with_attribution()),
@@ -312,7 +314,7 @@ fn a_lasting_shift_is_one_anomaly_and_spikes_are_each_their_own() {
 fn a_spike_is_found_by_each_detector_of_values() {
     let mut rows = noise(3_000);
     rows[2_500].2 = Some(9.0);
-    for detection in [rolling_z(), quantile_band(), peaks_over_threshold(), holt_winters(0), holt_winters(24), ar_rls(), loda()] {
+    for detection in [rolling_z(), quantile_band(), peaks_over_threshold(), holt_winters(0), holt_winters(24), ar_rls(), loda(), knn()] {
         let named = detection.clone().on(["value"]).to_string();
         let found = anomalies(&detected(batches(&rows, 700), &detection.on(["value"])));
         assert!(found.contains(&2_500) && found.len() <= 12, "{named}: {found:?}");
@@ -538,6 +540,7 @@ fn what_cannot_be_detected_is_told() {
     assert!(said(holt_winters(1)).contains("`season` is 1 rows"));
     assert!(said(Detection::new(ArRls { order: 65, ..ArRls::default() })).contains("`order` is 65 rows"));
     assert!(said(Detection::new(Loda { bins: 1, ..Loda::default() })).contains("`bins` is 1"));
+    assert!(said(Detection::new(Knn { k: 9, history: 8, ..Knn::default() })).contains("`k` is 9 and `history` 8 rows"));
     let isolation = IsolationForest { sample_size: 513, ..IsolationForest::default() };
     assert!(said(Detection::new(isolation)).contains("`sample_size` is 513 rows; it must lie between 2 and 512"));
     assert!(said(ensemble([], How::Max)).contains("at least one detector"));

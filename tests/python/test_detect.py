@@ -32,6 +32,8 @@ DETECTORS: list[Callable[[], tw.anomaly.Detector]] = [
     lambda: tw.anomaly.holt_winters(season=7, second_season=28, residuals=64),
     lambda: tw.anomaly.ar_rls(order=4, residuals=64),
     lambda: tw.anomaly.loda(projections=10, bins=4, window_size=50),
+    lambda: tw.anomaly.knn(k=3, history=100),
+    lambda: tw.anomaly.knn(k=3, history=100, mean=True, warmup=10),
     lambda: tw.anomaly.profile(window=50),
     lambda: tw.anomaly.isolation_forest(number_of_trees=10, sample_size=16, window_size=50),
     lambda: tw.anomaly.ensemble([tw.anomaly.ewma(), tw.anomaly.robust_z()], how="mean", weights=[2.0, 1.0]),
@@ -302,9 +304,12 @@ def test_a_key_begins_anew_after_its_time_to_live(make: Callable[[], tw.anomaly.
 def test_parameters_are_checked_and_shown() -> None:
     assert repr(tw.anomaly.novelty()) == "novelty(history=4096)"
     assert repr(tw.anomaly.left_discord()) == "left_discord(length=64, history=4000)"
+    assert repr(tw.anomaly.knn()) == "knn(k=5, history=512, mean=false, warmup=50)"
     assert repr(tw.anomaly.auto()) == "auto-v1()"
     with pytest.raises(tw.ConfigError, match="`history` is 9 rows"):
         detect(series(5), tw.anomaly.novelty(history=9))
+    with pytest.raises(tw.ConfigError, match="`k` is 0 and `history` 512 rows"):
+        detect(series(5), tw.anomaly.knn(k=0))
     with pytest.raises(tw.ConfigError, match="at least two stretches"):
         detect(series(5), tw.anomaly.left_discord(length=50, history=60))
     with pytest.raises(TypeError):

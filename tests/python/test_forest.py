@@ -68,6 +68,18 @@ def test_a_row_that_breaks_a_correlation_is_found() -> None:
     assert sum(row["is_anomaly"] for row in rows) < 10
 
 
+def test_a_row_within_a_ring_is_found_by_its_neighbours() -> None:
+    chance = random.Random(7)
+    angles = [chance.uniform(0, 2 * math.pi) for _ in range(2_000)]
+    columns = {"x": [math.cos(angle) for angle in angles], "y": [1e6 * math.sin(angle) for angle in angles]}
+    columns["x"][1_500], columns["y"][1_500] = 0.0, 2e5
+    for mean in (False, True):
+        rows = detect(columns, tw.anomaly.knn(mean=mean, warmup=200), threshold=0.5, attribution=True)
+        assert [n for n, row in enumerate(rows) if row["is_anomaly"]] == [1_500]
+        parts = rows[1_500]["attribution"]
+        assert abs(sum(map(abs, parts.values())) - rows[1_500]["score"]) < 1e-9
+
+
 def test_what_a_detector_cannot_tell_is_said() -> None:
     with pytest.raises(tw.ConfigError, match="cannot tell `attribution`"):
         detect({"x": [1.0]}, tw.anomaly.half_space_trees(), attribution=True)

@@ -11,7 +11,7 @@ use arrow::datatypes::Float64Type;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::StandardNormal;
-use thalweg::{Detection, Stream, half_space_trees, isolation_forest, loda, mahalanobis, random_cut_forest};
+use thalweg::{Detection, Stream, half_space_trees, isolation_forest, knn, loda, mahalanobis, random_cut_forest};
 
 use crate::Result;
 use crate::anomaly::injected::{AT, ROWS, SERIES, found};
@@ -62,13 +62,14 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
 }
 
 /// The detectors that watch columns together, by name.
-pub fn detections() -> [(&'static str, Detection); 5] {
+pub fn detections() -> [(&'static str, Detection); 6] {
     [
         ("mahalanobis", mahalanobis()),
         ("random cut forest", random_cut_forest()),
         ("half-space trees", half_space_trees()),
         ("isolation forest", isolation_forest()),
         ("loda", loda()),
+        ("knn", knn()),
     ]
 }
 

@@ -19,8 +19,8 @@ use arrow::datatypes::Float64Type;
 use clap::Args;
 use thalweg::operator::detect::{How, PeaksOverThreshold, RandomCutForest};
 use thalweg::{
-    Detection, Stream, adwin, ar_rls, auto, cusum, ensemble, ewma, half_space_trees, holt_winters, isolation_forest, left_discord, loda,
-    novelty, page_hinkley, peaks_over_threshold, quantile_band, robust_z, rolling_z,
+    Detection, Stream, adwin, ar_rls, auto, cusum, ensemble, ewma, half_space_trees, holt_winters, isolation_forest, knn, left_discord,
+    loda, novelty, page_hinkley, peaks_over_threshold, quantile_band, robust_z, rolling_z,
 };
 
 use crate::Result;
@@ -136,6 +136,7 @@ fn entries() -> Vec<Entry> {
         events("half-space trees, refractory 128", half_space_trees()),
         events("isolation forest, refractory 128", isolation_forest()),
         events("loda, refractory 128", loda()),
+        events("knn, refractory 128", knn()),
         events("ensemble of novelty, robust z and ar, max, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Max)),
         events("ensemble of novelty, robust z and ar, mean, refractory 128", ensemble([novelty(), robust_z(), ar_rls()], How::Mean)),
         Entry { name: "auto-v1", detection: auto(), column: "event_score" },

@@ -13,7 +13,9 @@ use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use serde::Deserialize;
 use thalweg::operator::detect::{Profile, RandomCutForest};
-use thalweg::{Config, Detection, Stream, event_time, ewma, half_space_trees, isolation_forest, left_discord, loda, mahalanobis, novelty};
+use thalweg::{
+    Config, Detection, Stream, event_time, ewma, half_space_trees, isolation_forest, knn, left_discord, loda, mahalanobis, novelty,
+};
 
 use crate::Result;
 use crate::anomaly::BATCH;
@@ -91,6 +93,8 @@ fn entries() -> Vec<Entry> {
         entry("isolation forest, 50 x 128, 8 columns", all(isolation_forest()), ROWS, None),
         entry("loda, 100 projections, 8 columns", all(loda()), ROWS, None),
         entry("mahalanobis, 8 columns", all(mahalanobis()), ROWS, None),
+        entry("knn, 5 of 512", one(knn()), ROWS, None),
+        entry("knn, 5 of 512, 8 columns", all(knn()), ROWS, None),
         Entry { is_timed: true, ..entry("profile of 2 quantities, a name, the hour", habits, ROWS, None) },
     ]
 }

@@ -265,7 +265,7 @@ pub fn half_space_trees(spaces: &mut [HalfSpaces], slots: &[u32], columns: &[&[f
     assert!(in_range && !columns.is_empty(), "parameters out of range, or no column: {params:?}");
     check_lengths("slots and scores", slots.len(), scores.len());
     scores.fill(f64::NAN);
-    let rows = rows_by_slot(slots, columns);
+    let rows = rows_by_slot(slots, columns, None);
     for rows in rows.chunk_by(|a, b| slots[*a as usize] == slots[*b as usize]) {
         let spaces = &mut spaces[slots[rows[0] as usize] as usize];
         let values: Vec<f64> = rows.iter().flat_map(|&row| columns.iter().map(move |column| column[row as usize])).collect();

@@ -254,7 +254,7 @@ pub fn loda(
     check_lengths("slots and scores", slots.len(), scores.len());
     scores.fill(f64::NAN);
     let (mut values, mut z, mut surprises) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows_by_slot(slots, columns) {
+    for row in rows_by_slot(slots, columns, None) {
         let row = row as usize;
         let cell = &mut cells[slots[row] as usize];
         values.clear();

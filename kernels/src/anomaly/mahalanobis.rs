@@ -191,7 +191,7 @@ impl Mahalanobis {
     /// where too little is known.
     pub(crate) fn rows(&self, cell: &CovarianceCell, columns: &[&[f64]], scores: &mut [f64]) -> Vec<u32> {
         self.check(columns.len());
-        let rows = rows_by_slot(&vec![0; scores.len()], columns);
+        let rows = rows_by_slot(&vec![0; scores.len()], columns, None);
         scores.fill(f64::NAN);
         if cell.count < self.warmup.max(1) {
             rows.iter().for_each(|row| scores[*row as usize] = 0.0);
@@ -237,7 +237,7 @@ pub fn mahalanobis(
     check_lengths("slots and scores", slots.len(), scores.len());
     let (mut scratch, d) = (Scratch::default(), columns.len());
     scores.fill(f64::NAN);
-    for row in rows_by_slot(slots, columns) {
+    for row in rows_by_slot(slots, columns, None) {
         let row = row as usize;
         let cell = &mut cells[slots[row] as usize];
         let value = |column: usize| columns[column][row].clamp(-MOST, MOST);

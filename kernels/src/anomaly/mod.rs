@@ -10,6 +10,7 @@ pub mod forecast;
 pub mod forest;
 pub mod half_space;
 pub mod isolation;
+pub mod knn;
 pub mod loda;
 pub mod mahalanobis;
 pub mod novelty;

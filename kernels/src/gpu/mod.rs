@@ -60,11 +60,15 @@
 //! called, and nothing chooses them by itself. Where a device has 32-bit
 //! floats only, what these would lose is taken care of on the host.
 //!
+//! Rolling and robust z-scores have no twin: a window is a queue whose state the host has to carry on by as much work as the scores take.
+//!
 //! | detector | against the processor | bytes up | bytes back |
 //! |---|---|---|---|
 //! | [`Engine::left_discord`], [`Discord`] | scores within 2e-5 | 24 a row; 12 a value of the history once in 256 rows of a key, and once a call | 4 a row |
 //! | [`Engine::trees`], [`Trees::scores`], [`FrozenForest`]: a random cut forest as it stands | scores within (12 + dimensions / 16) · 2⁻²⁴ of themselves for each level of a tree | 4 a dimension of a row; the trees once | 4 a row |
 //! | [`Engine::ewma`], on devices with 64-bit floats | scores within 1e-14 · (1 + score) · (1 + magnitude / (alpha · deviation)) | 8 a row, 28 a key | 8 a row, 16 a key |
+//! | [`Engine::cusum`], [`Engine::page_hinkley`], on devices with 64-bit floats | scores within 1e-14 · rows since the key began anew · (1 + score) · (1 + magnitude / deviation); keys begin anew at the same rows | 8 a row, 52 a key | 8 a row, 40 a key |
+//! | [`Engine::knn`], k up to 32 | scores within (d + 10) · 2⁻²⁴ of themselves and 2⁻⁴⁶ of the largest magnitude in deviations | 12 a column of a row and 8 a row; 8 a column of the history once a call | 4 a row, 4 · k for a mean |
 //! | [`Engine::mahalanobis_scores`]: mean and covariance as they stand | distances within (d + 4) · 2⁻²⁴ · sqrt(d / shrinkage) of the row's length in deviations | 4 a column of a row | 4 a row |
 //!
 //! # Faults

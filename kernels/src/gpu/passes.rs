@@ -21,8 +21,10 @@ const SMOOTH: &str = include_str!(concat!(env!("OUT_DIR"), "/smooth.wgsl"));
 const ROLLING_MOMENTS: &str = include_str!(concat!(env!("OUT_DIR"), "/rolling_moments.wgsl"));
 const ROLLING_ORDER: &str = include_str!(concat!(env!("OUT_DIR"), "/rolling_order.wgsl"));
 const DISCORD: &str = include_str!(concat!(env!("OUT_DIR"), "/discord.wgsl"));
+const DRIFT: &str = include_str!(concat!(env!("OUT_DIR"), "/drift.wgsl"));
 const EWMA: &str = include_str!(concat!(env!("OUT_DIR"), "/ewma.wgsl"));
 const FOREST: &str = include_str!(concat!(env!("OUT_DIR"), "/forest.wgsl"));
+const KNN: &str = include_str!(concat!(env!("OUT_DIR"), "/knn.wgsl"));
 const MAHALANOBIS: &str = include_str!(concat!(env!("OUT_DIR"), "/mahalanobis.wgsl"));
 
 /// Words of a detector's answers in a pass at most: 256 KiB on the device, and as much to be read.
@@ -46,8 +48,10 @@ pub(super) enum Shader {
     Selection,
     Smooth,
     Discord,
+    Drift,
     Ewma,
     Forest,
+    Knn,
     Mahalanobis,
 }
 
@@ -70,8 +74,10 @@ impl Shader {
             Self::RollingMoments => ("roll", ROLLING_MOMENTS, 4, &[4, 4]),
             Self::RollingOrder => ("roll", ROLLING_ORDER, 4, &[4, 4]),
             Self::Discord => ("discord", DISCORD, 4, &[4, 8, 4]),
+            Self::Drift => ("drift", DRIFT, 8, &[4, 8, 8]),
             Self::Ewma => ("ewma", EWMA, 8, &[4, 8, 8]),
             Self::Forest => ("forest_scores", FOREST, 4, &[4, 4]),
+            Self::Knn => ("knn", KNN, 4, &[8, 8, 4]),
             Self::Mahalanobis => ("mahalanobis", MAHALANOBIS, 4, &[4, 4]),
         }
     }
@@ -97,7 +103,7 @@ impl Shader {
     }
 
     fn needs_float64(self) -> bool {
-        matches!(self, Self::Ewma | Self::Smooth)
+        matches!(self, Self::Drift | Self::Ewma | Self::Smooth)
     }
 }
 

@@ -56,7 +56,7 @@ impl Ahead {
     /// The points of rows that follow the latest that the forest took.
     pub fn new(forest: &Forest, columns: &[&[f64]], params: &RandomCutForest, rows: usize) -> Ahead {
         params.check(columns.len());
-        let rows = rows_by_slot(&vec![0; rows], columns);
+        let rows = rows_by_slot(&vec![0; rows], columns, None);
         let silent = forest.count < u64::from(params.output_after).max(1) || rows.is_empty();
         let points = (!silent).then(|| forest.shingled(&mut forest.recent.clone(), columns, &rows, params));
         Ahead { rows, points }

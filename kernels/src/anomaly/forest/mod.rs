@@ -41,6 +41,7 @@ mod tree;
 
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
+use crate::bits::Bits;
 use crate::{scalar, simd};
 #[cfg(feature = "gpu")]
 pub(crate) use frozen::Ahead;
@@ -291,7 +292,7 @@ impl Backend {
     ) {
         params.check(columns.len());
         check_lengths("slots and scores", slots.len(), scores.len());
-        let rows = rows_by_slot(slots, columns);
+        let rows = rows_by_slot(slots, columns, None);
         scores.fill(f64::NAN);
         if let Some(shares) = attribution.as_deref_mut() {
             shares.iter_mut().for_each(|shares| {
@@ -344,11 +345,12 @@ fn signed_share(parts: &[f64], column: usize, columns: usize) -> f64 {
     if above >= below { above + below } else { -(above + below) }
 }
 
-/// The rows in which every column has a finite value, key by key, those of a key in their order.
-pub(crate) fn rows_by_slot(slots: &[u32], columns: &[&[f64]]) -> Vec<u32> {
+/// The rows in which every column has a finite value, and which are valid, key by key, those of a key in their order.
+pub(crate) fn rows_by_slot(slots: &[u32], columns: &[&[f64]], validity: Option<Bits<'_>>) -> Vec<u32> {
     columns.iter().for_each(|column| check_lengths("slots and values", slots.len(), column.len()));
-    let finite = |row: &u32| columns.iter().all(|column| column[*row as usize].is_finite());
-    let mut rows: Vec<u32> = (0..slots.len() as u32).filter(finite).collect();
+    Bits::check(validity, slots.len());
+    let valid = |row: usize| validity.is_none_or(|bits| bits.get(row)) && columns.iter().all(|column| column[row].is_finite());
+    let mut rows: Vec<u32> = (0..slots.len() as u32).filter(|row| valid(*row as usize)).collect();
     if slots.windows(2).any(|pair| pair[0] > pair[1]) {
         rows.sort_by_key(|&row| slots[row as usize]);
     }

@@ -208,7 +208,7 @@ pub fn profile(
     times.iter().for_each(|times| check_lengths("slots and times", slots.len(), times.len()));
     scores.fill(f64::NAN);
     let mut said = Vec::with_capacity(params.parts.len());
-    for row in rows_by_slot(slots, columns) {
+    for row in rows_by_slot(slots, columns, None) {
         let row = row as usize;
         let value = |column: usize| columns[column][row];
         if !params.parts.iter().all(|part| is_on_earth(*part, value)) {

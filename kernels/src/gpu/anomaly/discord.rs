@@ -1,6 +1,7 @@
 //! Twin of [`crate::anomaly::discord`] on the device: every row's stretch against every earlier one in reach, value by value.
 
 use super::passes::{Detector, MOST_WORK, Pass, Passes};
+use super::rows_of_keys;
 use crate::aggregate::check_lengths;
 use crate::anomaly::discord::{DiscordSeries, Due, LeftDiscord, MOST, score_of};
 use crate::gpu::Engine;
@@ -49,15 +50,9 @@ impl Engine {
         scores: &mut [f64],
     ) -> Result<(), Error> {
         params.check();
-        check_lengths("slots and values", slots.len(), values.len());
-        check_lengths("values and scores", values.len(), scores.len());
-        Bits::check(validity, values.len());
-        let valid = |row: &u32| values[*row as usize].is_finite() && validity.is_none_or(|bits| bits.get(*row as usize));
+        check_lengths("slots and scores", slots.len(), scores.len());
         let slot = |row: u32| slots[row as usize] as usize;
-        let mut rows: Vec<u32> = (0..slots.len() as u32).filter(valid).collect();
-        rows.sort_by_key(|row| slot(*row));
-        let greatest = rows.last().map_or(0, |row| slot(*row));
-        assert!(rows.is_empty() || greatest < series.len(), "slot {greatest} is beyond the {} series", series.len());
+        let rows = rows_of_keys(slots, &[values], validity, series.len());
         scores.fill(f64::NAN);
         let passes = Passes::new(&self.shared, Detector::Discord)?;
         let mut search = Search { passes, params, packed: Packed::default(), places: Vec::new() };
