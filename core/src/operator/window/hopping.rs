@@ -68,12 +68,18 @@ struct Pending {
     ends: Vec<i64>,
 }
 
-/// Rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once for many
-/// windows, few enough that their accumulators stay in the second-level cache.
-const RESULT_ROWS: usize = 32_768;
+/// The most rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once
+/// for many windows.
+const MOST_RESULT_ROWS: usize = 32_768;
+
+/// As many rows where there are cells, if the keys are few: their accumulators stay in the second-level cache.
+const RESULT_ROWS: usize = 8_192;
+
+/// Windows that each key is read for at least, if it is in all of them.
+const WINDOWS_PER_KEY: usize = 8;
 
 /// Emptied panes that are kept: as many as are open at once in a batch that spans some.
-const SPARE_PANES: usize = 64;
+const SPARE_PANES: usize = 128;
 
 /// Rows of a pane on average below which those of a batch are accumulated together: as many cost more to begin with than to add.
 const FEW_ROWS: usize = 128;
@@ -232,21 +238,29 @@ impl HoppingWindow {
     /// Adds the results of a window to those that are pending.
     fn collect(&mut self, window: i64, out: &mut Output) -> Result<()> {
         let (start, end) = self.panes.bounds(window);
+        let most = self.result_rows();
         let (mut first, mut more) = (0, true);
         while more {
             let (total, live) = self.sparse.window();
-            let last = live.len().min(first + RESULT_ROWS - self.pending.slots.len());
+            let last = live.len().min(first + most.saturating_sub(self.pending.slots.len()));
             let slots = &live[first..last];
             self.pending.groups.append(total, slots);
             self.pending.slots.extend_from_slice(slots);
             self.pending.starts.resize(self.pending.slots.len(), start);
             self.pending.ends.resize(self.pending.slots.len(), end);
             (first, more) = (last, last < live.len());
-            if self.pending.slots.len() == RESULT_ROWS {
+            if self.pending.slots.len() >= most {
                 self.flush(out)?;
             }
         }
         Ok(())
+    }
+
+    fn result_rows(&self) -> usize {
+        match self.results.aggregates.columns.is_empty() {
+            true => MOST_RESULT_ROWS,
+            false => (WINDOWS_PER_KEY * self.keys.slots()).clamp(RESULT_ROWS, MOST_RESULT_ROWS),
+        }
     }
 
     /// Puts out what is pending, and forgets the keys that no pane holds.

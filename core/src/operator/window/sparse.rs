@@ -8,6 +8,8 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use thalweg_kernels::{Bits, selected_rows};
+
 use super::results::Results;
 use super::saved::{ALONE, LoadedGroups, PANE, SLIDING, SavedGroups, UNTIL};
 use crate::error::Result;
@@ -209,6 +211,8 @@ pub(super) struct Sparse {
     total: Accumulators,
     /// By slot, how many panes hold the group.
     held: Vec<u32>,
+    /// By slot, a bit: whether any does.
+    live_bits: Vec<u8>,
     /// The slots of the groups that the window holds, in order, unless that has changed.
     live: Vec<u32>,
     is_live_known: bool,
@@ -226,6 +230,7 @@ impl Sparse {
             back_total: empty(),
             total: empty(),
             held: Vec::new(),
+            live_bits: Vec::new(),
             live: Vec::new(),
             is_live_known: false,
             before: empty(),
@@ -242,23 +247,28 @@ impl Sparse {
     pub fn reserve(&mut self, slots: usize) {
         if self.held.len() < slots {
             self.held.resize(slots, 0);
+            self.live_bits.resize(slots.div_ceil(8), 0);
             [&mut self.front_total, &mut self.back_total, &mut self.total].into_iter().for_each(|total| total.reserve(slots));
         }
     }
 
     fn hold(&mut self, slots: &[u32]) {
-        for &slot in slots {
-            let held = &mut self.held[slot as usize];
-            self.is_live_known &= *held > 0;
-            *held += 1;
+        for slot in slots.iter().map(|&slot| slot as usize) {
+            if self.held[slot] == 0 {
+                self.live_bits[slot / 8] |= 1 << (slot % 8);
+                self.is_live_known = false;
+            }
+            self.held[slot] += 1;
         }
     }
 
     fn release(&mut self, slots: &[u32]) {
-        for &slot in slots {
-            let held = &mut self.held[slot as usize];
-            *held -= 1;
-            self.is_live_known &= *held > 0;
+        for slot in slots.iter().map(|&slot| slot as usize) {
+            self.held[slot] -= 1;
+            if self.held[slot] == 0 {
+                self.live_bits[slot / 8] &= !(1 << (slot % 8));
+                self.is_live_known = false;
+            }
         }
     }
 
@@ -366,14 +376,8 @@ impl Sparse {
     /// The aggregates of the current window by slot, and the slots of its groups.
     pub fn window(&mut self) -> (&Accumulators, &[u32]) {
         if !self.is_live_known {
-            // Without a branch: which groups are held is anyone's guess.
-            self.live.resize(self.held.len(), 0);
-            let mut count = 0;
-            for (slot, &held) in self.held.iter().enumerate() {
-                self.live[count] = slot as u32;
-                count += usize::from(held > 0);
-            }
-            self.live.truncate(count);
+            self.live.clear();
+            selected_rows(Bits { bytes: &self.live_bits, offset: 0, len: self.held.len() }, &mut self.live);
             self.is_live_known = true;
         }
         (&self.total, &self.live)
@@ -460,5 +464,6 @@ impl Sparse {
         self.pane_bytes
             + totals.into_iter().map(Accumulators::bytes).sum::<usize>()
             + (self.held.capacity() + self.live.capacity()) * size_of::<u32>()
+            + self.live_bits.capacity()
     }
 }
