@@ -67,7 +67,8 @@ pub mod dictionary;
 pub mod first_last;
 #[cfg(feature = "gpu")]
 pub mod gpu;
-pub mod histogram;
+pub mod groups;
+mod histogram;
 pub mod moments;
 mod pair;
 pub mod partition;
@@ -125,6 +126,7 @@ pub use co_moments::{CoMoments, accumulate_co_moments, combine_co_moments, fold_
 pub use column::{behind_watermark, fold, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary};
 pub use first_last::{First, FirstLast, Last, Timed, accumulate_first_last, combine_first_last, fold_first_last};
+pub use groups::{combine_at, sum_at};
 pub use histogram::{Bins, histogram};
 pub use moments::{Moments, accumulate_moments, combine_moments, fold_moments};
 pub use partition::{hash_keys, order_by_part, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64};

@@ -18,7 +18,7 @@ use crate::time::Unit;
 use crate::watermark::{NONE, Watermarks};
 
 /// Panes that one piece of a batch may span: bounds the state of sparse inputs, whose windows fire in between.
-const PANES_PER_PIECE: i64 = 32;
+const PANES_PER_PIECE: i64 = 128;
 
 /// Rows below which a batch is not cut, however many panes it spans.
 const MIN_PIECE_ROWS: usize = 64;
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(cut(0..1_000, Some(1_000)), one(1_000));
         assert_eq!(cut(0..1_000, None), one(1_000));
         let sparse = cut((0..1_000).map(|row| row * 1_000), Some(1_000));
-        assert_eq!((sparse.first(), sparse.last()), (Some(&(0..64)), Some(&(960..1_000))));
+        assert_eq!((sparse.first(), sparse.last()), (Some(&(0..125)), Some(&(875..1_000))));
         assert_eq!(sparse.iter().map(ExactSizeIterator::len).sum::<usize>(), 1_000);
         assert_eq!(cut([i64::MIN, i64::MAX], Some(1)), one(2));
     }

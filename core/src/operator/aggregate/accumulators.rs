@@ -3,11 +3,12 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, ArrowPrimitiveType, LargeBinaryArray, LargeBinaryBuilder, PrimitiveArray};
 use arrow::datatypes::{TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType};
-use thalweg_kernels::{Cell, accumulate_count, combine, combine_count, gather, resize_table};
+use thalweg_kernels::{Cell, accumulate_count, combine, combine_at, combine_count, gather, resize_table, sum_at};
 
 use super::resolve::{CellColumn, Parts};
 use super::table::Table;
@@ -40,14 +41,28 @@ impl Column {
 
     fn combine(&mut self, from: &[Cell]) {
         grow(&mut self.cells, from.len(), Cell::EMPTY);
-        self.combine_at(0, from);
+        self.combine_from(0, from);
     }
 
-    fn combine_at(&mut self, start: usize, from: &[Cell]) {
+    fn combine_from(&mut self, start: usize, from: &[Cell]) {
         let cells = &mut self.cells[start..start + from.len()];
         match self.spec.lane {
             Lane::Float => combine::<f64>(cells, from),
             Lane::Int => combine::<i64>(cells, from),
+        }
+    }
+
+    fn combine_at(&mut self, slots: &[u32], from: &[Cell]) {
+        match self.spec.lane {
+            Lane::Float => combine_at::<f64>(&mut self.cells, slots, from),
+            Lane::Int => combine_at::<i64>(&mut self.cells, slots, from),
+        }
+    }
+
+    fn sum_at(&mut self, slots: &[u32], a: &[Cell], b: &[Cell]) {
+        match self.spec.lane {
+            Lane::Float => sum_at::<f64>(&mut self.cells, slots, a, b),
+            Lane::Int => sum_at::<i64>(&mut self.cells, slots, a, b),
         }
     }
 }
@@ -100,22 +115,22 @@ impl Accumulators {
     /// # Errors
     /// If Arrow cannot convert a column, which would be a defect.
     pub fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64, placed: &mut [Placed]) -> Result<()> {
+        self.accumulate_rows(slots, values, 0..slots.len(), placed);
+        self.tables.iter_mut().try_for_each(|table| table.accumulate(slots, values, sequence))
+    }
+
+    /// The same of a range of the rows that `values` are of: the group of row `rows.start + i` is `slots[i]`. Not for tables.
+    pub fn accumulate_rows(&mut self, slots: &[u32], values: &[Values], rows: Range<usize>, placed: &mut [Placed]) {
         for (column, placed) in self.columns.iter_mut().zip(placed) {
-            placed.accumulate(&mut column.cells, slots, &values[column.spec.input]);
+            placed.accumulate(&mut column.cells, slots, &values[column.spec.input], rows.clone());
         }
-        for table in &mut self.tables {
-            table.accumulate(slots, values, sequence)?;
+        let Some(first) = self.columns.first() else { return accumulate_count(&mut self.counts, slots) };
+        let nulls = values[first.spec.input].nulls().map(|nulls| nulls.slice(rows.start, rows.len()));
+        if let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) {
+            self.count_rows();
+            let null_slots: Vec<u32> = slots.iter().zip(nulls.iter()).filter(|(_, valid)| !valid).map(|(slot, _)| *slot).collect();
+            accumulate_count(&mut self.counts, &null_slots);
         }
-        match self.columns.first().map(|column| (values[column.spec.input].nulls(), column.cells.len())) {
-            None => accumulate_count(&mut self.counts, slots),
-            Some((None, _)) => {}
-            Some((Some(nulls), groups)) => {
-                grow(&mut self.counts, groups, 0);
-                let null_slots: Vec<u32> = slots.iter().zip(nulls.iter()).filter(|(_, valid)| !valid).map(|(slot, _)| *slot).collect();
-                accumulate_count(&mut self.counts, &null_slots);
-            }
-        }
-        Ok(())
     }
 
     /// Lets rows wait until [`Accumulators::settle`], which is then called before anything is asked of the groups or done with them.
@@ -256,12 +271,17 @@ impl Accumulators {
 
     /// Adds group `s` of `from` to the group in `slots[s]`, for which there must be room. Not for tables.
     pub fn combine_at(&mut self, slots: &[u32], from: &Accumulators) {
+        self.combine_part_at(slots, from, 0..slots.len());
+    }
+
+    /// The same of the groups `part` of `from`, of which group `part.start + s` goes to `slots[s]`.
+    pub fn combine_part_at(&mut self, slots: &[u32], from: &Accumulators, part: Range<usize>) {
         for (into, from) in self.columns.iter_mut().zip(&from.columns) {
-            slots.iter().zip(&from.cells).for_each(|(&slot, cell)| into.combine_at(slot as usize, std::slice::from_ref(cell)));
+            into.combine_at(slots, &from.cells[part.clone()]);
         }
         if !from.counts.is_empty() {
             self.count_rows();
-            slots.iter().zip(&from.counts).for_each(|(&slot, count)| self.counts[slot as usize] += count);
+            slots.iter().zip(from.counts.iter().skip(part.start)).for_each(|(&slot, count)| self.counts[slot as usize] += count);
         }
     }
 
@@ -280,10 +300,7 @@ impl Accumulators {
     /// Makes each group in `slots` the sum of those in the same slots of `a` and `b`; all have room for them. Not for tables.
     pub fn sum_at(&mut self, slots: &[u32], a: &Accumulators, b: &Accumulators) {
         for ((into, a), b) in self.columns.iter_mut().zip(&a.columns).zip(&b.columns) {
-            for slot in slots.iter().map(|&slot| slot as usize) {
-                into.cells[slot] = a.cells[slot];
-                into.combine_at(slot, &b.cells[slot..=slot]);
-            }
+            into.sum_at(slots, &a.cells, &b.cells);
         }
         if !self.counts.is_empty() {
             let count = |of: &Accumulators, slot: usize| of.counts.get(slot).copied().unwrap_or(0);
@@ -301,6 +318,19 @@ impl Accumulators {
         }
         for (into, from) in self.columns.iter_mut().zip(&from.columns) {
             into.cells.extend(slots.iter().map(|&slot| from.cells[slot as usize]));
+        }
+    }
+
+    /// Adds the groups `part` of `from` behind those that are here. Not for tables.
+    pub fn append_part(&mut self, from: &Accumulators, part: Range<usize>) {
+        if !from.counts.is_empty() {
+            self.count_rows();
+            self.counts.extend_from_slice(&from.counts[part.clone()]);
+        } else if !self.counts.is_empty() {
+            self.counts.resize(self.counts.len() + part.len(), 0);
+        }
+        for (into, from) in self.columns.iter_mut().zip(&from.columns) {
+            into.cells.extend_from_slice(&from.cells[part.clone()]);
         }
     }
 
@@ -361,7 +391,7 @@ impl Accumulators {
         let (to, at) = (into as usize, from as usize);
         for column in &mut self.columns {
             let cell = std::mem::take(&mut column.cells[at]);
-            column.combine_at(to, &[cell]);
+            column.combine_from(to, &[cell]);
         }
         self.tables.iter_mut().for_each(|table| table.merge(into, from));
         if !self.counts.is_empty() {

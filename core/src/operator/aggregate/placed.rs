@@ -1,7 +1,9 @@
 //! The way of rows into cells: over the GPU where that costs less.
 
-use thalweg_kernels::Cell;
+use std::ops::Range;
+
 use thalweg_kernels::placement::{Accumulator, Devices};
+use thalweg_kernels::{Bits, Cell};
 
 use super::resolve::CellColumn;
 use super::{Lane, Values};
@@ -20,12 +22,12 @@ impl Placed {
         }
     }
 
-    /// Adds each row to the cell `slots[row]`, by the time of [`Placed::settle`].
-    pub fn accumulate(&mut self, cells: &mut [Cell], slots: &[u32], values: &Values) {
-        let validity = values.validity();
+    /// Adds each of the rows `rows` of `values` to its cell, by the time of [`Placed::settle`]: row `rows.start + i` to `slots[i]`.
+    pub fn accumulate(&mut self, cells: &mut [Cell], slots: &[u32], values: &Values, rows: Range<usize>) {
+        let validity = values.validity().map(|bits| Bits { offset: bits.offset + rows.start, len: rows.len(), ..bits });
         match (self, values) {
-            (Placed::Float(placed), Values::Float(array)) => placed.accumulate(cells, slots, array.values(), validity),
-            (Placed::Int(placed), Values::Int(array)) => placed.accumulate(cells, slots, array.values(), validity),
+            (Placed::Float(placed), Values::Float(array)) => placed.accumulate(cells, slots, &array.values()[rows], validity),
+            (Placed::Int(placed), Values::Int(array)) => placed.accumulate(cells, slots, &array.values()[rows], validity),
             _ => unreachable!("values come in the lane of their column"),
         }
     }

@@ -69,6 +69,11 @@ impl Keys {
         self.null_slot
     }
 
+    /// Whether there is no key: all rows are one group.
+    pub fn is_single(&self) -> bool {
+        matches!(self.table, Table::Single)
+    }
+
     /// One more than the greatest slot in use.
     pub fn slots(&self) -> usize {
         match &self.table {

@@ -244,19 +244,12 @@ impl KeyColumns {
         let nulls = null.map(|null| NullBuffer::from(slots.map(|slot| slot != null))).filter(|nulls| nulls.null_count() > 0);
         match (&self.form, keys.table()) {
             (Form::Rows(_), Table::Bytes(dictionary)) if slots.len() > dictionary.slots() => {
-                // Each key once, as it costs more to read from bytes than to copy.
-                let (mut places, mut known) = (vec![u32::MAX; dictionary.slots()], Vec::new());
-                let rows: UInt32Array = slots
-                    .map(|slot| {
-                        let place = &mut places[slot as usize];
-                        if *place == u32::MAX {
-                            *place = known.len() as u32;
-                            known.push(slot);
-                        }
-                        *place
-                    })
-                    .into();
+                // Each key once, as it costs more to read from bytes than to copy; for slots without one, some other.
+                let some = slots.part(0..1).map(|slot| slot)[0];
+                let slot_of = |slot: u32| if dictionary.key(slot).is_empty() { some } else { slot };
+                let known: Vec<u32> = (0..dictionary.slots() as u32).map(slot_of).collect();
                 let columns = self.decode(keys, &Slots::List(&known))?;
+                let rows: UInt32Array = slots.map(|slot| slot).into();
                 Ok(columns.iter().map(|column| take(column, &rows, None)).collect::<Result<_, _>>()?)
             }
             (Form::Rows(converter), Table::Bytes(dictionary)) => {

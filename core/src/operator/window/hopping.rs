@@ -4,6 +4,7 @@
 //! lists of the groups that they hold ([`Sparse`]), and the results of windows that fire together come in one batch.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use arrow::array::RecordBatch;
 
@@ -13,12 +14,12 @@ use super::partial::PartialPane;
 use super::results::Results;
 use super::saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups, WHOLE};
 use super::shared::Share;
-use super::sparse::{Groups, Places, Sparse};
+use super::sparse::{Groups, Places, Sparse, Together};
 use super::{first_window, over_bound};
 use crate::batch::{Batch, EventTime};
 use crate::config::MAX_OPEN_PANES;
 use crate::error::{Error, Result};
-use crate::operator::aggregate::{Accumulators, Spans, Values};
+use crate::operator::aggregate::{Accumulators, Placed, Spans, Values};
 use crate::operator::compact::{keep, moves};
 use crate::operator::devices::Devices;
 use crate::operator::keys::Keys;
@@ -38,15 +39,16 @@ pub(super) struct HoppingWindow {
     /// Slots that no pane held at some time since results were last put out.
     unused: Vec<u32>,
     /// Panes that may still get rows on time, or whose windows have not come up yet.
-    open: BTreeMap<i64, Groups>,
+    open: BTreeMap<i64, Box<Groups>>,
     /// Rows that came when some but not all windows of their pane had closed, by the first window that may still count them.
-    amendments: BTreeMap<(i64, i64), Groups>,
+    amendments: BTreeMap<(i64, i64), Box<Groups>>,
     sparse: Sparse,
     pending: Pending,
     /// How panes are taken up that other windows share.
     share: Option<Share>,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
-    spare: Vec<Groups>,
+    spare: Vec<Box<Groups>>,
+    together: Together,
     /// No window before this one is open.
     next: i64,
     watermark: i64,
@@ -75,12 +77,26 @@ impl Pending {
     }
 }
 
-/// Rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once for many
-/// windows, few enough that their accumulators stay in the second-level cache.
-const RESULT_ROWS: usize = 32_768;
+/// The most rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once
+/// for many windows.
+const MOST_RESULT_ROWS: usize = 32_768;
+
+/// As many rows where there are cells, if the keys are few: their accumulators stay in the second-level cache.
+const RESULT_ROWS: usize = 8_192;
+
+/// Windows that each key is read for at least, if it is in all of them.
+const WINDOWS_PER_KEY: usize = 8;
 
 /// Emptied panes that are kept: as many as are open at once in a batch that spans some.
-const SPARE_PANES: usize = 64;
+const SPARE_PANES: usize = 128;
+
+/// Rows of a pane on average below which those of a batch are accumulated together: as many cost more to begin with than to add.
+const FEW_ROWS: usize = 128;
+
+/// What rows go through into cells.
+fn way(results: &Results, devices: &Devices) -> Vec<Placed> {
+    results.aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect()
+}
 
 impl HoppingWindow {
     /// Windows of the aggregates and keys of `results`, which have no tables.
@@ -97,6 +113,7 @@ impl HoppingWindow {
             pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
             share,
             spare: Vec::new(),
+            together: Together::new(&results),
             next: i64::MIN,
             watermark: NONE,
             max_state_bytes,
@@ -127,10 +144,14 @@ impl HoppingWindow {
             values = values.iter().map(|values| values.take(&order)).collect::<Result<_>>()?;
             slots = order.values().iter().map(|&row| slots[row as usize]).collect();
         }
-        for (pane, rows) in runs {
-            let values: Vec<Values> = values.iter().map(|values| values.slice(rows.clone())).collect();
-            self.add_to_pane(pane, &slots[rows], &values, amends)?;
+        if runs.len() > 1 && slots.len() < runs.len() * FEW_ROWS && !self.keys.is_single() {
+            self.add_together(&slots, &values, &runs, amends)?;
+        } else {
+            for (pane, rows) in runs {
+                self.add_to_pane(pane, &slots[rows.clone()], (&values, rows), amends)?;
+            }
         }
+        self.sequence += slots.len() as u64;
         self.slots = slots;
         match self.state_bytes() {
             bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
@@ -138,19 +159,38 @@ impl HoppingWindow {
         }
     }
 
-    fn add_to_pane(&mut self, pane: i64, slots: &[u32], values: &[Values], amends: Option<i64>) -> Result<()> {
+    fn add_to_pane(&mut self, pane: i64, slots: &[u32], rows: (&[Values], Range<usize>), amends: Option<i64>) -> Result<()> {
         if self.open.len() > MAX_OPEN_PANES {
             return Err(self.over_bound(self.state_bytes()));
         }
-        let new = || self.spare.pop().unwrap_or_else(|| Groups::new(&self.results, &self.devices));
+        let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
         let groups = match amends {
             None => self.open.entry(pane).or_insert_with(new),
             Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
         };
         let known = groups.slots.len();
-        groups.add(slots, values, self.sequence, &mut self.places)?;
-        self.sequence += slots.len() as u64;
+        groups.add(slots, rows, &mut self.places, || way(&self.results, &self.devices));
         groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
+        Ok(())
+    }
+
+    /// The same of the rows of several panes.
+    fn add_together(&mut self, slots: &[u32], values: &[Values], runs: &[(i64, Range<usize>)], amends: Option<i64>) -> Result<()> {
+        self.together.add(slots, values, runs, &mut self.places, || way(&self.results, &self.devices));
+        for ((pane, _), part) in runs.iter().zip(&self.together.parts) {
+            if self.open.len() > MAX_OPEN_PANES {
+                return Err(self.over_bound(self.state_bytes()));
+            }
+            let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+            let groups = match amends {
+                None => self.open.entry(*pane).or_insert_with(new),
+                Some(window) => self.amendments.entry((window, *pane)).or_insert_with(new),
+            };
+            groups.settle();
+            let known = groups.slots.len();
+            groups.take_in(&self.together.groups, part.clone(), &mut self.places);
+            groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
+        }
         Ok(())
     }
 
@@ -162,7 +202,7 @@ impl HoppingWindow {
         self.uses.resize(all.max(self.uses.len()), 0);
         self.places.reserve(all);
         self.sparse.reserve(all);
-        let new = || self.spare.pop().unwrap_or_else(|| Groups::new(&self.results, &self.devices));
+        let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
         let groups = self.open.entry(self.panes.pane_of(start)).or_insert_with(new);
         let known = groups.slots.len();
         groups.settle();
@@ -207,21 +247,29 @@ impl HoppingWindow {
     /// Adds the results of a window to those that are pending.
     fn collect(&mut self, window: i64, out: &mut Output) -> Result<()> {
         let (start, end) = self.panes.bounds(window);
+        let most = self.result_rows();
         let (mut first, mut more) = (0, true);
         while more {
             let (total, live) = self.sparse.window();
-            let last = live.len().min(first + RESULT_ROWS - self.pending.slots.len());
+            let last = live.len().min(first + most.saturating_sub(self.pending.slots.len()));
             let slots = &live[first..last];
             self.pending.groups.append(total, slots);
             self.pending.slots.extend_from_slice(slots);
             self.pending.starts.resize(self.pending.slots.len(), start);
             self.pending.ends.resize(self.pending.slots.len(), end);
             (first, more) = (last, last < live.len());
-            if self.pending.slots.len() == RESULT_ROWS {
+            if self.pending.slots.len() >= most {
                 self.flush(out)?;
             }
         }
         Ok(())
+    }
+
+    fn result_rows(&self) -> usize {
+        match self.results.aggregates.columns.is_empty() {
+            true => MOST_RESULT_ROWS,
+            false => (WINDOWS_PER_KEY * self.keys.slots()).clamp(RESULT_ROWS, MOST_RESULT_ROWS),
+        }
     }
 
     /// Puts out what is pending, and forgets the keys that no pane holds.
@@ -340,13 +388,13 @@ impl Operator for HoppingWindow {
 
     fn restore(&mut self, saved: &Saved) -> Result<()> {
         Progress { watermark: self.watermark, next: self.next, sequence: self.sequence } = Progress::load(saved)?;
-        let complete = self.sparse.restore(&mut self.keys, &mut self.results, &self.devices, saved)?;
+        let complete = self.sparse.restore(&mut self.keys, &mut self.results, saved)?;
         if let Some(loaded) = LoadedGroups::get(saved, PANES, &mut self.results)? {
             let empty = Accumulators::new(&self.results.aggregates);
             for ([from, number], rows) in loaded.panes([FROM, PANE])? {
                 self.keys.assign(&loaded.keys(&rows)?, &mut self.slots)?;
                 self.places.reserve(self.keys.slots());
-                let new = || Groups::new(&self.results, &self.devices);
+                let new = || Box::new(Groups::new(&self.results));
                 let groups = match from {
                     WHOLE => self.open.entry(number).or_insert_with(new),
                     from => self.amendments.entry((from, number)).or_insert_with(new),
@@ -367,7 +415,8 @@ impl Operator for HoppingWindow {
         self.spare = Vec::new();
         self.share.iter_mut().for_each(Share::trim);
         self.trim_pending();
-        self.open.values_mut().chain(self.amendments.values_mut()).for_each(Groups::trim);
+        self.together = Together::new(&self.results);
+        self.open.values_mut().chain(self.amendments.values_mut()).for_each(|groups| groups.trim());
         self.sparse.trim();
         if self.keys.is_sparse() {
             self.trim_keys()?;
@@ -379,7 +428,13 @@ impl Operator for HoppingWindow {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         let by_slot = (self.uses.capacity() + self.unused.capacity() + self.slots.capacity()) * size_of::<u32>();
         let pending = self.pending.bytes() + self.share.as_ref().map_or(0, Share::bytes);
-        panes.map(Groups::bytes).sum::<usize>() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot + pending
+        panes.map(|groups| groups.bytes()).sum::<usize>()
+            + self.together.groups.bytes()
+            + self.sparse.bytes()
+            + self.keys.bytes()
+            + self.places.bytes()
+            + by_slot
+            + pending
     }
 
     fn placement(&self) -> Option<String> {

@@ -6,13 +6,15 @@
 //! group when the pane goes. So the aggregate of every group in the window is known at all times, and changes only with its rows.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
+
+use thalweg_kernels::{Bits, selected_rows};
 
 use super::results::Results;
 use super::saved::{ALONE, LoadedGroups, PANE, SLIDING, SavedGroups, UNTIL};
 use crate::error::Result;
 use crate::operator::aggregate::{Accumulators, Placed, Values};
 use crate::operator::compact::{is_sparse, keep};
-use crate::operator::devices::Devices;
 use crate::operator::keys::{Keys, Slots};
 use crate::state::Saved;
 
@@ -23,26 +25,55 @@ const NONE: u32 = u32::MAX;
 pub(super) struct Groups {
     pub slots: Vec<u32>,
     accumulators: Accumulators,
+    /// The way of rows in here; none while no rows came but with those of other panes.
     placed: Vec<Placed>,
+    is_settled: bool,
 }
 
 impl Groups {
-    pub fn new(results: &Results, devices: &Devices) -> Groups {
-        let aggregates = &results.aggregates;
-        let placed = aggregates.columns.iter().map(|column| Placed::new(devices, column)).collect();
-        Groups { slots: Vec::new(), accumulators: Accumulators::new(aggregates), placed }
+    pub fn new(results: &Results) -> Groups {
+        Groups { slots: Vec::new(), accumulators: Accumulators::new(&results.aggregates), placed: Vec::new(), is_settled: true }
     }
 
-    /// Takes in rows of the groups `slots`. `places` has room for each slot, and is for the groups' places here.
-    pub fn add(&mut self, slots: &[u32], values: &[Values], sequence: u64, places: &mut Places) -> Result<()> {
+    /// Takes in the rows `rows` of those that `values` are of, whose groups are `slots`. `places` has room for each slot, and is for the
+    /// groups' places here; `way` makes what rows go through.
+    pub fn add(
+        &mut self,
+        slots: &[u32],
+        (values, rows): (&[Values], Range<usize>),
+        places: &mut Places,
+        way: impl FnOnce() -> Vec<Placed>,
+    ) {
         places.of(slots, &mut self.slots);
+        self.accumulate(values, rows, places, way);
+    }
+
+    fn accumulate(&mut self, values: &[Values], rows: Range<usize>, places: &Places, way: impl FnOnce() -> Vec<Placed>) {
+        if self.placed.is_empty() {
+            self.placed = way();
+        }
+        self.is_settled = false;
         self.accumulators.reserve(self.slots.len());
-        self.accumulators.accumulate(&places.found, values, sequence, &mut self.placed)
+        self.accumulators.accumulate_rows(&places.found, values, rows, &mut self.placed);
     }
 
     /// Completes the accumulators: rows may be on their way over the GPU until then.
     pub fn settle(&mut self) {
-        self.accumulators.settle(&mut self.placed);
+        if !std::mem::replace(&mut self.is_settled, true) {
+            self.accumulators.settle(&mut self.placed);
+        }
+    }
+
+    /// Takes in the groups `part` of `from`, each of another slot.
+    pub fn take_in(&mut self, from: &Groups, part: Range<usize>, places: &mut Places) {
+        let slots = &from.slots[part.clone()];
+        if self.slots.is_empty() {
+            self.slots.extend_from_slice(slots);
+            return self.accumulators.append_part(&from.accumulators, part);
+        }
+        places.of(slots, &mut self.slots);
+        self.accumulators.reserve(self.slots.len());
+        self.accumulators.combine_part_at(&places.found, &from.accumulators, part);
     }
 
     /// Adds the groups of `from` to those here.
@@ -86,7 +117,7 @@ impl Groups {
 
     /// Forgets all groups and keeps the memory for others.
     pub fn clear(&mut self) {
-        self.accumulators.clear(self.slots.len());
+        self.accumulators.truncate();
         self.slots.clear();
     }
 
@@ -113,13 +144,17 @@ impl Places {
 
     /// Finds the place of each of `slots` in `known`, behind which new ones are added.
     fn of(&mut self, slots: &[u32], known: &mut Vec<u32>) {
+        self.found.clear();
         if self.by_slot.len() == 1 {
             known.resize(1, 0);
-            self.found.clear();
             return self.found.resize(slots.len(), 0);
         }
         known.iter().enumerate().for_each(|(place, &slot)| self.by_slot[slot as usize] = place as u32);
-        self.found.clear();
+        self.find(slots, known, 0);
+    }
+
+    /// Finds the place of each of `slots` among those of `known` from `start` on, and forgets these.
+    fn find(&mut self, slots: &[u32], known: &mut Vec<u32>, start: usize) {
         self.found.extend(slots.iter().map(|&slot| {
             let place = &mut self.by_slot[slot as usize];
             if *place == NONE {
@@ -128,7 +163,7 @@ impl Places {
             }
             *place
         }));
-        known.iter().for_each(|&slot| self.by_slot[slot as usize] = NONE);
+        known[start..].iter().for_each(|&slot| self.by_slot[slot as usize] = NONE);
     }
 
     /// Bytes held.
@@ -137,11 +172,46 @@ impl Places {
     }
 }
 
+/// The rows of several panes, accumulated in one go: those of each are few.
+pub(super) struct Together {
+    /// Those of one pane behind those of another.
+    pub groups: Groups,
+    /// Which of them are those of each pane.
+    pub parts: Vec<Range<usize>>,
+}
+
+impl Together {
+    pub fn new(results: &Results) -> Together {
+        Together { groups: Groups::new(results), parts: Vec::new() }
+    }
+
+    /// Takes in rows, of which `runs` are those of one pane each; else as [`Groups::add`].
+    pub fn add(
+        &mut self,
+        slots: &[u32],
+        values: &[Values],
+        runs: &[(i64, Range<usize>)],
+        places: &mut Places,
+        way: impl FnOnce() -> Vec<Placed>,
+    ) {
+        self.groups.clear();
+        self.parts.clear();
+        places.found.clear();
+        for (_, rows) in runs {
+            let start = self.groups.slots.len();
+            places.find(&slots[rows.clone()], &mut self.groups.slots, start);
+            self.parts.push(start..self.groups.slots.len());
+        }
+        self.groups.accumulate(values, 0..slots.len(), places, way);
+        self.groups.settle();
+    }
+}
+
 /// A complete pane of the window.
 struct Pane {
     number: i64,
     /// As they were in the back; in the front what is left of each when the pane goes.
-    groups: Groups,
+    groups: Box<Groups>,
     bytes: usize,
 }
 
@@ -157,6 +227,8 @@ pub(super) struct Sparse {
     total: Accumulators,
     /// By slot, how many panes hold the group.
     held: Vec<u32>,
+    /// By slot, a bit: whether any does.
+    live_bits: Vec<u8>,
     /// The slots of the groups that the window holds, in order, unless that has changed.
     live: Vec<u32>,
     is_live_known: bool,
@@ -174,6 +246,7 @@ impl Sparse {
             back_total: empty(),
             total: empty(),
             held: Vec::new(),
+            live_bits: Vec::new(),
             live: Vec::new(),
             is_live_known: false,
             before: empty(),
@@ -190,6 +263,7 @@ impl Sparse {
     pub fn reserve(&mut self, slots: usize) {
         if self.held.len() < slots {
             self.held.resize(slots, 0);
+            self.live_bits.resize(slots.div_ceil(8), 0);
             [&mut self.front_total, &mut self.back_total, &mut self.total].into_iter().for_each(|total| total.reserve(slots));
         }
     }
@@ -211,27 +285,34 @@ impl Sparse {
         panes.for_each(|pane| pane.groups.rename(moves));
         [&mut self.front_total, &mut self.back_total, &mut self.total].into_iter().for_each(|total| total.keep(slots));
         keep(&mut self.held, slots);
+        self.live_bits = vec![0; slots.len().div_ceil(8)];
+        let live = self.held.iter().enumerate().filter(|(_, held)| **held > 0);
+        live.for_each(|(slot, _)| self.live_bits[slot / 8] |= 1 << (slot % 8));
         (self.live, self.is_live_known, self.before) = (Vec::new(), false, self.before.empty());
     }
 
     fn hold(&mut self, slots: &[u32]) {
-        for &slot in slots {
-            let held = &mut self.held[slot as usize];
-            self.is_live_known &= *held > 0;
-            *held += 1;
+        for slot in slots.iter().map(|&slot| slot as usize) {
+            if self.held[slot] == 0 {
+                self.live_bits[slot / 8] |= 1 << (slot % 8);
+                self.is_live_known = false;
+            }
+            self.held[slot] += 1;
         }
     }
 
     fn release(&mut self, slots: &[u32]) {
-        for &slot in slots {
-            let held = &mut self.held[slot as usize];
-            *held -= 1;
-            self.is_live_known &= *held > 0;
+        for slot in slots.iter().map(|&slot| slot as usize) {
+            self.held[slot] -= 1;
+            if self.held[slot] == 0 {
+                self.live_bits[slot / 8] &= !(1 << (slot % 8));
+                self.is_live_known = false;
+            }
         }
     }
 
     /// Adds the pane that follows all others.
-    pub fn push(&mut self, number: i64, groups: Groups) {
+    pub fn push(&mut self, number: i64, groups: Box<Groups>) {
         self.hold(&groups.slots);
         self.back_total.combine_at(&groups.slots, &groups.accumulators);
         self.total.combine_at(&groups.slots, &groups.accumulators);
@@ -241,7 +322,7 @@ impl Sparse {
     }
 
     /// Adds rows that came for a pane after younger panes had been pushed. Returns the slots of the groups that the pane had not.
-    pub fn amend(&mut self, number: i64, groups: Groups, places: &mut Places) -> Vec<u32> {
+    pub fn amend(&mut self, number: i64, groups: Box<Groups>, places: &mut Places) -> Vec<u32> {
         self.total.combine_at(&groups.slots, &groups.accumulators);
         if self.front.first().is_some_and(|youngest| youngest.number >= number) {
             return self.amend_front(number, groups, places);
@@ -266,7 +347,7 @@ impl Sparse {
     }
 
     /// The same for a pane of the front: what is left when an older pane goes is more by these groups.
-    fn amend_front(&mut self, number: i64, groups: Groups, places: &mut Places) -> Vec<u32> {
+    fn amend_front(&mut self, number: i64, groups: Box<Groups>, places: &mut Places) -> Vec<u32> {
         let older = self.front.partition_point(|pane| pane.number >= number);
         // What is left of the groups when this pane goes is what was left after the one before it, or all.
         let mut left = self.before.empty();
@@ -288,7 +369,7 @@ impl Sparse {
             }
         }
         self.front_total.combine_at(&groups.slots, &groups.accumulators);
-        let added = Groups { accumulators: left, ..groups };
+        let added = Box::new(Groups { accumulators: left, ..*groups });
         let Some(pane) = self.front[..older].last_mut().filter(|pane| pane.number == number) else {
             let new = added.slots.clone();
             self.hold(&new);
@@ -297,7 +378,7 @@ impl Sparse {
         };
         // Of groups that the pane has already, as much is left as before.
         let new: Vec<u32> = (0..added.slots.len() as u32).filter(|&place| known(pane, added.slots[place as usize]).is_none()).collect();
-        let mut kept = Groups { slots: new.iter().map(|&place| added.slots[place as usize]).collect(), ..added };
+        let mut kept = Groups { slots: new.iter().map(|&place| added.slots[place as usize]).collect(), ..*added };
         one.gather(&kept.accumulators, &new);
         std::mem::swap(&mut one, &mut kept.accumulators);
         pane.groups.merge(&kept, places);
@@ -306,7 +387,7 @@ impl Sparse {
     }
 
     /// Removes the oldest pane if it comes before `pane`.
-    pub fn evict_before(&mut self, pane: i64) -> Option<Groups> {
+    pub fn evict_before(&mut self, pane: i64) -> Option<Box<Groups>> {
         if self.oldest().is_none_or(|oldest| oldest >= pane) {
             return None;
         }
@@ -334,14 +415,8 @@ impl Sparse {
     /// The aggregates of the current window by slot, and the slots of its groups.
     pub fn window(&mut self) -> (&Accumulators, &[u32]) {
         if !self.is_live_known {
-            // Without a branch: which groups are held is anyone's guess.
-            self.live.resize(self.held.len(), 0);
-            let mut count = 0;
-            for (slot, &held) in self.held.iter().enumerate() {
-                self.live[count] = slot as u32;
-                count += usize::from(held > 0);
-            }
-            self.live.truncate(count);
+            self.live.clear();
+            selected_rows(Bits { bytes: &self.live_bits, offset: 0, len: self.held.len() }, &mut self.live);
             self.is_live_known = true;
         }
         (&self.total, &self.live)
@@ -373,7 +448,7 @@ impl Sparse {
     ///
     /// # Errors
     /// As [`Keys::assign`], and [`Kind::State`](crate::error::Kind::State) if they are not those of such windows.
-    pub fn restore(&mut self, keys: &mut Keys, results: &mut Results, devices: &Devices, saved: &Saved) -> Result<Vec<u32>> {
+    pub fn restore(&mut self, keys: &mut Keys, results: &mut Results, saved: &Saved) -> Result<Vec<u32>> {
         let Some(loaded) = LoadedGroups::get(saved, SLIDING, results)? else { return Ok(Vec::new()) };
         let mut slots = Vec::new();
         keys.assign(&loaded.keys(&(0..loaded.len() as u32).collect::<Vec<_>>())?, &mut slots)?;
@@ -387,7 +462,7 @@ impl Sparse {
         let mut alone = self.before.empty();
         alone.reserve(keys.slots());
         for (&number, parts) in panes.range(..=edge).rev() {
-            let mut groups = Groups::new(results, devices);
+            let mut groups = Box::new(Groups::new(results));
             for (until, rows) in parts {
                 let slots: Vec<u32> = rows.iter().map(|&row| slots[row as usize]).collect();
                 let own = loaded.groups(&self.before, rows)?;
@@ -411,7 +486,7 @@ impl Sparse {
         let all: Vec<u32> = (0..keys.slots() as u32).collect();
         self.total.copy_at(&all, &self.front_total);
         for (&number, parts) in panes.range(edge.saturating_add(1)..) {
-            let (mut groups, mut places) = (Groups::new(results, devices), Places::default());
+            let (mut groups, mut places) = (Box::new(Groups::new(results)), Places::default());
             places.reserve(keys.slots());
             for (_, rows) in parts {
                 let slots: Vec<u32> = rows.iter().map(|&row| slots[row as usize]).collect();
@@ -428,5 +503,6 @@ impl Sparse {
         self.pane_bytes
             + totals.into_iter().map(Accumulators::bytes).sum::<usize>()
             + (self.held.capacity() + self.live.capacity()) * size_of::<u32>()
+            + self.live_bits.capacity()
     }
 }
