@@ -15,9 +15,10 @@ pub(crate) fn prefetch_far<T>(of: &[T], index: usize) {
     ask_far(of.as_ptr().wrapping_add(index).cast());
 }
 
-/// Asks for every cache line of `of[index]`; an index outside is harmless.
+/// Asks for every cache line of `of[index]`, as [`prefetch_far`] does if `IS_FAR`; an index outside is harmless.
 #[inline(always)]
-pub(crate) fn prefetch_all<T>(of: &[T], index: usize) {
+pub(crate) fn prefetch_all<T, const IS_FAR: bool>(of: &[T], index: usize) {
+    let ask = if IS_FAR { ask_far } else { ask };
     let address: *const u8 = of.as_ptr().wrapping_add(index).cast();
     for line in 0..size_of::<T>().div_ceil(64) {
         ask(address.wrapping_add(line * 64));
