@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use super::column::{fold, fold_run};
-use super::prefetch::{FAR, prefetch};
+use super::prefetch::{FAR, prefetch, prefetch_far};
 use super::vector::{MAX_LANES, Vector};
 use super::{Kernel, Level, lanes, launch};
 use crate::aggregate::{Want, beyond};
@@ -15,7 +15,7 @@ use crate::value::{Lane, Value};
 pub(crate) const BLOCK: usize = 512;
 
 /// Rows between asking for a cell and using it: about the latency of memory over the time of a row.
-const AHEAD: usize = 32;
+const AHEAD: usize = 64;
 
 /// Size of a table from which cells are asked for ahead: a common second-level cache, in bytes. What lies in that cache
 /// comes soon enough unasked.
@@ -263,8 +263,8 @@ impl<T, E: Element> Rows<'_, T, E> {
 /// Asks for both lines of a cell: every other one lies across two, and the second begins where the next cell does or before.
 #[inline(always)]
 fn ask(cells: &[Cell], slot: u32) {
-    prefetch(cells, slot as usize);
-    prefetch(cells, slot as usize + 1);
+    prefetch_far(cells, slot as usize);
+    prefetch_far(cells, slot as usize + 1);
 }
 
 /// Room for the valid rows of a block, closed up.

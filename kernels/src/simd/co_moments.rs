@@ -16,7 +16,7 @@ pub(crate) fn accumulate<T: Value, U: Value>(
     y: &[U],
     validity: Option<Bits<'_>>,
 ) {
-    scatter::scatter(level, cells, slots, validity, Columns { x, y });
+    scatter::scatter(level.row_by_row(), cells, slots, validity, Columns { x, y });
 }
 
 pub(crate) fn fold<T: Value, U: Value>(level: Level, x: &[T], y: &[U], validity: Option<Bits<'_>>) -> CoMoments {

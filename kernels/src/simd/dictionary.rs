@@ -1,12 +1,17 @@
 //! Buckets of keys: a cache line each, compared at once, the look-ups of a block of rows in flight together.
 
-use super::prefetch::{FAR, ask, prefer_huge_pages};
+use std::mem::offset_of;
+
+use super::prefetch::{FAR, ask, ask_far, prefer_huge_pages, prefetch_far};
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
 use crate::dictionary::BLOCK;
 
 /// Rows between asking for a bucket and using it.
-const AHEAD: usize = 32;
+const AHEAD: usize = 64;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 /// What a bucket holds of a key: all of an integer, some bits of the hash of a string. All bits may take any value.
 pub(crate) trait Mark: Copy + Eq + std::fmt::Debug {
@@ -77,13 +82,19 @@ const _: () = assert!(size_of::<IntBucket>() == 64 && size_of::<TagBucket>() == 
 impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
     pub const EMPTY: Self = Self { marks: [M::ZERO; WAYS], slots: [0; WAYS], passed: 0 };
 
-    /// The first of the live keys with this mark: its slot plus 1, or 0.
+    /// The slot plus 1 of the first of the live keys with this mark, and whether there is one; without, the number says nothing.
+    ///
+    /// Without a branch: one that is guessed wrongly would have to wait for the bucket, and all rows behind it with it.
     #[inline(always)]
-    fn find<V: Vector>(&self, v: V, mark: M) -> u32 {
+    fn find<V: Vector>(&self, v: V, mark: M) -> (u32, bool) {
+        let bucket = &raw const *self;
         // SAFETY: eight numbers, of 64 or of 32 bits, lie within a bucket, and within its fields, which are numbers.
-        let line = unsafe { &*(&raw const *self).cast::<M::Line>() };
+        let line = unsafe { &*bucket.cast::<M::Line>() };
         let equal = mark.equal(v, line) & ((1 << WAYS) - 1);
-        if equal == 0 { 0 } else { self.slots[equal.trailing_zeros() as usize % WAYS] }
+        let way = (equal | 1 << WAYS).trailing_zeros() as usize;
+        // SAFETY: behind the slots there is one more number of 32 bits, `passed`, so that there are as many as `way` may be and one.
+        let slot = unsafe { bucket.byte_add(offset_of!(Self, slots)).cast::<u32>().add(way).read() };
+        (slot, equal != 0)
     }
 }
 
@@ -235,46 +246,61 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize> Kernel for Find<'_, K, M, WA
     #[inline(always)]
     fn run<V: Vector>(self, v: V) -> bool {
         let Self { view, marks, found } = self;
+        // The keys of the block after the next one, while this one is looked up.
+        (0..BLOCK).step_by(LINE / size_of::<K>()).for_each(|row| prefetch_far(marks, 2 * BLOCK + row));
         let mut homes = [view.now.as_ptr(); BLOCK + AHEAD];
         for (home, &mark) in homes.iter_mut().zip(marks) {
             *home = view.address(mark.into());
         }
+        let mut missing = [0; BLOCK];
         // SAFETY: the home of a hash is the top bits of it, as many as number the buckets of its table.
         unsafe {
             if size_of_val(view.now) > FAR {
-                homes[..AHEAD].iter().for_each(|&home| ask(home.cast()));
-                probe::<V, K, M, WAYS, true>(v, &view, &homes, marks, found);
+                homes[..AHEAD].iter().for_each(|&home| ask_far(home.cast()));
+                probe::<V, K, M, WAYS, true>(v, &homes, marks, found, &mut missing);
             } else {
-                probe::<V, K, M, WAYS, false>(v, &view, &homes, marks, found);
+                probe::<V, K, M, WAYS, false>(v, &homes, marks, found, &mut missing);
             }
         }
-        found.iter().fold(u32::MAX, |least, &found| least.min(found)) > 0
+        let mut all = true;
+        for (group, flags) in missing.as_chunks::<8>().0.iter().enumerate() {
+            let mut flags = u64::from_le_bytes(*flags);
+            while flags != 0 {
+                let row = group * 8 + flags.trailing_zeros() as usize / 8;
+                flags &= flags - 1;
+                // SAFETY: as above.
+                let passed = unsafe { (*homes[row]).passed } > 0;
+                found[row] = if passed { further(&view, marks[row].into()) } else { 0 };
+                all &= found[row] > 0;
+            }
+        }
+        all
     }
 }
 
-/// Looks in the buckets at the homes of marks, asking for those that come [`AHEAD`] rows later if they are far.
+/// Looks in the buckets at the homes of marks, asking for those that come [`AHEAD`] rows later if they are far. Sets to 1 what is
+/// `missing` there.
 ///
 /// # Safety
-/// The homes are of the marks, in the buckets of the view.
+/// The homes are of buckets.
 #[inline(always)]
 unsafe fn probe<V: Vector, K: Copy + Into<M>, M: Mark, const WAYS: usize, const FAR: bool>(
     v: V,
-    view: &View<'_, M, WAYS>,
     homes: &[*const Bucket<M, WAYS>; BLOCK + AHEAD],
     marks: &[K],
     found: &mut [u32],
+    missing: &mut [u8; BLOCK],
 ) {
-    let rows = marks.iter().zip(found).zip(homes.iter().zip(&homes[AHEAD..]));
-    for ((&mark, found), (&home, next)) in rows {
+    let rows = marks.iter().zip(found).zip(homes.iter().zip(&homes[AHEAD..])).zip(missing);
+    for (((&mark, found), (&home, next)), missing) in rows {
         if FAR {
-            ask((*next).cast());
+            ask_far((*next).cast());
         }
         // SAFETY: the caller's promise.
         let bucket = unsafe { &*home };
-        *found = bucket.find(v, mark.into());
-        if *found == 0 && bucket.passed > 0 {
-            *found = further(view, mark.into());
-        }
+        let is_there;
+        (*found, is_there) = bucket.find(v, mark.into());
+        *missing = u8::from(!is_there);
     }
 }
 

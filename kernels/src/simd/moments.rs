@@ -14,7 +14,7 @@ use crate::value::Value;
 const LANES: usize = 16;
 
 pub(crate) fn accumulate<T: Value>(level: Level, cells: &mut [Moments], slots: &[u32], values: &[T], validity: Option<Bits<'_>>) {
-    scatter::scatter(level, cells, slots, validity, Column(values));
+    scatter::scatter(level.row_by_row(), cells, slots, validity, Column(values));
 }
 
 pub(crate) fn fold<T: Value>(level: Level, values: &[T], validity: Option<Bits<'_>>) -> Moments {

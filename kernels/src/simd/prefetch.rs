@@ -9,9 +9,16 @@ pub(crate) fn prefetch<T>(of: &[T], index: usize) {
     ask(of.as_ptr().wrapping_add(index).cast());
 }
 
-/// Asks for every cache line of `of[index]`; an index outside is harmless.
+/// Asks for the cache line of `of[index]`, in the second-level cache: for tables that lie beyond it. An index outside is harmless.
 #[inline(always)]
-pub(crate) fn prefetch_all<T>(of: &[T], index: usize) {
+pub(crate) fn prefetch_far<T>(of: &[T], index: usize) {
+    ask_far(of.as_ptr().wrapping_add(index).cast());
+}
+
+/// Asks for every cache line of `of[index]`, as [`prefetch_far`] does if `IS_FAR`; an index outside is harmless.
+#[inline(always)]
+pub(crate) fn prefetch_all<T, const IS_FAR: bool>(of: &[T], index: usize) {
+    let ask = if IS_FAR { ask_far } else { ask };
     let address: *const u8 = of.as_ptr().wrapping_add(index).cast();
     for line in 0..size_of::<T>().div_ceil(64) {
         ask(address.wrapping_add(line * 64));
@@ -33,6 +40,24 @@ pub(super) fn ask(address: *const u8) {
     // SAFETY: as above; the instruction neither writes memory nor touches the stack or flags.
     unsafe {
         core::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}
+
+/// Asks for a line in the second-level cache. Of such requests more are in flight at a time than of those for the first level,
+/// whose number is what bounds random access to memory; from the second level, a line comes while other rows are worked on.
+#[inline(always)]
+pub(super) fn ask_far(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that the program can see and does not fault, whatever the address; SSE is part of x86_64.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T1 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: as above; the instruction neither writes memory nor touches the stack or flags.
+    unsafe {
+        core::arch::asm!("prfm pldl2keep, [{0}]", in(reg) address, options(readonly, nostack, preserves_flags));
     }
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let _ = address;

@@ -9,8 +9,13 @@ use super::{Kernel, Level, launch};
 use crate::aggregate::beyond;
 use crate::bits::Bits;
 
-/// Rows between asking for a cell and using it: about the latency of the last-level cache over the time of a row.
+/// Rows between asking for a cell and using it: about the latency of the last-level cache over the time of a row, and of memory
+/// where the table lies there.
 const AHEAD: usize = 24;
+const FAR_AHEAD: usize = 64;
+
+/// Size from which a table is taken to lie in memory: several times a common second-level cache, in bytes.
+const IN_MEMORY: usize = 4 << 20;
 
 /// Up to so many groups, rows go to [`COPIES`] private copies in turn, so that a row need not wait for the one before it.
 const FEW: usize = 8;
@@ -187,13 +192,29 @@ impl<R: Rows, N: Fn(usize) -> usize> Block<'_, R, N> {
             }
             return;
         }
-        let ahead = if size_of_val(cells) > FAR { AHEAD.min(slots.len()) } else { slots.len() };
-        let (first, later) = slots.split_at(ahead);
+        // SAFETY: the caller's promise.
+        unsafe {
+            match size_of_val(cells) {
+                size if size > IN_MEMORY => Self { rows, slots, number }.run_asking::<true>(cells, FAR_AHEAD),
+                size if size > FAR => Self { rows, slots, number }.run_asking::<false>(cells, AHEAD),
+                _ => Self { rows, slots, number }.run_asking::<false>(cells, slots.len()),
+            }
+        }
+    }
+
+    /// Asks for cells so many rows ahead, in the second-level cache if `IS_FAR`.
+    ///
+    /// # Safety
+    /// As [`Block::run`].
+    #[inline(always)]
+    unsafe fn run_asking<const IS_FAR: bool>(self, cells: &mut [R::Cell], ahead: usize) {
+        let Self { rows, slots, number } = self;
+        let (first, later) = slots.split_at(ahead.min(slots.len()));
         if !later.is_empty() {
-            first.iter().for_each(|&slot| prefetch_all(cells, slot as usize));
+            first.iter().for_each(|&slot| prefetch_all::<_, IS_FAR>(cells, slot as usize));
         }
         for (row, (&slot, &next)) in slots.iter().zip(later).enumerate() {
-            prefetch_all(cells, next as usize);
+            prefetch_all::<_, IS_FAR>(cells, next as usize);
             // SAFETY: the caller's promise.
             unsafe { rows.put(cells.get_unchecked_mut(slot as usize), number(row)) };
         }
