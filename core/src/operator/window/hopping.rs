@@ -47,6 +47,7 @@ pub(super) struct HoppingWindow {
     /// How panes are taken up that other windows share.
     share: Option<Share>,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
+    #[expect(clippy::vec_box, reason = "a pane moves between lists and trees as it is")]
     spare: Vec<Box<Groups>>,
     together: Together,
     /// No window before this one is open.

@@ -325,7 +325,7 @@ impl Sparse {
     pub fn amend(&mut self, number: i64, groups: Box<Groups>, places: &mut Places) -> Vec<u32> {
         self.total.combine_at(&groups.slots, &groups.accumulators);
         if self.front.first().is_some_and(|youngest| youngest.number >= number) {
-            return self.amend_front(number, groups, places);
+            return self.amend_front(number, *groups, places);
         }
         self.back_total.combine_at(&groups.slots, &groups.accumulators);
         let at = self.back.partition_point(|pane| pane.number < number);
@@ -347,7 +347,7 @@ impl Sparse {
     }
 
     /// The same for a pane of the front: what is left when an older pane goes is more by these groups.
-    fn amend_front(&mut self, number: i64, groups: Box<Groups>, places: &mut Places) -> Vec<u32> {
+    fn amend_front(&mut self, number: i64, groups: Groups, places: &mut Places) -> Vec<u32> {
         let older = self.front.partition_point(|pane| pane.number >= number);
         // What is left of the groups when this pane goes is what was left after the one before it, or all.
         let mut left = self.before.empty();
@@ -369,7 +369,7 @@ impl Sparse {
             }
         }
         self.front_total.combine_at(&groups.slots, &groups.accumulators);
-        let added = Box::new(Groups { accumulators: left, ..*groups });
+        let added = Box::new(Groups { accumulators: left, ..groups });
         let Some(pane) = self.front[..older].last_mut().filter(|pane| pane.number == number) else {
             let new = added.slots.clone();
             self.hold(&new);
