@@ -222,6 +222,8 @@ mod tests {
     use std::collections::HashMap;
 
     use super::{STEP, Table, entries};
+    use crate::Backend;
+    use crate::simd;
     use crate::testing::scramble;
 
     type Ints = Table<i64, 5>;
@@ -271,6 +273,30 @@ mod tests {
         assert!(twin.iter().all(|(&key, &slot)| table.find(key, |_| true) == slot));
         twin.iter().for_each(|(&key, &slot)| assert!(table.remove(key, slot)));
         assert!(table.now.as_slice().iter().all(|bucket| bucket.passed == 0 && bucket.slots == [0; 5]));
+    }
+
+    #[test]
+    fn blocks_of_keys_that_are_not_there_find_none() {
+        // Of a table without the keys, and of one that they have left: marks stay where keys were, and empty buckets have that of 0.
+        let keys: Vec<i64> = std::iter::once(0).chain((1..64).map(|n| scramble(n) as i64)).collect();
+        for held in [0, 1, 40, 3_000] {
+            let mut table = Ints::new([scramble(1) | 1, scramble(2) | 1]);
+            (0..held).for_each(|n| table.add(scramble(1_000 + n) as i64, n as u32 + 100));
+            keys.iter().zip(1..).for_each(|(&key, slot)| table.add(key, slot));
+            for gone in [false, true] {
+                if gone {
+                    keys.iter().zip(1..).for_each(|(&key, slot)| assert!(table.remove(key, slot)));
+                }
+                for level in Backend::available().filter_map(|backend| if let Backend::Simd(level) = backend { Some(level) } else { None })
+                {
+                    for (key, slot) in keys.iter().zip(1..) {
+                        let (mut found, expected) = ([7; 3], if gone { 0 } else { slot });
+                        assert_eq!(simd::dictionary::find(level, table.view(), &[*key; 3], &mut found), !gone, "{level:?} {held} {key}");
+                        assert_eq!(found, [expected; 3], "{level:?} {held} {key}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -94,7 +94,8 @@ impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
         let way = (equal | 1 << WAYS).trailing_zeros() as usize;
         // SAFETY: behind the slots there is one more number of 32 bits, `passed`, so that there are as many as `way` may be and one.
         let slot = unsafe { bucket.byte_add(offset_of!(Self, slots)).cast::<u32>().add(way).read() };
-        (slot, equal != 0)
+        // A key that has gone leaves its mark behind, and an empty bucket has that of 0.
+        (slot, (equal != 0) & (slot != 0))
     }
 }
 
