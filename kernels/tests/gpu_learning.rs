@@ -9,7 +9,7 @@ use proptest::test_runner::{Config, TestRunner};
 use testing::{Case, any_case, same, scramble, seeds};
 use thalweg_kernels::anomaly::stepwise::judge;
 use thalweg_kernels::gpu::{Engine, Fault, Options, adapters};
-use thalweg_kernels::{Backend, Bits, Cusum, DriftCell, Knn, KnnCell, PageHinkley};
+use thalweg_kernels::{Backend, Bits, Cusum, DriftCell, Knn, KnnCell, MomentWindow, PageHinkley, RollingZ};
 
 #[allow(dead_code, unused_macros, unused_imports)]
 #[path = "../src/testing.rs"]
@@ -30,6 +30,7 @@ fn main() {
         ("drifts_agree", drifts_agree),
         ("drifts_agree_on_random_columns", drifts_agree_on_random_columns),
         ("drifts_agree_in_short_uploads", drifts_agree_in_short_uploads),
+        ("scores_of_rolling_windows_agree", scores_of_rolling_windows_agree),
         ("a_lost_device_leaves_cells_as_they_were", a_lost_device_leaves_cells),
     ];
     let trial = |(name, test): &(&str, fn())| {
@@ -327,6 +328,50 @@ fn drifts_agree_in_short_uploads() {
         for (index, case) in seeds().filter(|case| case.slots.len() > 300 && case.groups < 1000).enumerate().step_by(19) {
             check_drift(&engine, &case, &DRIFTS[index % DRIFTS.len()]);
         }
+    }
+}
+
+/// Within what `Engine::rolling_z` promises, batch after batch.
+fn scores_of_rolling_windows_agree() {
+    let engine = open();
+    let result = run(40).run(&(any_case(), 2..40_u32), |(case, window)| {
+        check_rolling(&engine, &case, &RollingZ { window, warmup: 3 });
+        Ok(())
+    });
+    result.unwrap();
+    let floats: Vec<f64> = (0..4000).map(|row| 1e6 + noise(row)).collect();
+    let slots = (0..4000).map(|row| row % 3).collect();
+    let case = Case { groups: 3, slots, ints: Vec::new(), floats, bitmap: Vec::new(), offset: 0, nulls: false };
+    check_rolling(&engine, &case, &RollingZ { window: 128, warmup: 20 });
+}
+
+fn check_rolling(engine: &Engine, case: &Case, params: &RollingZ) {
+    let (keys, rows) = (case.groups as usize, case.slots.len());
+    let mut windows = params.windows(keys);
+    let mut cells = vec![MomentWindow::default(); keys];
+    let (mut scores, mut expected) = (vec![9.0; rows], vec![9.0; rows]);
+    for (from, to) in [(0, rows / 3), (rows / 3, rows)] {
+        let validity = case.validity().map(|bits| Bits { offset: bits.offset + from, len: to - from, ..bits });
+        let (slots, values) = (&case.slots[from..to], &case.floats[from..to]);
+        engine.rolling_z(&mut windows, slots, values, validity, params, &mut scores[from..to]).unwrap();
+        judge(params, &mut cells, slots, values, validity, &mut expected[from..to], None);
+    }
+    let mut latest: Vec<Vec<f64>> = vec![Vec::new(); keys];
+    for (row, (score, expected)) in scores.iter().zip(&expected).enumerate() {
+        assert_eq!(score.is_nan(), expected.is_nan(), "row {row}");
+        if score.is_nan() {
+            continue;
+        }
+        let held = &mut latest[case.slots[row] as usize];
+        let window = &held[held.len().saturating_sub(params.window as usize)..];
+        let tame = |value: &f64| *value == 0.0 || (1e-145..1e145).contains(&value.abs());
+        let is_tame = window.iter().chain([&case.floats[row]]).all(tame);
+        let count = window.len().max(1) as f64;
+        let (mean, magnitude) = (window.iter().sum::<f64>() / count, window.iter().map(|value| value.abs()).sum::<f64>() / count);
+        let deviation = (window.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count).sqrt().max(1e-9 * mean.abs()).max(1e-300);
+        let bound = 2e-11 * expected + 2e-12 * (1.0 + magnitude / deviation);
+        assert!(!is_tame || (score - expected).abs() <= bound, "row {row}: {score} is not {expected} within {bound}");
+        held.push(case.floats[row]);
     }
 }
 

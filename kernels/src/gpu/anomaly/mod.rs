@@ -7,6 +7,7 @@ mod ewma;
 mod forest;
 mod knn;
 mod mahalanobis;
+mod rolling_z;
 
 use crate::Bits;
 use crate::anomaly::forest::rows_by_slot;
