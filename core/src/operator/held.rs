@@ -1,7 +1,7 @@
 //! Rows that wait until event time has passed them, and come out in its order.
 //!
-//! Each batch is sorted by itself, as it comes, unless it is in order; what the watermark lets go of is the head of each such
-//! run, and the heads are merged, unless there is but one.
+//! Of each batch the order of its rows is found as it comes, and its columns stay as they are: what the watermark lets go of
+//! is the head of each such run, and the heads are merged and moved to their places at once.
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
@@ -23,31 +23,42 @@ const TIME: &str = "event time";
 pub(crate) struct Sorted {
     pub records: RecordBatch,
     pub times: ScalarBuffer<i64>,
-    /// Bytes of the columns that these rows are a part of: they are held as long as any of their rows is.
-    bytes: usize,
 }
 
 /// The rows that wait, in runs; of rows of one time, those of an earlier run came earlier.
 #[derive(Default)]
 pub(crate) struct Held {
-    runs: Vec<Sorted>,
+    runs: Vec<Run>,
 }
 
-impl Sorted {
-    /// The rows of a batch in order.
-    fn of(records: RecordBatch, times: &ScalarBuffer<i64>) -> Result<Sorted> {
+/// Rows whose order is known.
+struct Run {
+    records: RecordBatch,
+    /// Which rows of the records they are, in order of time; without, all as they lie.
+    order: Option<ScalarBuffer<u32>>,
+    /// In order.
+    times: ScalarBuffer<i64>,
+    /// Bytes of the columns that these rows are a part of: they are held as long as any of their rows is.
+    bytes: usize,
+}
+
+impl Run {
+    /// The rows of a batch.
+    fn of(records: RecordBatch, times: &ScalarBuffer<i64>) -> Run {
         if times.is_sorted() {
-            return Ok(Sorted::whole(records, times.clone()));
+            return Run::whole(Sorted { records, times: times.clone() });
         }
         let mut order = Vec::new();
         sorted_rows(times, &mut order);
         let times = order.iter().map(|&row| times[row as usize]).collect();
-        Ok(Sorted::whole(take_record_batch(&records, &UInt32Array::from(order))?, times))
+        let mut run = Run { records, order: Some(order.into()), times, bytes: 0 };
+        run.bytes = run.own_bytes();
+        run
     }
 
     /// Rows that are all of their columns.
-    fn whole(records: RecordBatch, times: ScalarBuffer<i64>) -> Sorted {
-        let mut whole = Sorted { records, times, bytes: 0 };
+    fn whole(Sorted { records, times }: Sorted) -> Run {
+        let mut whole = Run { records, order: None, times, bytes: 0 };
         whole.bytes = whole.own_bytes();
         whole
     }
@@ -59,48 +70,97 @@ impl Sorted {
     /// Bytes of these rows alone.
     fn own_bytes(&self) -> usize {
         let columns = self.records.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-        columns.sum::<usize>() + self.rows() * size_of::<i64>()
+        // Rows of varying length are taken to be as long as the others.
+        let share = columns.sum::<usize>() as f64 * self.rows() as f64 / self.records.num_rows().max(1) as f64;
+        let order = self.order.as_ref().map_or(0, |order| order.len() * size_of::<u32>());
+        share as usize + order + self.rows() * size_of::<i64>()
     }
 
     /// The rows from `start` on, so many.
-    fn slice(&self, start: usize, rows: usize) -> Sorted {
-        Sorted { records: self.records.slice(start, rows), times: self.times.slice(start, rows), bytes: self.bytes }
+    fn slice(&self, start: usize, rows: usize) -> Run {
+        let (records, order) = match &self.order {
+            Some(order) => (self.records.clone(), Some(order.slice(start, rows))),
+            None => (self.records.slice(start, rows), None),
+        };
+        Run { records, order, times: self.times.slice(start, rows), bytes: self.bytes }
+    }
+
+    /// The rows in their places.
+    fn sorted(self) -> Result<Sorted> {
+        let records = match self.order {
+            Some(order) => take_record_batch(&self.records, &UInt32Array::new(order, None))?,
+            None => self.records,
+        };
+        Ok(Sorted { records, times: self.times })
     }
 
     /// Lets go of the rows that have been here before, if they were more than these.
     fn trim(&mut self) -> Result<()> {
         if is_sparse(self.own_bytes(), self.bytes) {
-            let rows = UInt32Array::from_iter_values(0..self.rows() as u32);
-            *self = Sorted::whole(take_record_batch(&self.records, &rows)?, self.times.iter().copied().collect());
+            let rows = self.order.take().unwrap_or_else(|| (0..self.rows() as u32).collect());
+            let records = take_record_batch(&self.records, &UInt32Array::new(rows, None))?;
+            *self = Run::whole(Sorted { records, times: self.times.iter().copied().collect() });
         }
         Ok(())
     }
 
     /// Takes out the rows that are not later than `until`.
-    fn split_off(&mut self, until: i64) -> Sorted {
+    fn split_off(&mut self, until: i64) -> Run {
         let due = self.times.partition_point(|&time| time <= until);
         let head = self.slice(0, due);
         *self = self.slice(due, self.rows() - due);
         head
     }
 
-    /// Rows of several runs, which came one after the other, in order.
-    fn merge(mut runs: Vec<Sorted>) -> Result<Option<Sorted>> {
+    /// Row of the records that the row is whose place in the order is `place`.
+    #[inline]
+    fn row(&self, place: usize) -> usize {
+        self.order.as_ref().map_or(place, |order| order[place] as usize)
+    }
+
+    /// The rows of several runs, which came one after the other.
+    fn merge(mut runs: Vec<Run>) -> Result<Option<Sorted>> {
         runs.retain(|run| run.rows() > 0);
-        if runs.len() < 2 {
-            return Ok(runs.pop());
+        let (times, rows) = match runs.as_slice() {
+            [] | [_] => return runs.pop().map(Run::sorted).transpose(),
+            [older, newer] => Self::merge_two(older, newer),
+            runs => Self::merge_many(runs),
+        };
+        let records: Vec<&RecordBatch> = runs.iter().map(|run| &run.records).collect();
+        Ok(Some(Sorted { records: interleave_record_batch(&records, &rows)?, times: times.into() }))
+    }
+
+    /// The times in order, and run and row of each.
+    fn merge_two(older: &Run, newer: &Run) -> (Vec<i64>, Vec<(usize, usize)>) {
+        let all = older.rows() + newer.rows();
+        let (mut times, mut rows) = (Vec::with_capacity(all), Vec::with_capacity(all));
+        let (mut i, mut j) = (0, 0);
+        // Which run is next cannot be foretold: chosen without a branch.
+        while let (Some(&old), Some(&new)) = (older.times.get(i), newer.times.get(j)) {
+            let is_new = new < old;
+            times.push(if is_new { new } else { old });
+            rows.push((usize::from(is_new), if is_new { newer.row(j) } else { older.row(i) }));
+            i += usize::from(!is_new);
+            j += usize::from(is_new);
         }
+        for (number, (run, place)) in [(older, i), (newer, j)].into_iter().enumerate() {
+            times.extend_from_slice(&run.times[place..]);
+            rows.extend((place..run.rows()).map(|place| (number, run.row(place))));
+        }
+        (times, rows)
+    }
+
+    /// As [`Self::merge_two`] of more runs.
+    fn merge_many(runs: &[Run]) -> (Vec<i64>, Vec<(usize, usize)>) {
         let (mut times, mut rows, mut order) = (Vec::new(), Vec::new(), Vec::new());
         for (number, run) in runs.iter().enumerate() {
             times.extend_from_slice(&run.times);
-            rows.extend((0..run.rows() as u32).map(|row| (number as u32, row)));
+            rows.extend((0..run.rows()).map(|place| (number as u32, run.row(place) as u32)));
         }
         sorted_rows(&times, &mut order);
+        let sorted = order.iter().map(|&place| times[place as usize]).collect();
         let rows = order.iter().map(|&place| rows[place as usize]).map(|(run, row): (u32, u32)| (run as usize, row as usize));
-        let rows: Vec<(usize, usize)> = rows.collect();
-        let records: Vec<&RecordBatch> = runs.iter().map(|run| &run.records).collect();
-        let records = interleave_record_batch(&records, &rows)?;
-        Ok(Some(Sorted::whole(records, order.iter().map(|&place| times[place as usize]).collect())))
+        (sorted, rows.collect())
     }
 }
 
@@ -115,7 +175,7 @@ impl Held {
     /// # Errors
     /// If columns cannot be copied, which would be a defect.
     pub fn trim(&mut self) -> Result<()> {
-        self.runs.iter_mut().try_for_each(Sorted::trim)
+        self.runs.iter_mut().try_for_each(Run::trim)
     }
 
     /// The time of the earliest row.
@@ -128,14 +188,14 @@ impl Held {
     /// # Errors
     /// If columns cannot be put in order, which would be a defect.
     pub fn push(&mut self, records: RecordBatch, times: &ScalarBuffer<i64>) -> Result<()> {
-        self.runs.push(Sorted::of(records, times)?);
+        self.runs.push(Run::of(records, times));
         // Small runs are joined like the digits of a counter, so that there are few of them however small the batches.
         while let [.., older, newer] = self.runs.as_slice()
             && older.rows() <= 2 * newer.rows()
             && older.rows() + newer.rows() <= BATCH_ROWS
         {
-            let joined = Sorted::merge(self.runs.split_off(self.runs.len() - 2))?;
-            self.runs.extend(joined);
+            let joined = Run::merge(self.runs.split_off(self.runs.len() - 2))?;
+            self.runs.extend(joined.map(Run::whole));
         }
         Ok(())
     }
@@ -146,7 +206,7 @@ impl Held {
     /// If columns cannot be put in order, which would be a defect.
     pub fn save(&self, columns: &mut KeyColumns, saved: &mut Saved) -> Result<()> {
         let runs = self.runs.iter().map(|run| run.slice(0, run.rows())).collect();
-        let Some(Sorted { records, times, .. }) = Sorted::merge(runs)? else { return Ok(()) };
+        let Some(Sorted { records, times }) = Run::merge(runs)? else { return Ok(()) };
         let mut groups = Vec::new();
         columns.encode(&records)?.groups(&mut groups)?;
         let fields = records.schema_ref().fields().iter().cloned();
@@ -170,7 +230,7 @@ impl Held {
     pub fn take(&mut self, until: i64) -> Result<Option<Sorted>> {
         let due = self.runs.iter_mut().map(|run| run.split_off(until)).collect();
         self.runs.retain(|run| run.rows() > 0);
-        Sorted::merge(due)
+        Run::merge(due)
     }
 }
 
@@ -181,20 +241,53 @@ mod tests {
 
     use arrow::array::{ArrayRef, AsArray, Int64Array};
     use arrow::datatypes::Int64Type;
+    use proptest::prelude::*;
 
     use super::*;
 
+    /// A batch of rows whose only column numbers them from `first` on.
+    fn numbered(first: usize, rows: usize) -> RecordBatch {
+        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(first as i64..(first + rows) as i64));
+        RecordBatch::try_from_iter([("n", column)]).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn rows_come_out_in_order_of_time_and_of_arrival(
+            batches in prop::collection::vec((prop::collection::vec(0i64..40, 0..60), 0i64..50, any::<bool>()), 1..12)
+        ) {
+            let (mut held, mut waiting, mut came) = (Held::default(), Vec::new(), 0);
+            for (times, until, trims) in batches {
+                held.push(numbered(came, times.len()), &times.clone().into()).unwrap();
+                waiting.extend(times.iter().copied().zip(came as i64..));
+                came += times.len();
+                waiting.sort_unstable();
+                prop_assert_eq!(held.earliest(), waiting.first().map(|row| row.0));
+                if trims {
+                    held.trim().unwrap();
+                }
+                let due: Vec<(i64, i64)> = waiting.extract_if(.., |row| row.0 <= until).collect();
+                let taken = held.take(until).unwrap();
+                prop_assert_eq!(taken.is_some(), !due.is_empty());
+                let rows = taken.into_iter().flat_map(|Sorted { records, times }| {
+                    let numbers = records.column(0).as_primitive::<Int64Type>().values().to_vec();
+                    times.to_vec().into_iter().zip(numbers)
+                });
+                prop_assert_eq!(rows.collect::<Vec<_>>(), due);
+            }
+        }
+    }
+
     #[test]
     fn rows_that_were_taken_out_are_held_until_memory_is_given_back() {
-        let column: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
         let (mut held, times) = (Held::default(), (0..10_000).collect::<Vec<i64>>());
-        held.push(RecordBatch::try_from_iter([("n", column)]).unwrap(), &times.into()).unwrap();
+        held.push(numbered(0, 10_000), &times.into()).unwrap();
         assert_eq!(held.bytes(), 160_000);
         assert_eq!(held.take(9_989).unwrap().unwrap().times.len(), 9_990);
         assert_eq!(held.bytes(), 160_000);
         held.trim().unwrap();
         assert_eq!(held.bytes(), 160);
-        let Sorted { records, times, .. } = held.take(i64::MAX).unwrap().unwrap();
+        let Sorted { records, times } = held.take(i64::MAX).unwrap().unwrap();
         assert_eq!(records.column(0).as_primitive::<Int64Type>().values(), &times);
         assert_eq!(times.to_vec(), (9_990..10_000).collect::<Vec<i64>>());
         assert_eq!(held.bytes(), 0);

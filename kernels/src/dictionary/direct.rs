@@ -1,5 +1,7 @@
 //! A table indexed by key, in pages that exist where keys are: it grows without moving what it holds.
 
+use std::hint::select_unpredictable;
+
 use crate::simd::prefetch::prefetch;
 
 /// Keys of a page, as a power of two: 2 KiB.
@@ -78,16 +80,28 @@ impl Direct {
         true
     }
 
-    /// The slot plus 1 of a key, which becomes `slot` if it is not there; `None` where there is no page for it.
-    #[inline(always)]
-    pub fn find_or_put(&mut self, key: i64, slot: u32) -> Option<u32> {
-        let page = self.page(key);
-        let place = &mut self.pages.get_mut(page)?.as_mut()?[entry(key)];
-        if *place == 0 {
-            *place = slot;
-            self.len += 1;
+    /// Puts into `found` the slot plus 1 of each key, those that are not there getting the slots from `keys.len()` on, and being
+    /// appended to `keys`. Stops at the first key that there is no page for. Returns how many it came to.
+    ///
+    /// Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
+    pub fn find_or_add_block<K: Copy + Into<i64>>(&mut self, own: &[K], found: &mut [u32], keys: &mut Vec<i64>) -> usize {
+        let (before, mut next, mut rows) = (keys.len(), keys.len(), 0);
+        keys.resize(before + own.len(), 0);
+        for (key, found) in own.iter().zip(found) {
+            let key = (*key).into();
+            let page = self.page(key);
+            let Some(Some(page)) = self.pages.get_mut(page) else { break };
+            let place = &mut page[entry(key)];
+            let is_new = *place == 0;
+            keys[next] = key;
+            *found = select_unpredictable(is_new, next as u32 + 1, *place);
+            *place = *found;
+            next += usize::from(is_new);
+            rows += 1;
         }
-        Some(*place)
+        keys.truncate(next);
+        self.len += next - before;
+        rows
     }
 
     /// Adds a key that is not there, within reach, under its slot plus 1.

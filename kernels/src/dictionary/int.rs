@@ -39,6 +39,8 @@ pub struct IntDictionary {
     /// Least and greatest key since the dictionary was empty.
     low: i64,
     high: i64,
+    /// Whether the keys that came last were new.
+    grows: bool,
     /// Keys when the dictionary was last cleared: it is used again for much the same.
     seen: usize,
     /// Key of each slot ever handed out.
@@ -56,6 +58,7 @@ impl Backend {
             dense: true,
             strays: 0,
             moved: 0,
+            grows: true,
             low: i64::MAX,
             high: i64::MIN,
             seen: 0,
@@ -81,14 +84,13 @@ impl IntDictionary {
         for keys in keys.chunks(BLOCK) {
             let mut found = [0; BLOCK];
             let found = &mut found[..keys.len()];
-            if !self.find_block(keys, found) {
-                for (key, found) in keys.iter().zip(found.iter_mut()).filter(|(_, found)| **found == 0) {
-                    let key = (*key).into();
-                    *found = match self.find_or_write(key) {
-                        Some(slot) => slot,
-                        None => self.find_or_add(key).inspect_err(|_| slots.truncate(start))?,
-                    };
-                }
+            // Where keys were new, more of them may be.
+            if !(self.grows && self.writes(keys.len())) && self.find_block(keys, found) {
+                self.grows = false;
+            } else {
+                let live = self.len();
+                self.find_or_add_block(keys, found).inspect_err(|_| slots.truncate(start))?;
+                self.grows = self.len() > live;
             }
             slots.extend(found.iter().map(|found| found - 1));
         }
@@ -146,7 +148,7 @@ impl IntDictionary {
         } else {
             self.hashed.clear(self.keys.iter().copied());
         }
-        (self.strays, self.moved, self.seen) = (0, 0, self.slots.next);
+        (self.strays, self.moved, self.grows, self.seen) = (0, 0, true, self.slots.next);
         (self.low, self.high) = (i64::MAX, i64::MIN);
         self.keys.clear();
         self.slots.clear();
@@ -221,20 +223,43 @@ impl IntDictionary {
         }
     }
 
-    /// The slot of a key, plus 1, new if need be, where that takes no more than writing it down: the table indexed by key
-    /// has a page for it and holds all keys, and the next slot was never handed out. So it is in a table used again.
-    #[inline(always)]
-    fn find_or_write(&mut self, key: i64) -> Option<u32> {
-        if !self.dense || self.hashed.len() > 0 || !self.slots.freed.is_empty() || self.slots.next == self.slots.limit {
-            return None;
+    /// Whether so many new keys take no more than writing them down: all keys are in the table indexed by key, and the next slots
+    /// were never handed out. So it is in a table used again.
+    #[inline]
+    fn writes(&self, keys: usize) -> bool {
+        self.dense && self.hashed.len() == 0 && self.slots.freed.is_empty() && keys <= self.slots.limit - self.slots.next
+    }
+
+    /// Puts into `found` the slot plus 1 of each of at most [`BLOCK`] keys, new if need be; of those that can only be written one by
+    /// one, what is there already is right.
+    fn find_or_add_block<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> Result<(), Full> {
+        if !self.writes(keys.len()) {
+            for (key, found) in keys.iter().zip(found).filter(|(_, found)| **found == 0) {
+                *found = self.find_or_add((*key).into())?;
+            }
+            return Ok(());
         }
-        let slot = self.direct.find_or_put(key, self.slots.next as u32 + 1)?;
-        if slot as usize > self.slots.next {
-            self.slots.next += 1;
-            self.keys.push(key);
-            (self.low, self.high) = (self.low.min(key), self.high.max(key));
+        let mut row = 0;
+        while row < keys.len() {
+            if self.writes(keys.len() - row) {
+                row += self.write(&keys[row..], &mut found[row..]);
+            }
+            if let Some(&key) = keys.get(row) {
+                found[row] = self.find_or_add(key.into())?;
+                row += 1;
+            }
         }
-        Some(slot)
+        Ok(())
+    }
+
+    /// Writes keys down up to the first that there is no page for; how many.
+    fn write<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> usize {
+        let rows = self.direct.find_or_add_block(keys, found, &mut self.keys);
+        self.slots.next = self.keys.len();
+        for &key in &keys[..rows] {
+            (self.low, self.high) = (self.low.min(key.into()), self.high.max(key.into()));
+        }
+        rows
     }
 
     /// The slot of a key, plus 1; new if need be.

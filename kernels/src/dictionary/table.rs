@@ -16,8 +16,8 @@ const FIRST: usize = 16;
 /// when one home per `FILL` keys would be enough. Two for each key give back the old table soon.
 const STEP: usize = 2;
 
-/// Most keys per bucket on average, of five or seven that there is room for: few keys lie past their home then.
-const FILL: usize = 3;
+/// Most keys per bucket on average, of five or seven that there is room for: of a hundred keys, one or two lie past their home then.
+const FILL: usize = 2;
 
 /// Up to so many buckets per key, all are overwritten to clear the table; of more, those of the keys.
 const OVERWRITE: usize = 2;
@@ -73,8 +73,8 @@ impl<M: Mark, const WAYS: usize> Table<M, WAYS> {
         if self.len >= FILL * self.now.as_slice().len() {
             self.grow();
         }
-        for _ in 0..STEP {
-            self.drain();
+        if self.is_moving() {
+            (0..STEP).for_each(|_| self.drain());
         }
         let (buckets, home) = self.part(mark);
         place(buckets, home, mark, slot);
@@ -151,6 +151,27 @@ impl<M: Mark, const WAYS: usize> Table<M, WAYS> {
         let (before, now, seeds) = (self.before.as_mut_slice(), self.now.as_mut_slice(), self.seeds);
         let (shift, mask) = (64 - now.len().trailing_zeros(), before.len() - 1);
         let home = self.drained;
+        self.drained += 1;
+        let bucket = before[home];
+        // As most are: nothing lies past it, and nothing in it that came from elsewhere.
+        let homes = bucket.marks.map(|mark| (mark.hash(seeds) >> shift) as usize);
+        if bucket.passed == 0 && homes.iter().zip(bucket.slots).all(|(&to, slot)| (slot == 0) | (to / 2 == home)) {
+            for (to, (mark, slot)) in homes.into_iter().zip(bucket.marks.into_iter().zip(bucket.slots)).take(bucket.used()) {
+                place(now, to, mark, slot);
+            }
+            before[home] = Bucket::EMPTY;
+        } else {
+            Self::drain_past(before, now, home, seeds);
+        }
+        if self.drained > mask {
+            (self.before, self.drained) = (Buckets::NONE, 0);
+        }
+    }
+
+    /// Moves the keys of a home, some of which may lie past it.
+    #[cold]
+    fn drain_past(before: &mut [Bucket<M, WAYS>], now: &mut [Bucket<M, WAYS>], home: usize, seeds: [u64; 2]) {
+        let (shift, mask) = (64 - now.len().trailing_zeros(), before.len() - 1);
         for index in (home..=home + mask).map(|index| index & mask) {
             let bucket = before[index];
             for (mark, slot) in entries(&bucket) {
@@ -163,10 +184,6 @@ impl<M: Mark, const WAYS: usize> Table<M, WAYS> {
             if bucket.passed == 0 {
                 break;
             }
-        }
-        self.drained += 1;
-        if self.drained > mask {
-            (self.before, self.drained) = (Buckets::NONE, 0);
         }
     }
 }
@@ -181,7 +198,8 @@ fn place<M: Mark, const WAYS: usize>(buckets: &mut [Bucket<M, WAYS>], home: usiz
     let mut index = home;
     loop {
         let bucket = &mut buckets[index];
-        if let Some(way) = bucket.slots.iter().position(|slot| *slot == 0) {
+        let way = bucket.used();
+        if way < WAYS {
             (bucket.marks[way], bucket.slots[way]) = (mark, slot);
             return;
         }

@@ -61,22 +61,6 @@ pub(crate) struct Buffer {
 impl Buffer {
     pub const NEW: Self = Self { values: [0.0; BLOCK], counts: [0.0; BLOCK], sums: [0.0; BLOCK], means: [0.0; BLOCK], m2s: [0.0; BLOCK] };
 
-    /// Makes moments of all `len` rows, for each of which [`Self::put_sums`] was called.
-    #[inline(always)]
-    pub fn divide(&mut self, len: usize, count: f64) {
-        let sums = self.sums[..len].iter_mut().zip(&mut self.means[..len]).zip(&mut self.m2s[..len]);
-        for (((sum, mean), m2), counts) in sums.zip(&mut self.counts[..len]) {
-            let moments = Moments::around(*mean, [*sum, *m2], count);
-            (*sum, *mean, *m2, *counts) = (moments.sum, moments.mean, moments.m2, count);
-        }
-    }
-
-    /// Leaves the arguments of [`Moments::around`] in the places of what is to be made of them.
-    #[inline(always)]
-    pub fn put_sums(&mut self, row: usize, pivot: f64, [sum, squares]: [f64; 2]) {
-        (self.means[row], self.sums[row], self.m2s[row]) = (pivot, sum, squares);
-    }
-
     #[inline(always)]
     pub fn put(&mut self, row: usize, moments: Moments) {
         (self.counts[row], self.sums[row]) = (moments.count, moments.sum);

@@ -31,6 +31,12 @@ impl Ring {
         self.line as usize * LINE as usize + position as usize
     }
 
+    /// Index in the slab of the oldest row.
+    #[inline(always)]
+    pub fn oldest(&self) -> usize {
+        self.line as usize * LINE as usize + self.first as usize
+    }
+
     /// Whether the next row needs a larger segment.
     #[inline(always)]
     pub fn is_full(&self) -> bool {

@@ -8,10 +8,10 @@ use crate::rolling::ring::Ring;
 const NULL_BITS: u64 = NAN_BITS | 1;
 
 /// A second moment below this share of the squares around the pivot has lost too many digits to be used.
-const CANCELLED: f64 = 1.0 / 1024.0;
+pub(crate) const CANCELLED: f64 = 1.0 / 1024.0;
 
 /// Squares below this share of what they once were may consist of rounding: the words of a sum hold 106 bits.
-const FADED: f64 = 1.0 / (1u64 << 40) as f64;
+pub(crate) const FADED: f64 = 1.0 / (1u64 << 40) as f64;
 
 /// Rows after which sums are computed afresh, at least.
 pub(crate) const LEAST_AGE: u32 = 8;
@@ -32,6 +32,8 @@ pub(crate) struct Head {
     pub peak: u16,
     /// Whether there are rows with no finite value.
     pub odd: bool,
+    /// So that all bytes have a value: vectors read them.
+    pub rest: u8,
 }
 
 const _: () = assert!(size_of::<Head>() == 64);

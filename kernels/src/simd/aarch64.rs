@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::vector::{FIELDS, MAX_LANES, Vector};
+use super::vector::{MAX_LANES, Vector, Words};
 use crate::cell::{Cell, NAN_BITS};
 use crate::scalar::text::Bytewise;
 use crate::text::{Decimal, Text, WINDOW};
@@ -50,6 +50,13 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
+    fn store_f(self, to: &mut [f64], value: float64x2_t) {
+        let to: &mut [f64] = &mut to[..2];
+        // SAFETY: there is room for two floats by the line above; the token proves NEON.
+        unsafe { vst1q_f64(to.as_mut_ptr(), value) }
+    }
+
+    #[inline(always)]
     fn store_i(self, to: &mut [i64], value: int64x2_t) {
         let to: &mut [i64] = &mut to[..2];
         // SAFETY: there is room for two integers by the line above; the token proves NEON.
@@ -87,9 +94,70 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
+    fn mul(self, a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vmulq_f64(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: float64x2_t, b: float64x2_t) -> float64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vdivq_f64(a, b) }
+    }
+
+    #[inline(always)]
+    fn at_most(self, a: float64x2_t, b: float64x2_t) -> u64 {
+        // SAFETY: the token proves NEON.
+        unsafe {
+            let at_most = vcleq_f64(a, b);
+            vgetq_lane_u64::<0>(at_most) & 1 | vgetq_lane_u64::<1>(at_most) & 2
+        }
+    }
+
+    #[inline(always)]
     fn add_i(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
         // SAFETY: the token proves NEON.
         unsafe { vaddq_s64(a, b) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vandq_s64(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vorrq_s64(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { veorq_s64(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_i(self, a: int64x2_t, b: int64x2_t) -> int64x2_t {
+        // SAFETY: the token proves NEON. It has no product of 64 bits.
+        unsafe {
+            let first = vgetq_lane_s64::<0>(a).wrapping_mul(vgetq_lane_s64::<0>(b));
+            let second = vgetq_lane_s64::<1>(a).wrapping_mul(vgetq_lane_s64::<1>(b));
+            vsetq_lane_s64::<1>(second, vdupq_n_s64(first))
+        }
+    }
+
+    #[inline(always)]
+    fn up(self, a: int64x2_t, places: i64) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vshlq_s64(a, vdupq_n_s64(places)) }
+    }
+
+    #[inline(always)]
+    fn down(self, a: int64x2_t, places: i64) -> int64x2_t {
+        // SAFETY: the token proves NEON.
+        unsafe { vreinterpretq_s64_u64(vshlq_u64(vreinterpretq_u64_s64(a), vdupq_n_s64(-places))) }
     }
 
     #[inline(always)]
@@ -179,24 +247,24 @@ impl Vector for Neon {
     }
 
     #[inline(always)]
-    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [int64x2_t; 4] {
-        // SAFETY: the caller's promise, and the four words from FIELDS on are the rest of a cell; the token proves NEON.
+    unsafe fn load_words(self, rows: &[*mut Words; MAX_LANES]) -> [int64x2_t; 4] {
+        // SAFETY: the caller's promise; the token proves NEON.
         unsafe {
-            let [a, b] = [cells[0], cells[1]].map(|cell| cell.byte_add(FIELDS).cast::<i64>());
-            let ([a_sum, b_sum], [a_order, b_order]) = ([a, b].map(|at| vld1q_s64(at)), [a, b].map(|at| vld1q_s64(at.add(2))));
-            [vzip1q_s64(a_sum, b_sum), vzip2q_s64(a_sum, b_sum), vzip1q_s64(a_order, b_order), vzip2q_s64(a_order, b_order)]
+            let [a, b] = [rows[0], rows[1]].map(|row| row.cast::<i64>());
+            let ([a_front, b_front], [a_back, b_back]) = ([a, b].map(|at| vld1q_s64(at)), [a, b].map(|at| vld1q_s64(at.add(2))));
+            [vzip1q_s64(a_front, b_front), vzip2q_s64(a_front, b_front), vzip1q_s64(a_back, b_back), vzip2q_s64(a_back, b_back)]
         }
     }
 
     #[inline(always)]
-    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], [sum, rest, min, max]: [int64x2_t; 4]) {
-        // SAFETY: the caller's promise, and the four words from FIELDS on are the rest of a cell; the token proves NEON.
+    unsafe fn store_words(self, rows: &[*mut Words; MAX_LANES], [first, second, third, fourth]: [int64x2_t; 4]) {
+        // SAFETY: the caller's promise; the token proves NEON.
         unsafe {
-            let [a, b] = [cells[0], cells[1]].map(|cell| cell.byte_add(FIELDS).cast::<i64>());
-            vst1q_s64(a, vzip1q_s64(sum, rest));
-            vst1q_s64(a.add(2), vzip1q_s64(min, max));
-            vst1q_s64(b, vzip2q_s64(sum, rest));
-            vst1q_s64(b.add(2), vzip2q_s64(min, max));
+            let [a, b] = [rows[0], rows[1]].map(|row| row.cast::<i64>());
+            vst1q_s64(a, vzip1q_s64(first, second));
+            vst1q_s64(a.add(2), vzip1q_s64(third, fourth));
+            vst1q_s64(b, vzip2q_s64(first, second));
+            vst1q_s64(b.add(2), vzip2q_s64(third, fourth));
         }
     }
 }

@@ -82,10 +82,7 @@ impl Element for f64 {
     #[inline(always)]
     fn add_lanes<V: Vector>(v: V, sums: [V::I; 2], values: V::I) -> [V::I; 2] {
         let ([sum, compensation], value) = (sums.map(|word| v.as_f(word)), v.as_f(values));
-        // `crate::cell::two_sum`, lane by lane.
-        let total = v.add(sum, value);
-        let value_seen = v.sub(total, sum);
-        let error = v.add(v.sub(sum, v.sub(total, value_seen)), v.sub(value, value_seen));
+        let (total, error) = lanes::two_sum(v, sum, value);
         [v.as_i(total), v.as_i(v.add(compensation, error))]
     }
 }

@@ -1,5 +1,6 @@
 //! Buckets of keys: a cache line each, compared at once, the look-ups of a block of rows in flight together.
 
+use std::hint::select_unpredictable;
 use std::mem::offset_of;
 
 use super::prefetch::{FAR, ask, ask_far, prefer_huge_pages, prefetch_far};
@@ -18,6 +19,8 @@ pub(crate) trait Mark: Copy + Eq + std::fmt::Debug {
     const ZERO: Self;
     /// A hash of the key, whose top bits tell the home.
     fn hash(self, seeds: [u64; 2]) -> u64;
+    /// The hashes of eight.
+    fn hashes<V: Vector>(v: V, marks: &[Self; 8], seeds: [u64; 2]) -> [i64; 8];
     /// As much of a bucket as holds its marks.
     type Line;
     /// Which of the numbers that a bucket begins with are equal to this one, the first being the lowest bit. Bits beyond those
@@ -37,6 +40,16 @@ impl Mark for i64 {
     }
 
     #[inline(always)]
+    fn hashes<V: Vector>(v: V, marks: &[i64; 8], [first, second]: [u64; 2]) -> [i64; 8] {
+        let (first, second, mut hashes) = (v.splat_i(first as i64), v.splat_i(second as i64), [0; 8]);
+        for lane in (0..8).step_by(V::LANES) {
+            let product = v.mul_i(v.load_i(&marks[lane..]), first);
+            v.store_i(&mut hashes[lane..], v.mul_i(v.xor(product, v.down(product, 32)), second));
+        }
+        hashes
+    }
+
+    #[inline(always)]
     fn equal<V: Vector>(self, v: V, line: &[i64; 8]) -> u64 {
         let own = v.splat_i(self);
         let registers = line.chunks_exact(V::LANES).enumerate();
@@ -52,6 +65,11 @@ impl Mark for u32 {
     #[inline(always)]
     fn hash(self, _: [u64; 2]) -> u64 {
         u64::from(self) << 32
+    }
+
+    #[inline(always)]
+    fn hashes<V: Vector>(_: V, marks: &[u32; 8], seeds: [u64; 2]) -> [i64; 8] {
+        marks.map(|mark| mark.hash(seeds) as i64)
     }
 
     #[inline(always)]
@@ -82,11 +100,11 @@ const _: () = assert!(size_of::<IntBucket>() == 64 && size_of::<TagBucket>() == 
 impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
     pub const EMPTY: Self = Self { marks: [M::ZERO; WAYS], slots: [0; WAYS], passed: 0 };
 
-    /// The slot plus 1 of the first of the live keys with this mark, and whether there is one; without, the number says nothing.
+    /// The slot plus 1 of the first of the live keys with this mark, or 0.
     ///
     /// Without a branch: one that is guessed wrongly would have to wait for the bucket, and all rows behind it with it.
     #[inline(always)]
-    fn find<V: Vector>(&self, v: V, mark: M) -> (u32, bool) {
+    fn find<V: Vector>(&self, v: V, mark: M) -> u32 {
         let bucket = &raw const *self;
         // SAFETY: eight numbers, of 64 or of 32 bits, lie within a bucket, and within its fields, which are numbers.
         let line = unsafe { &*bucket.cast::<M::Line>() };
@@ -94,8 +112,29 @@ impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
         let way = (equal | 1 << WAYS).trailing_zeros() as usize;
         // SAFETY: behind the slots there is one more number of 32 bits, `passed`, so that there are as many as `way` may be and one.
         let slot = unsafe { bucket.byte_add(offset_of!(Self, slots)).cast::<u32>().add(way).read() };
-        // A key that has gone leaves its mark behind, and an empty bucket has that of 0.
-        (slot, (equal != 0) & (slot != 0))
+        // A key that has gone leaves its mark behind, and an empty bucket has that of 0: their slots are 0 too.
+        select_unpredictable(equal == 0, 0, slot)
+    }
+
+    /// The slot plus 1 of the live key with this mark that `is` accepts, or 0.
+    #[inline(always)]
+    pub fn find_one(&self, mark: M, is: &impl Fn(u32) -> bool) -> u32 {
+        let same = |way: usize| u32::from((self.marks[way] == mark) & (self.slots[way] > 0)) << way;
+        let mut equal = (0..WAYS).fold(0, |equal, way| equal | same(way));
+        while equal != 0 {
+            let slot = self.slots[equal.trailing_zeros() as usize];
+            if is(slot - 1) {
+                return slot;
+            }
+            equal &= equal - 1;
+        }
+        0
+    }
+
+    /// Live keys.
+    #[inline(always)]
+    pub fn used(&self) -> usize {
+        self.slots.iter().map(|&slot| usize::from(slot > 0)).sum()
     }
 }
 
@@ -193,6 +232,24 @@ impl<'a, M: Mark, const WAYS: usize> View<'a, M, WAYS> {
         }
     }
 
+    /// The buckets at the homes of marks, at most [`BLOCK`].
+    #[inline(always)]
+    fn addresses<V: Vector, K: Copy + Into<M>>(&self, v: V, marks: &[K], homes: &mut [*const Bucket<M, WAYS>]) {
+        let (eights, rest) = marks.as_chunks::<8>();
+        if self.before.is_empty() {
+            let (first, shift) = (self.now.as_ptr(), self.now_shift);
+            for (marks, homes) in eights.iter().zip(homes.as_chunks_mut::<8>().0) {
+                let mut own = [M::ZERO; 8];
+                own.iter_mut().zip(marks).for_each(|(own, &mark)| *own = mark.into());
+                let hashes = M::hashes(v, &own, self.seeds);
+                homes.iter_mut().zip(hashes).for_each(|(home, hash)| *home = first.wrapping_add((hash as u64 >> shift) as usize));
+            }
+        } else {
+            marks.iter().zip(&mut *homes).for_each(|(&mark, home)| *home = self.address(mark.into()));
+        }
+        rest.iter().zip(&mut homes[eights.len() * 8..]).for_each(|(&mark, home)| *home = self.address(mark.into()));
+    }
+
     /// Asks for the bucket at the home of a mark.
     pub fn prefetch(&self, mark: M) {
         ask(self.address(mark).cast());
@@ -204,13 +261,20 @@ impl<'a, M: Mark, const WAYS: usize> View<'a, M, WAYS> {
             Home::Now(home) => (self.now, home),
             Home::Before(home) => (self.before, home),
         };
-        for bucket in buckets[home..].iter().chain(&buckets[..home]) {
-            let mut entries = bucket.marks.iter().zip(bucket.slots);
-            if let Some((_, slot)) = entries.find(|(own, slot)| **own == mark && *slot > 0 && is(slot - 1)) {
-                return slot;
-            }
-            if bucket.passed == 0 {
-                break;
+        let bucket = &buckets[home];
+        match bucket.find_one(mark, &is) {
+            0 if bucket.passed > 0 => Self::find_past(buckets, home, mark, &is),
+            slot => slot,
+        }
+    }
+
+    /// [`Self::find`] in the buckets that follow the home.
+    #[cold]
+    fn find_past(buckets: &[Bucket<M, WAYS>], home: usize, mark: M, is: &impl Fn(u32) -> bool) -> u32 {
+        for bucket in buckets[home + 1..].iter().chain(&buckets[..home]) {
+            match bucket.find_one(mark, is) {
+                0 if bucket.passed > 0 => {}
+                slot => return slot,
             }
         }
         0
@@ -250,37 +314,37 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize> Kernel for Find<'_, K, M, WA
         // The keys of the block after the next one, while this one is looked up.
         (0..BLOCK).step_by(LINE / size_of::<K>()).for_each(|row| prefetch_far(marks, 2 * BLOCK + row));
         let mut homes = [view.now.as_ptr(); BLOCK + AHEAD];
-        for (home, &mark) in homes.iter_mut().zip(marks) {
-            *home = view.address(mark.into());
-        }
-        let mut missing = [0; BLOCK];
+        view.addresses(v, marks, &mut homes);
         // SAFETY: the home of a hash is the top bits of it, as many as number the buckets of its table.
         unsafe {
             if size_of_val(view.now) > FAR {
                 homes[..AHEAD].iter().for_each(|&home| ask_far(home.cast()));
-                probe::<V, K, M, WAYS, true>(v, &homes, marks, found, &mut missing);
+                probe::<V, K, M, WAYS, true>(v, &homes, marks, found);
             } else {
-                probe::<V, K, M, WAYS, false>(v, &homes, marks, found, &mut missing);
+                probe::<V, K, M, WAYS, false>(v, &homes, marks, found);
             }
         }
         let mut all = true;
-        for (group, flags) in missing.as_chunks::<8>().0.iter().enumerate() {
-            let mut flags = u64::from_le_bytes(*flags);
-            while flags != 0 {
-                let row = group * 8 + flags.trailing_zeros() as usize / 8;
-                flags &= flags - 1;
+        for (group, found) in found.chunks_mut(8).enumerate() {
+            let mut eight = [1; 8];
+            eight[..found.len()].copy_from_slice(found);
+            let mut missing = v.equal_u32(&eight, 0);
+            while missing != 0 {
+                let at = missing.trailing_zeros() as usize;
+                missing &= missing - 1;
+                let row = group * 8 + at;
                 // SAFETY: as above.
                 let passed = unsafe { (*homes[row]).passed } > 0;
-                found[row] = if passed { further(&view, marks[row].into()) } else { 0 };
-                all &= found[row] > 0;
+                found[at] = if passed { further(&view, marks[row].into()) } else { 0 };
+                all &= found[at] > 0;
             }
         }
         all
     }
 }
 
-/// Looks in the buckets at the homes of marks, asking for those that come [`AHEAD`] rows later if they are far. Sets to 1 what is
-/// `missing` there.
+/// Looks in the buckets at the homes of marks, asking for those that come [`AHEAD`] rows later if they are far. Of what is not
+/// there, 0 is found.
 ///
 /// # Safety
 /// The homes are of buckets.
@@ -290,18 +354,14 @@ unsafe fn probe<V: Vector, K: Copy + Into<M>, M: Mark, const WAYS: usize, const 
     homes: &[*const Bucket<M, WAYS>; BLOCK + AHEAD],
     marks: &[K],
     found: &mut [u32],
-    missing: &mut [u8; BLOCK],
 ) {
-    let rows = marks.iter().zip(found).zip(homes.iter().zip(&homes[AHEAD..])).zip(missing);
-    for (((&mark, found), (&home, next)), missing) in rows {
+    for ((&mark, found), (&home, next)) in marks.iter().zip(found).zip(homes.iter().zip(&homes[AHEAD..])) {
         if FAR {
             ask_far((*next).cast());
         }
         // SAFETY: the caller's promise.
         let bucket = unsafe { &*home };
-        let is_there;
-        (*found, is_there) = bucket.find(v, mark.into());
-        *missing = u8::from(!is_there);
+        *found = bucket.find(v, mark.into());
     }
 }
 

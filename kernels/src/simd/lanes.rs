@@ -4,9 +4,19 @@
 //! field, worked on like any column, transposed back and stored at once. That costs fewer instructions per row than the
 //! fields one by one, and one store instead of three: it is stores that wait when cells are not in the first-level cache.
 
+use core::mem::offset_of;
+
 use super::aggregate::Element;
-use super::vector::{MAX_LANES, Vector};
+use super::vector::{MAX_LANES, Vector, Words};
 use crate::cell::Cell;
+
+/// The words of a cell that follow its count.
+const FIELDS: usize = offset_of!(Cell, sum);
+
+const _: () = {
+    assert!(offset_of!(Cell, min) == FIELDS + 16 && offset_of!(Cell, max) == FIELDS + 24);
+    assert!(size_of::<Cell>() == FIELDS + size_of::<Words>());
+};
 
 /// The cells of the first `LANES` slots. The other pointers are to no cell.
 #[inline(always)]
@@ -28,8 +38,9 @@ pub(super) unsafe fn take<V: Vector, E: Element, const SUM: bool, const ORDER: b
     if !SUM && !ORDER {
         return;
     }
-    // SAFETY: the caller's promise.
-    let [low, high, min, max] = unsafe { v.load_cells(cells) };
+    let fields = cells.map(|cell| cell.wrapping_byte_add(FIELDS).cast::<Words>());
+    // SAFETY: the caller's promise, and these words are the rest of each cell.
+    let [low, high, min, max] = unsafe { v.load_words(&fields) };
     let values = E::load(v, values);
     let [low, high] = if SUM { E::add_lanes(v, [low, high], values) } else { [low, high] };
     let [min, max] = if ORDER {
@@ -38,8 +49,16 @@ pub(super) unsafe fn take<V: Vector, E: Element, const SUM: bool, const ORDER: b
     } else {
         [min, max]
     };
-    // SAFETY: the caller's promise. No cell is stored twice, so none loses what another lane put in.
-    unsafe { v.store_cells(cells, [low, high, min, max]) };
+    // SAFETY: as above. No cell is stored twice, so none loses what another lane put in.
+    unsafe { v.store_words(&fields, [low, high, min, max]) };
+}
+
+/// [`crate::cell::two_sum`], lane by lane.
+#[inline(always)]
+pub(super) fn two_sum<V: Vector>(v: V, a: V::F, b: V::F) -> (V::F, V::F) {
+    let sum = v.add(a, b);
+    let b_seen = v.sub(sum, a);
+    (sum, v.add(v.sub(a, v.sub(sum, b_seen)), v.sub(b, b_seen)))
 }
 
 /// Whether more than one in `share` registers of slots has a slot twice.

@@ -1,7 +1,5 @@
 //! The few vector operations that the kernels are written over, once for all instruction sets.
 
-use core::mem::offset_of;
-
 use crate::cell::Cell;
 use crate::text::Text;
 
@@ -28,6 +26,8 @@ pub trait Vector: Text {
     /// The first `LANES` integers; panics if there are fewer.
     fn load_i(self, from: &[i64]) -> Self::I;
     /// Writes the lanes; panics if there is no room.
+    fn store_f(self, to: &mut [f64], value: Self::F);
+    /// Writes the lanes; panics if there is no room.
     fn store_i(self, to: &mut [i64], value: Self::I);
     /// One integer in all lanes.
     fn splat_i(self, value: i64) -> Self::I;
@@ -39,8 +39,26 @@ pub trait Vector: Text {
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// a − b.
     fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a · b.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// a / b.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// Which lanes of a are at most b, the first lane being the lowest bit; none that is NaN.
+    fn at_most(self, a: Self::F, b: Self::F) -> u64;
     /// a + b, wrapping.
     fn add_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The bits that both have.
+    fn and(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The bits that either has.
+    fn or(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The bits that one of them has.
+    fn xor(self, a: Self::I, b: Self::I) -> Self::I;
+    /// a · b, wrapping.
+    fn mul_i(self, a: Self::I, b: Self::I) -> Self::I;
+    /// The bits moved up by so many places, below 64.
+    fn up(self, a: Self::I, places: i64) -> Self::I;
+    /// The bits moved down by so many places, below 64; zeros come after them.
+    fn down(self, a: Self::I, places: i64) -> Self::I;
     /// −1 where negative, else 0.
     fn sign(self, a: Self::I) -> Self::I;
     /// 1 where a < b as unsigned integers, else 0.
@@ -64,23 +82,21 @@ pub trait Vector: Text {
     /// Whether the first `LANES` slots differ from each other; panics if there are fewer.
     fn distinct(self, slots: &[u32]) -> bool;
 
-    /// `LANES` cells field by field: both words of the sum, the minimum, the maximum.
+    /// `LANES` rows of four words, word by word: the rows of a matrix become its columns.
     ///
     /// # Safety
-    /// The first `LANES` pointers are to cells.
-    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [Self::I; 4];
+    /// The first `LANES` pointers are to words that may be read.
+    unsafe fn load_words(self, rows: &[*mut Words; MAX_LANES]) -> [Self::I; 4];
 
-    /// What [`Self::load_cells`] undoes. The counts of the cells stay as they are.
+    /// What [`Self::load_words`] undoes.
     ///
     /// # Safety
-    /// The first `LANES` pointers are to cells that may be written.
-    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], fields: [Self::I; 4]);
+    /// The first `LANES` pointers are to words that may be written.
+    unsafe fn store_words(self, rows: &[*mut Words; MAX_LANES], words: [Self::I; 4]);
 }
 
 /// Upper bound of [`Vector::LANES`]: the size of buffers that lanes are folded in.
 pub(crate) const MAX_LANES: usize = 8;
 
-/// The fields that [`Vector::load_cells`] takes follow each other from here to the end of a cell.
-pub(super) const FIELDS: usize = offset_of!(Cell, sum);
-
-const _: () = assert!(offset_of!(Cell, min) == FIELDS + 16 && offset_of!(Cell, max) == FIELDS + 24 && size_of::<Cell>() == FIELDS + 32);
+/// A row of [`Vector::load_words`]: part of an accumulator.
+pub(crate) type Words = [u64; 4];

@@ -231,7 +231,7 @@ impl Operator for Rolling {
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         self.watermark = self.watermark.max(watermark);
         let due = self.held.as_mut().map(|held| held.take(self.watermark)).transpose()?.flatten();
-        let Some(Sorted { records, times, .. }) = due else { return Ok(()) };
+        let Some(Sorted { records, times }) = due else { return Ok(()) };
         for start in (0..times.len()).step_by(self.batch_rows) {
             let rows = self.batch_rows.min(times.len() - start);
             let times = times.slice(start, rows);

@@ -100,7 +100,7 @@ impl GlobalWindow {
     }
 
     /// Takes rows, which are in order of time.
-    fn take(&mut self, Sorted { records, times, .. }: &Sorted, out: &mut Output) -> Result<()> {
+    fn take(&mut self, Sorted { records, times }: &Sorted, out: &mut Output) -> Result<()> {
         let mut keys = std::mem::take(&mut self.key_slots);
         self.panes.assign(records, &mut keys)?;
         self.runs.resize(self.panes.keys.slots(), Run::default());

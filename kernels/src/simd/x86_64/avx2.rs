@@ -4,7 +4,7 @@ use core::arch::x86_64::*;
 use core::mem::offset_of;
 
 use crate::cell::{Cell, NAN_BITS};
-use crate::simd::vector::{FIELDS, MAX_LANES, Vector};
+use crate::simd::vector::{MAX_LANES, Vector, Words};
 
 /// Proof of AVX2; made only by [`crate::simd::launch`], under a [`crate::simd::Level`] that detection handed out.
 #[derive(Clone, Copy)]
@@ -34,6 +34,13 @@ impl Vector for Avx2 {
         let from: &[i64] = &from[..4];
         // SAFETY: four integers are there by the line above; the token proves AVX.
         unsafe { _mm256_loadu_si256(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_f(self, to: &mut [f64], value: __m256d) {
+        let to: &mut [f64] = &mut to[..4];
+        // SAFETY: there is room for four floats by the line above; the token proves AVX.
+        unsafe { _mm256_storeu_pd(to.as_mut_ptr(), value) }
     }
 
     #[inline(always)]
@@ -74,9 +81,67 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn mul(self, a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: the token proves AVX.
+        unsafe { _mm256_mul_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m256d, b: __m256d) -> __m256d {
+        // SAFETY: the token proves AVX.
+        unsafe { _mm256_div_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn at_most(self, a: __m256d, b: __m256d) -> u64 {
+        // SAFETY: the token proves AVX.
+        unsafe { _mm256_movemask_pd(_mm256_cmp_pd::<_CMP_LE_OQ>(a, b)) as u64 }
+    }
+
+    #[inline(always)]
     fn add_i(self, a: __m256i, b: __m256i) -> __m256i {
         // SAFETY: the token proves AVX2.
         unsafe { _mm256_add_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_and_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_or_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_xor_si256(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_i(self, a: __m256i, b: __m256i) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe {
+            let upper = |a: __m256i| _mm256_srli_epi64::<32>(a);
+            let crossed = _mm256_add_epi64(_mm256_mul_epu32(upper(a), b), _mm256_mul_epu32(a, upper(b)));
+            _mm256_add_epi64(_mm256_mul_epu32(a, b), _mm256_slli_epi64::<32>(crossed))
+        }
+    }
+
+    #[inline(always)]
+    fn up(self, a: __m256i, places: i64) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_sllv_epi64(a, _mm256_set1_epi64x(places)) }
+    }
+
+    #[inline(always)]
+    fn down(self, a: __m256i, places: i64) -> __m256i {
+        // SAFETY: the token proves AVX2.
+        unsafe { _mm256_srlv_epi64(a, _mm256_set1_epi64x(places)) }
     }
 
     #[inline(always)]
@@ -175,21 +240,21 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [__m256i; 4] {
-        // SAFETY: the caller's promise, and the 32 bytes from FIELDS on are the rest of a cell; the token proves AVX.
+    unsafe fn load_words(self, rows: &[*mut Words; MAX_LANES]) -> [__m256i; 4] {
+        // SAFETY: the caller's promise; the token proves AVX.
         unsafe {
-            let row = |i: usize| _mm256_loadu_pd(cells[i].byte_add(FIELDS).cast());
-            transpose(row(0), row(1), row(2), row(3)).map(|field| _mm256_castpd_si256(field))
+            let row = |i: usize| _mm256_loadu_pd(rows[i].cast());
+            transpose(row(0), row(1), row(2), row(3)).map(|word| _mm256_castpd_si256(word))
         }
     }
 
     #[inline(always)]
-    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], fields: [__m256i; 4]) {
-        // SAFETY: the caller's promise, and the 32 bytes from FIELDS on are the rest of a cell; the token proves AVX.
+    unsafe fn store_words(self, rows: &[*mut Words; MAX_LANES], words: [__m256i; 4]) {
+        // SAFETY: the caller's promise; the token proves AVX.
         unsafe {
-            let [sum, rest, min, max] = fields.map(|field| _mm256_castsi256_pd(field));
-            for (cell, row) in cells.iter().zip(transpose(sum, rest, min, max)) {
-                _mm256_storeu_pd(cell.byte_add(FIELDS).cast(), row);
+            let [a, b, c, d] = words.map(|word| _mm256_castsi256_pd(word));
+            for (to, row) in rows.iter().zip(transpose(a, b, c, d)) {
+                _mm256_storeu_pd(to.cast(), row);
             }
         }
     }

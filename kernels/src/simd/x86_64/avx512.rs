@@ -5,7 +5,7 @@ use core::mem::offset_of;
 
 use super::Avx2;
 use crate::cell::{Cell, NAN_BITS};
-use crate::simd::vector::{FIELDS, MAX_LANES, Vector};
+use crate::simd::vector::{MAX_LANES, Vector, Words};
 
 /// Proof of AVX-512 F, BW, CD, DQ and VL; made only by [`crate::simd::launch`], under a [`crate::simd::Level`] that
 /// detection handed out.
@@ -37,6 +37,13 @@ impl Vector for Avx512 {
         let from: &[i64] = &from[..8];
         // SAFETY: eight integers are there by the line above; the token proves AVX-512 F.
         unsafe { _mm512_loadu_si512(from.as_ptr().cast()) }
+    }
+
+    #[inline(always)]
+    fn store_f(self, to: &mut [f64], value: __m512d) {
+        let to: &mut [f64] = &mut to[..8];
+        // SAFETY: there is room for eight floats by the line above; the token proves AVX-512 F.
+        unsafe { _mm512_storeu_pd(to.as_mut_ptr(), value) }
     }
 
     #[inline(always)]
@@ -77,9 +84,63 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn mul(self, a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_mul_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn div(self, a: __m512d, b: __m512d) -> __m512d {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_div_pd(a, b) }
+    }
+
+    #[inline(always)]
+    fn at_most(self, a: __m512d, b: __m512d) -> u64 {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { u64::from(_mm512_cmp_pd_mask::<_CMP_LE_OQ>(a, b)) }
+    }
+
+    #[inline(always)]
     fn add_i(self, a: __m512i, b: __m512i) -> __m512i {
         // SAFETY: the token proves AVX-512 F.
         unsafe { _mm512_add_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_and_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn or(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_or_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn xor(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_xor_si512(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul_i(self, a: __m512i, b: __m512i) -> __m512i {
+        // SAFETY: the token proves AVX-512 DQ.
+        unsafe { _mm512_mullo_epi64(a, b) }
+    }
+
+    #[inline(always)]
+    fn up(self, a: __m512i, places: i64) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_sllv_epi64(a, _mm512_set1_epi64(places)) }
+    }
+
+    #[inline(always)]
+    fn down(self, a: __m512i, places: i64) -> __m512i {
+        // SAFETY: the token proves AVX-512 F.
+        unsafe { _mm512_srlv_epi64(a, _mm512_set1_epi64(places)) }
     }
 
     #[inline(always)]
@@ -162,40 +223,39 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load_cells(self, cells: &[*mut Cell; MAX_LANES]) -> [__m512i; 4] {
-        // SAFETY: the caller's promise, and the 32 bytes from FIELDS on are the rest of a cell; the token proves AVX-512 F
-        // and DQ.
+    unsafe fn load_words(self, rows: &[*mut Words; MAX_LANES]) -> [__m512i; 4] {
+        // SAFETY: the caller's promise; the token proves AVX-512 F and DQ.
         unsafe {
-            let row = |i: usize| _mm256_loadu_si256(cells[i].byte_add(FIELDS).cast());
+            let row = |i: usize| _mm256_loadu_si256(rows[i].cast());
             let two = |low: usize, high: usize| _mm512_inserti64x4::<1>(_mm512_castsi256_si512(row(low)), row(high));
             let (even, odd) = ([two(0, 2), two(4, 6)], [two(1, 3), two(5, 7)]);
-            let (sums, orders) = (_mm512_set_epi64(13, 12, 9, 8, 5, 4, 1, 0), _mm512_set_epi64(15, 14, 11, 10, 7, 6, 3, 2));
-            let [even_sums, odd_sums] = [even, odd].map(|[a, b]| _mm512_permutex2var_epi64(a, sums, b));
-            let [even_orders, odd_orders] = [even, odd].map(|[a, b]| _mm512_permutex2var_epi64(a, orders, b));
+            let (front, back) = (_mm512_set_epi64(13, 12, 9, 8, 5, 4, 1, 0), _mm512_set_epi64(15, 14, 11, 10, 7, 6, 3, 2));
+            let [even_front, odd_front] = [even, odd].map(|[a, b]| _mm512_permutex2var_epi64(a, front, b));
+            let [even_back, odd_back] = [even, odd].map(|[a, b]| _mm512_permutex2var_epi64(a, back, b));
             [
-                _mm512_unpacklo_epi64(even_sums, odd_sums),
-                _mm512_unpackhi_epi64(even_sums, odd_sums),
-                _mm512_unpacklo_epi64(even_orders, odd_orders),
-                _mm512_unpackhi_epi64(even_orders, odd_orders),
+                _mm512_unpacklo_epi64(even_front, odd_front),
+                _mm512_unpackhi_epi64(even_front, odd_front),
+                _mm512_unpacklo_epi64(even_back, odd_back),
+                _mm512_unpackhi_epi64(even_back, odd_back),
             ]
         }
     }
 
     #[inline(always)]
-    unsafe fn store_cells(self, cells: &[*mut Cell; MAX_LANES], [sum, rest, min, max]: [__m512i; 4]) {
-        // SAFETY: the caller's promise, and the 32 bytes from FIELDS on are the rest of a cell; the token proves AVX-512 F.
+    unsafe fn store_words(self, rows: &[*mut Words; MAX_LANES], [a, b, c, d]: [__m512i; 4]) {
+        // SAFETY: the caller's promise; the token proves AVX-512 F.
         unsafe {
-            let (even_sums, odd_sums) = (_mm512_unpacklo_epi64(sum, rest), _mm512_unpackhi_epi64(sum, rest));
-            let (even_orders, odd_orders) = (_mm512_unpacklo_epi64(min, max), _mm512_unpackhi_epi64(min, max));
-            let (front, back) = (_mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4));
-            let store = |rows: __m512i, low: usize, high: usize| {
-                _mm256_storeu_si256(cells[low].byte_add(FIELDS).cast(), _mm512_castsi512_si256(rows));
-                _mm256_storeu_si256(cells[high].byte_add(FIELDS).cast(), _mm512_extracti64x4_epi64::<1>(rows));
+            let (even_front, odd_front) = (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+            let (even_back, odd_back) = (_mm512_unpacklo_epi64(c, d), _mm512_unpackhi_epi64(c, d));
+            let (first, second) = (_mm512_set_epi64(11, 10, 3, 2, 9, 8, 1, 0), _mm512_set_epi64(15, 14, 7, 6, 13, 12, 5, 4));
+            let store = |both: __m512i, low: usize, high: usize| {
+                _mm256_storeu_si256(rows[low].cast(), _mm512_castsi512_si256(both));
+                _mm256_storeu_si256(rows[high].cast(), _mm512_extracti64x4_epi64::<1>(both));
             };
-            store(_mm512_permutex2var_epi64(even_sums, front, even_orders), 0, 2);
-            store(_mm512_permutex2var_epi64(odd_sums, front, odd_orders), 1, 3);
-            store(_mm512_permutex2var_epi64(even_sums, back, even_orders), 4, 6);
-            store(_mm512_permutex2var_epi64(odd_sums, back, odd_orders), 5, 7);
+            store(_mm512_permutex2var_epi64(even_front, first, even_back), 0, 2);
+            store(_mm512_permutex2var_epi64(odd_front, first, odd_back), 1, 3);
+            store(_mm512_permutex2var_epi64(even_front, second, even_back), 4, 6);
+            store(_mm512_permutex2var_epi64(odd_front, second, odd_back), 5, 7);
         }
     }
 }
