@@ -24,7 +24,7 @@ use crate::operator::process::{Process, ProcessSpec};
 use crate::source::{Memory, OpenSource, Reader, Readers};
 use crate::time::SharedClock;
 use crate::window::{Revisions, Windowing};
-pub use query::{Batches, Pulled, Query};
+pub use query::{Batches, Plan, Pulled, Query};
 pub use table::Table;
 
 /// A stream of rows: a source and the steps that its rows go through. Cheap to clone; nothing happens until it is

@@ -163,9 +163,12 @@ impl Query {
     /// # Errors
     /// What is wrong with the first setting or step that cannot work.
     pub fn explain(&self) -> Result<String> {
-        self.config.validate()?;
-        let streams: Vec<Stream> = self.outputs.iter().map(|output| output.stream.clone()).collect();
-        compile::explain_all(&streams, &self.config)
+        self.plan().explain()
+    }
+
+    /// What it is to do, to be explained after it has started too.
+    pub fn plan(&self) -> Plan {
+        Plan { streams: self.outputs.iter().map(|output| output.stream.clone()).collect(), config: self.config.clone() }
     }
 
     /// Runs on this thread to the end of the input.
@@ -184,6 +187,34 @@ impl Query {
     /// As [`Query::build`].
     pub fn start(self) -> Result<Running> {
         Running::start(self.build()?)
+    }
+}
+
+/// The streams of a query and how they are to run, without their sinks: what is left to explain of a query that has started.
+///
+/// ```
+/// # use thalweg::{Query, Result, Stream, sink::Memory};
+/// # fn run(windows: Stream, sums: Memory) -> Result<()> {
+/// let query = Query::new().sink(&windows, sums);
+/// let (plan, running) = (query.plan(), query.start()?);
+/// println!("{}", plan.explain()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Plan {
+    streams: Vec<Stream>,
+    config: Config,
+}
+
+impl Plan {
+    /// As [`Query::explain`].
+    ///
+    /// # Errors
+    /// As [`Query::explain`].
+    pub fn explain(&self) -> Result<String> {
+        self.config.validate()?;
+        compile::explain_all(&self.streams, &self.config)
     }
 }
 
