@@ -72,6 +72,18 @@ impl Step {
             _ => matches!(self, Step::Window { .. } | Step::Dedup { .. }),
         }
     }
+
+    /// Whether rows that it puts out may be behind the watermark, if `comes` says whether those that it takes in may be. What waits for the
+    /// watermark, or turns late rows away, puts out none.
+    fn puts_out_late(&self, comes: bool) -> bool {
+        match self {
+            Step::EventTime(_) | Step::ArrivalTime(_) | Step::Filter(_) | Step::WithColumns(_) | Step::Select(_) | Step::Detect(_) => comes,
+            Step::Window { revisions, .. } => !revisions.none(),
+            Step::Dedup { .. } => false,
+            // Its rows have the times that the function gives them, or those of its timers, which it may set to the past.
+            Step::Process { .. } => true,
+        }
+    }
 }
 
 /// Which column is the event time, and how late rows may come.
@@ -318,8 +330,8 @@ impl Stream {
         compile::schema_of(self, &Config::default())
     }
 
-    /// The columns of the rows that come too late for a step, those of the last such step: what goes into it, then [what is known of
-    /// their lateness](crate::operator::late_schema). `None` if rows cannot be late for any.
+    /// The columns of the rows that come too late for a step, those of the last step that rows may reach late (see [`Query::late`]): what
+    /// goes into it, then [what is known of their lateness](crate::operator::late_schema). `None` if rows cannot be late for any.
     ///
     /// # Errors
     /// As [`Stream::schema`].

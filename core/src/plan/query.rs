@@ -83,6 +83,11 @@ impl Query {
     /// Sends the late rows of the stream named last to `sink`: those of the last of its steps for which rows may be late (a window,
     /// [`dedup`](Stream::dedup), or a process in order of time), with the columns of [`Stream::late_schema`]. Late rows of steps
     /// before that one come too if they have the same columns.
+    ///
+    /// No row is late behind `dedup` and windows, rolling ones too, unless a process or a window with
+    /// [`allowed_lateness`](crate::plan::Windowed::allowed_lateness), [`early`](crate::plan::Windowed::early) or
+    /// [`updates`](crate::plan::Windowed::updates) follows them: what these put out may have times that are past. So of a rolling window that a
+    /// tumbling one follows it is the rolling one's late rows that come here.
     pub fn late(mut self, sink: impl Sink + 'static) -> Query {
         if let Some(output) = self.outputs.last_mut() {
             output.late = Some(Box::new(sink));
