@@ -1,16 +1,14 @@
 //! Memory that is given back: no result changes by it, and the state is as small then as if the keys that are gone had never come.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 use thalweg::operator::detect::{How, Limit};
 use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::operator::process::{Context, Rows};
-use thalweg::sink::Callback;
 use thalweg::state::{Reader, Snapshot, Writer};
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
@@ -19,7 +17,8 @@ use thalweg::{
     rolling_rows, session, sum, tumbling, velocity, windows_by, zscore,
 };
 
-use crate::trace::{Row, records};
+use crate::lines::{Lines, keep};
+use crate::trace::{Row, cut};
 
 /// How long keys without rows are kept, where a step is told.
 const TTL: Duration = millis(100);
@@ -154,25 +153,6 @@ fn detections() -> Vec<Step> {
         ("forest", true, |rows| detected(rows, random_cut_forest())),
         ("ensemble", true, |rows| detected(rows, ensemble([ewma(0.2), left_discord()], How::Max))),
     ]
-}
-
-type Lines = Arc<Mutex<Vec<String>>>;
-
-fn keep(lines: &Lines) -> Callback<impl FnMut(&RecordBatch) -> Result<()> + Send + use<>> {
-    let lines = Arc::clone(lines);
-    Callback::new(move |batch: &RecordBatch| {
-        let options = FormatOptions::default().with_null("-");
-        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        let line = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ");
-        lines.lock().unwrap().extend((0..batch.num_rows()).map(line));
-        Ok(())
-    })
-}
-
-/// Rows of at most `batch_rows` at a time.
-fn cut(rows: &[Row], batch_rows: usize) -> Vec<RecordBatch> {
-    let all = records(rows, rows.len().is_multiple_of(2));
-    (0..rows.len()).step_by(batch_rows).map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect()
 }
 
 fn query(batches: &[RecordBatch], step: fn(&Stream) -> Stream, workers: usize, lines: &Lines) -> Query {
