@@ -379,6 +379,11 @@ impl<'a> Compiler<'a> {
         self.time.as_ref().map(TimeStage::unit)
     }
 
+    /// Whether rows may lack an event time, so that they go to quarantine when their bytes have long been decoded.
+    pub fn turns_rows_away(&self) -> bool {
+        self.time.as_ref().is_some_and(|time| time.turns_rows_away(&self.head_schema))
+    }
+
     /// One more operator of a step.
     pub fn operator(&self, built: &BuiltStep, config: &Config) -> Result<Box<dyn Operator>> {
         let again = build(built.step(), &built.input, self.unit(), config, &self.devices);

@@ -153,7 +153,7 @@ impl Query {
             }
         };
         let mut source = compiler.source().open(&self.config, &clock)?;
-        if compiler.graph.takes_late() {
+        if compiler.graph.takes_late() || quarantine.is_some() && compiler.turns_rows_away() {
             source.keep_offsets();
         }
         let Compiler { prelude, time, graph, devices, .. } = compiler;

@@ -97,7 +97,8 @@ pub trait Source: Send {
     /// If the source as a whole has failed. The failure of one of several clients is logged, not returned.
     fn poll(&mut self, wait: Duration) -> Result<Delivery>;
 
-    /// From now on batches are to say which [offset](Batch::origins) each row has: late rows go to an output. Asked once, before the first
+    /// From now on batches are to say which [offset](Batch::origins) each row has: late rows go to an output, or rows
+    /// without an event time to quarantine. Asked once, before the first
     /// poll. Of a source whose batches tell in any case, as its segments count rows, nothing more is wanted.
     fn keep_offsets(&mut self) {}
 
