@@ -8,9 +8,9 @@ use thalweg::{approx_distinct, quantile, secs, tumbling};
 
 use crate::Result;
 use crate::answer::Answer;
+use crate::bench::Bench;
 use crate::contest::{Contender, Contest};
 use crate::events::{Events, KEYS};
-use crate::memory::Bench;
 use crate::reference::{self, PANE};
 
 /// Median, 99th percentile and distinct values of every key and second, few enough in each that the answer is exact.

@@ -8,7 +8,9 @@
 mod ab;
 mod anomaly;
 mod answer;
+mod bench;
 mod contest;
+mod data_file;
 mod devices;
 mod distribution;
 mod events;

@@ -12,8 +12,8 @@ use thalweg::{Query, Stream};
 
 use crate::Result;
 use crate::answer::Answer;
+use crate::bench::Bench;
 use crate::contest::{Contender, Contest, Run};
-use crate::memory::Bench;
 
 /// A folder below `target/bench`; removed at the end.
 struct Folder(PathBuf);

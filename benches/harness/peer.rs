@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
 use crate::contest::Run;
-use crate::memory::DataFile;
+use crate::data_file::DataFile;
 use crate::{Result, machine};
 
 /// A running peer.

@@ -8,9 +8,9 @@ use thalweg::{mean, rolling_rows, std};
 
 use crate::Result;
 use crate::answer::Answer;
+use crate::bench::Bench;
 use crate::contest::{Contender, Contest};
 use crate::events::{Events, KEYS};
-use crate::memory::Bench;
 use crate::peer::Question;
 
 /// Rows of a window.

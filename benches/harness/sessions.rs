@@ -6,9 +6,9 @@ use thalweg::{count, max, mean, millis, min, session, sum};
 
 use crate::Result;
 use crate::answer::Answer;
+use crate::bench::Bench;
 use crate::contest::{Contender, Contest};
 use crate::events::{Events, KEYS};
-use crate::memory::Bench;
 use crate::peer::Question;
 
 /// Milliseconds between the rows of a session, at most.

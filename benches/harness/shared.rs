@@ -4,9 +4,9 @@ use thalweg::window::WindowSpec;
 use thalweg::{Aggregate, Query, Stream, count, hopping, max, mean, min, secs, sum, tumbling};
 
 use crate::answer::{Answer, Collector};
+use crate::bench::Bench;
 use crate::contest::{Contender, Contest, Run};
 use crate::events::KEYS;
-use crate::memory::Bench;
 use crate::{Result, reference};
 
 /// The windows: how many seconds each is long. All slide by one.

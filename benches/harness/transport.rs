@@ -9,8 +9,8 @@ use thalweg::{Config, Query, Stream, count, event_time, max, mean, millis, min, 
 
 use crate::answer::{Answer, Collector};
 use crate::contest::{Contender, Contest, Run, Work};
+use crate::data_file::DataFile;
 use crate::events::{Events, KEYS, MAX_DELAY};
-use crate::memory::DataFile;
 use crate::ndjson::{Shape, decode};
 use crate::report::Report;
 use crate::sender::{Crowd, Sender};

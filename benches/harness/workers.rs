@@ -3,9 +3,9 @@
 use thalweg::{Config, Query, count, max, mean, min, secs, sum, tumbling};
 
 use crate::answer::Collector;
+use crate::bench::Bench;
 use crate::contest::{Contender, Contest, Run};
 use crate::events::KEYS;
-use crate::memory::Bench;
 use crate::{Result, machine, reference};
 
 /// What two workers promise over one where both cores are free.

@@ -97,7 +97,7 @@ pub use operator::detect::{
     rolling_z, velocity,
 };
 pub use operator::process::Process;
-pub use plan::{Batches, Pulled, Query, Stream, Table, event_time};
+pub use plan::{Batches, Plan, Pulled, Query, Stream, Table, event_time};
 pub use runtime::{HeldBack, Pipeline, Running};
 pub use sink::Sink;
 pub use source::{Files, Listen};

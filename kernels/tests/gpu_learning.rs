@@ -3,24 +3,20 @@
 
 #![allow(clippy::unwrap_used)]
 
-use libtest_mimic::{Arguments, Trial};
 use proptest::prelude::*;
-use proptest::test_runner::{Config, TestRunner};
+use support::{open, property, software};
 use testing::{Case, any_case, same, scramble, seeds};
 use thalweg_kernels::anomaly::stepwise::judge;
-use thalweg_kernels::gpu::{Engine, Fault, Options, adapters};
+use thalweg_kernels::gpu::{Engine, Fault, Options};
 use thalweg_kernels::{Backend, Bits, Cusum, DriftCell, Knn, KnnCell, MomentWindow, PageHinkley, RollingZ};
 
 #[allow(dead_code, unused_macros, unused_imports)]
 #[path = "../src/testing.rs"]
 mod testing;
 
+mod support;
+
 fn main() {
-    let arguments = Arguments::from_args();
-    let ignored = adapters().is_empty();
-    if ignored {
-        eprintln!("no GPU adapter: install mesa-vulkan-drivers for a software one; its tests are ignored");
-    }
     let tests: &[(&str, fn())] = &[
         ("neighbours_agree_around_the_sizes_of_workgroups", neighbours_agree_around_workgroups),
         ("neighbours_agree_on_random_rows", neighbours_agree_on_random_rows),
@@ -33,27 +29,7 @@ fn main() {
         ("scores_of_rolling_windows_agree", scores_of_rolling_windows_agree),
         ("a_lost_device_leaves_cells_as_they_were", a_lost_device_leaves_cells),
     ];
-    let trial = |(name, test): &(&str, fn())| {
-        let test = *test;
-        Trial::test(*name, move || {
-            test();
-            Ok(())
-        })
-        .with_ignored_flag(ignored)
-    };
-    libtest_mimic::run(&arguments, tests.iter().map(trial).collect()).exit();
-}
-
-fn software() -> Options {
-    Options { software: true, memory: 256 << 20, batch_rows: 1 << 14, ..Options::default() }
-}
-
-fn open() -> Engine {
-    Engine::open(&software()).unwrap()
-}
-
-fn run(cases: u32) -> TestRunner {
-    TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() })
+    support::run(tests);
 }
 
 /// Uniform between -1 and 1.
@@ -160,7 +136,7 @@ fn neighbours_agree_on_random_rows() {
     ];
     let wild = prop_oneof![Just(1.0), Just(1e-200), Just(1e90), Just(1e8)];
     let shape = (1..5_usize, 1..9_u32, 0..70_u32, any::<bool>(), 1..4_usize, 0.0..1.0_f64, wild);
-    let result = run(48).run(&(prop::collection::vec(number, 5..400), shape), |(values, (wide, k, more, mean, keys, split, unit))| {
+    let result = property(48).run(&(prop::collection::vec(number, 5..400), shape), |(values, (wide, k, more, mean, keys, split, unit))| {
         let count = values.len() / wide;
         let slots: Vec<u32> = (0..count).map(|row| (scramble(row as u64) % keys as u64) as u32).collect();
         // The unit is of one key's.
@@ -314,7 +290,7 @@ fn drifts_agree() {
 
 fn drifts_agree_on_random_columns() {
     let engine = open();
-    let result = run(60).run(&(any_case(), 0..DRIFTS.len()), |(case, drift)| {
+    let result = property(60).run(&(any_case(), 0..DRIFTS.len()), |(case, drift)| {
         check_drift(&engine, &case, &DRIFTS[drift]);
         Ok(())
     });
@@ -334,7 +310,7 @@ fn drifts_agree_in_short_uploads() {
 /// Within what `Engine::rolling_z` promises, batch after batch.
 fn scores_of_rolling_windows_agree() {
     let engine = open();
-    let result = run(40).run(&(any_case(), 2..40_u32), |(case, window)| {
+    let result = property(40).run(&(any_case(), 2..40_u32), |(case, window)| {
         check_rolling(&engine, &case, &RollingZ { window, warmup: 3 });
         Ok(())
     });

@@ -13,7 +13,7 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use thalweg::state::Snapshot;
 use thalweg::time::SystemClock;
-use thalweg::{Batches, Config, Error, Metrics, Pulled, Query, Running, Stream, Table};
+use thalweg::{Batches, Config, Error, Metrics, Plan, Pulled, Query, Running, Stream, Table};
 
 use crate::config::PyConfig;
 use crate::error::{Untaken, detached, exception_of, raise, warn_of_dropped_rows};
@@ -243,6 +243,7 @@ impl Branch {
 
 /// Runs several streams of one source in the background, each bound to its own sink. Steps that they share run once,
 /// and windows of time by the same key over the same stream share panes: a row is looked up and added once for all of them, in its worker.
+/// `Query.explain` of what it returns says which do.
 ///
 /// Args:
 ///     branches: Pairs (stream, sink), or triples (stream, sink, late sink).
@@ -284,6 +285,7 @@ pub fn run<'py>(
 #[pyclass(name = "Query", module = "thalweg", frozen, weakref)]
 pub struct PyQuery {
     life: Mutex<Life>,
+    plan: Plan,
     untaken: Untaken,
 }
 
@@ -306,7 +308,7 @@ impl PyQuery {
             late: (!branches.iter().any(|branch| branch.late.is_some())).then_some("give `late=` a sink to see them, or raise `max_delay`"),
             quarantined: quarantine.is_none().then_some("give `quarantine=` a sink to see them"),
         };
-        let running = detached(py, move || {
+        let (plan, running) = detached(py, move || {
             let mut query = Query::new().config(config);
             for branch in branches {
                 query = query.sink(&branch.stream, branch.sink);
@@ -317,9 +319,9 @@ impl PyQuery {
             if let Some(quarantine) = quarantine {
                 query = query.quarantine(quarantine);
             }
-            query.start()
+            Ok((query.plan(), query.start()?))
         })?;
-        let query = PyQuery { life: Mutex::new(Life::Running(Unlocked(Some(running)))), untaken };
+        let query = PyQuery { life: Mutex::new(Life::Running(Unlocked(Some(running)))), plan, untaken };
         let query = Bound::new(py, query)?;
         py.import("thalweg._native")?.getattr(LIVE)?.call_method1("add", (&query,))?;
         Ok(query)
@@ -409,6 +411,16 @@ impl PyQuery {
             Life::Running(Unlocked(running)) => running.as_ref().and_then(Running::why_not_firing).map(PyHeldBack),
             Life::Ended { .. } => None,
         }
+    }
+
+    /// The plans of its streams in words, as `Stream.explain` gives them, each step with what workers share of it, then which windows share
+    /// panes. It is that of the configuration with which the query was started, before and after its end. May look for a GPU and measure it.
+    ///
+    /// Example:
+    ///     >>> q = tw.run([(seconds, print), (minutes, print)], workers=2)
+    ///     >>> print(q.explain())
+    fn explain(&self, py: Python<'_>) -> PyResult<String> {
+        detached(py, || self.plan.explain())
     }
 
     /// Whether the query has not ended yet, well or badly.

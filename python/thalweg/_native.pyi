@@ -257,6 +257,8 @@ class Query:
         """The counters now."""
     def why_not_firing(self) -> HeldBack | None:
         """Why the earliest window that waits has not fired."""
+    def explain(self) -> str:
+        """The plans of its streams in words, and the windows that share panes."""
     def __enter__(self) -> Query: ...
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None

@@ -10,6 +10,7 @@ mod detect;
 mod detect_ttl;
 mod global;
 mod late;
+mod lines;
 mod pipeline;
 mod process;
 mod registry;

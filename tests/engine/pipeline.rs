@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, UInt64Type};
 use thalweg::config::IoBackend;
 use thalweg::sink::Callback;
 use thalweg::source::Listen;
@@ -94,6 +94,26 @@ fn rows_without_event_time_go_to_quarantine() {
     assert_table(table.quarantined(), "offset | error\n 1 | the event time `ts` is null");
     let bytes = table.quarantined()[0].column_by_name("bytes").unwrap();
     assert_eq!(bytes.as_binary::<i32>().value(0), br#"{"card":"b","amount":2.0}"#);
+}
+
+#[test]
+fn rows_of_text_without_event_time_are_found_where_they_begin() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "{\"ts\":1,\"card\":\"a\"}\n\n{\"card\":\"b\",\"amount\":1}\n{\"ts\":oops}\n{\"ts\":2}\n{\"amount\":2}\n";
+    std::fs::write(folder.path().join("rows.ndjson"), text).unwrap();
+    let path = format!("{}/rows.ndjson", folder.path().display());
+    // Nobody asks for late rows: there is no step that rows could be late for.
+    let timed = Stream::read_ndjson(&path, Some(payments())).unwrap().filter("amount is null or amount < 9").event_time("ts");
+    let table = timed.collect().unwrap();
+    assert_eq!(table.num_rows(), 2);
+    let places: Vec<u64> = [text.find("{\"card\"").unwrap(), text.find("{\"amount\"").unwrap()].map(|place| place as u64).to_vec();
+    let turned_away = |batch: &RecordBatch| {
+        let offsets = batch.column_by_name("offset").unwrap().as_primitive::<UInt64Type>().clone();
+        let errors = batch.column_by_name("error").unwrap().as_string::<i32>().clone();
+        let timeless = errors.iter().zip(&offsets).filter(|(error, _)| error.is_some_and(|error| error.ends_with("is null")));
+        timeless.filter_map(|(_, offset)| offset).collect::<Vec<_>>()
+    };
+    assert_eq!(table.quarantined().iter().flat_map(turned_away).collect::<Vec<_>>(), places);
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! Several windows over one stream share panes: each gives what it gives alone, whatever the number of workers.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::trace::{Row, records, traces};
+use crate::lines::{Lines, keep};
+use crate::trace::{Row, cut, records, traces};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt64Array};
 use arrow::datatypes::DataType;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
 use thalweg::config::Exchange;
-use thalweg::sink::Callback;
 use thalweg::state::{Reader, Snapshot, Writer};
 use thalweg::testing::{batch, eof, source};
 use thalweg::window::WindowSpec;
@@ -17,19 +16,6 @@ use thalweg::{
     Aggregate, AggregateFunction, Config, Metrics, Query, Result, Stream, approx_distinct, collect_list, count, cumulate, custom,
     event_time, first, hopping, last, max, median, millis, sum, tumbling,
 };
-
-type Lines = Arc<Mutex<Vec<String>>>;
-
-fn keep(lines: &Lines) -> Callback<impl FnMut(&RecordBatch) -> Result<()> + Send + use<>> {
-    let lines = Arc::clone(lines);
-    Callback::new(move |batch: &RecordBatch| {
-        let options = FormatOptions::default().with_null("-");
-        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        let line = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ");
-        lines.lock().unwrap().extend((0..batch.num_rows()).map(line));
-        Ok(())
-    })
-}
 
 /// Windows whose edges fall together now and then, with aggregates that they have in common and such that they have not.
 fn windows() -> Vec<(WindowSpec, Vec<Aggregate>)> {
@@ -124,11 +110,6 @@ fn run(
         }
     };
     (lines.iter().map(|lines| std::mem::take(&mut *lines.lock().unwrap())).collect(), metrics)
-}
-
-fn cut(rows: &[Row], batch_rows: usize) -> Vec<RecordBatch> {
-    let all = records(rows, rows.len().is_multiple_of(2));
-    (0..rows.len()).step_by(batch_rows).map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect()
 }
 
 proptest! {

@@ -71,6 +71,12 @@ pub fn records(rows: &[Row], text_keys: bool) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
+/// Rows of at most `batch_rows` at a time.
+pub fn cut(rows: &[Row], batch_rows: usize) -> Vec<RecordBatch> {
+    let all = records(rows, rows.len().is_multiple_of(2));
+    (0..rows.len()).step_by(batch_rows).map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect()
+}
+
 /// The text of a row whose `whole` is this.
 pub fn word(whole: i64) -> String {
     format!("the word for {whole}")

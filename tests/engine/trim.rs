@@ -1,25 +1,25 @@
 //! Memory that is given back: no result changes by it, and the state is as small then as if the keys that are gone had never come.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use proptest::prelude::*;
+use thalweg::config::{Exchange, OverBudget};
 use thalweg::operator::detect::{How, Limit};
 use thalweg::operator::process::heartbeat::Heartbeat;
 use thalweg::operator::process::{Context, Rows};
-use thalweg::sink::Callback;
 use thalweg::state::{Reader, Snapshot, Writer};
 use thalweg::testing::{batch, eof, source};
 use thalweg::{
-    Config, Detection, Pipeline, Process, Query, Result, Stream, approx_distinct, auto, collect_list, count, count_window, cumulate,
+    Config, Detection, Kind, Pipeline, Process, Query, Result, Stream, approx_distinct, auto, collect_list, count, count_window, cumulate,
     ensemble, event_time, ewma, first, global, hopping, last, left_discord, max, median, millis, min, random_cut_forest, rolling_range,
     rolling_rows, session, sum, tumbling, velocity, windows_by, zscore,
 };
 
-use crate::trace::{Row, records};
+use crate::lines::{Lines, keep};
+use crate::trace::{Row, cut};
 
 /// How long keys without rows are kept, where a step is told.
 const TTL: Duration = millis(100);
@@ -156,25 +156,6 @@ fn detections() -> Vec<Step> {
     ]
 }
 
-type Lines = Arc<Mutex<Vec<String>>>;
-
-fn keep(lines: &Lines) -> Callback<impl FnMut(&RecordBatch) -> Result<()> + Send + use<>> {
-    let lines = Arc::clone(lines);
-    Callback::new(move |batch: &RecordBatch| {
-        let options = FormatOptions::default().with_null("-");
-        let columns: Vec<_> = batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        let line = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | ");
-        lines.lock().unwrap().extend((0..batch.num_rows()).map(line));
-        Ok(())
-    })
-}
-
-/// Rows of at most `batch_rows` at a time.
-fn cut(rows: &[Row], batch_rows: usize) -> Vec<RecordBatch> {
-    let all = records(rows, rows.len().is_multiple_of(2));
-    (0..rows.len()).step_by(batch_rows).map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect()
-}
-
 fn query(batches: &[RecordBatch], step: fn(&Stream) -> Stream, workers: usize, lines: &Lines) -> Query {
     let mut config = Config::default();
     config.workers = workers;
@@ -184,13 +165,17 @@ fn query(batches: &[RecordBatch], step: fn(&Stream) -> Stream, workers: usize, l
 }
 
 /// Takes one delivery; returns whether the input has ended.
-fn deliver(pipeline: &mut Pipeline) -> bool {
+fn try_deliver(pipeline: &mut Pipeline) -> Result<bool> {
     let mut polls = 0;
     let enough = &mut || {
         polls += 1;
         polls > 1
     };
-    pipeline.step_until(Duration::from_secs(3_600), enough).unwrap()
+    pipeline.step_until(Duration::from_secs(3_600), enough)
+}
+
+fn deliver(pipeline: &mut Pipeline) -> bool {
+    try_deliver(pipeline).unwrap()
 }
 
 /// What comes of the batches when memory is given back after those that `trims` says, and the pipeline goes on from a snapshot after `stop`.
@@ -306,5 +291,52 @@ fn the_state_is_that_of_the_keys_that_are_left() {
                 step.0
             );
         }
+    }
+}
+
+/// Floods of keys, each of which is gone when the next one comes; `whole` says which it is.
+fn floods(count: i64) -> Vec<Row> {
+    let flood = |number: i64| {
+        let row = move |time: i64, key: i64| Row { time: 5_000 * number + time, key: Some(key), value: Some(1.0), whole: Some(number) };
+        let flood = (0..20_000).map(move |key| row(key / 500, 100_000 * (1 + number) + key));
+        flood.chain((0..2_000).map(move |time| row(1_000 + time, time % 10)))
+    };
+    (0..count).flat_map(flood).collect()
+}
+
+/// Takes two floods apart, within so many bytes. Returns the most state that it held, and what came out.
+fn take_apart(floods: i64, workers: usize, budget: Option<usize>) -> Result<(u64, Vec<String>)> {
+    let (batches, lines) = (cut(&self::floods(floods), 500), Lines::default());
+    let mut config = Config::default();
+    (config.workers, config.exchange, config.state_budget, config.over_budget) = (workers, Exchange::Hash, budget, OverBudget::Error);
+    let stream = source(batches.into_iter().map(batch).chain([eof()])).unwrap().event_time("ts");
+    let query = ["whole = 0", "whole = 1"].into_iter().fold(Query::new().config(config), |query, flood| {
+        query.sink(&stream.filter(flood).dedup(["key"], millis(50)).select(["ts", "key"]), keep(&lines))
+    });
+    let (mut pipeline, mut most) = (query.build()?, 0);
+    let counters = pipeline.counters();
+    while !try_deliver(&mut pipeline)? {
+        most = most.max(counters.snapshot().state_bytes);
+    }
+    drop(pipeline);
+    let mut lines = std::mem::take(&mut *lines.lock().unwrap());
+    lines.sort();
+    Ok((most, lines))
+}
+
+#[test]
+fn workers_give_memory_back_before_there_is_an_error() {
+    for workers in [1, 2, 3] {
+        let (of_one, _) = take_apart(1, workers, None).unwrap();
+        let (free, expected) = take_apart(2, workers, None).unwrap();
+        let budget = 3 * of_one / 2;
+        assert!(free > budget, "{workers} workers: the memory of keys that are gone is kept, {free} bytes, {of_one} of one flood");
+        let (held, found) = take_apart(2, workers, Some(budget as usize)).unwrap();
+        assert_eq!(found, expected, "{workers} workers");
+        assert!(held <= budget, "{workers} workers: {held} bytes of {budget}");
+        // What is in use cannot be given back.
+        let error = take_apart(2, workers, Some(of_one as usize / 2)).unwrap_err();
+        assert_eq!(error.kind(), Kind::State);
+        assert!(error.to_string().contains(&format!("over its budget of {} bytes; use shorter windows", of_one / 2)), "{error}");
     }
 }

@@ -76,3 +76,26 @@ def test_a_function_in_python_runs_in_workers() -> None:
 def test_a_plan_says_who_shares_what() -> None:
     assert "2 workers share its rows by key hash, or in two phases" in per_card().explain(config=tw.Config(workers=2))
     assert "workers" not in per_card().explain()
+
+
+def test_a_query_says_which_windows_share_panes_before_and_after_its_end() -> None:
+    timed = tw.from_arrow(payments()).event_time("ts", max_delay="50ms")
+    hopping = timed.window(tw.hopping("200ms", "50ms"), by="card").agg(n=tw.count())
+    tumbling = timed.window(tw.tumbling("1s"), by="card").agg(total=tw.sum("amount"))
+
+    def run(workers: int) -> tw.Query:
+        return tw.run([(hopping, lambda _: None), (tumbling, lambda _: None)], workers=workers)
+
+    shared = (
+        "panes of 50ms by [card] are shared by `window(hopping(200ms, 50ms) by [card]: count(*) AS n)`, "
+        "`window(tumbling(1s) by [card]: sum(amount) AS total)`"
+    )
+    with run(2) as query:
+        running = query.explain()
+        query.wait()
+    assert query.explain() == running
+    assert running.splitlines()[-1] == shared + ", in each worker"
+    assert running.count("2 workers share its rows by key hash") == 2
+    assert running.count("event_time(ts, max_delay 50ms") == 2, "the steps of each stream"
+    with run(1) as alone:
+        assert alone.explain().splitlines()[-1] == shared

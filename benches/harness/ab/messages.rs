@@ -15,8 +15,8 @@ use thalweg::format::protobuf::Protobuf;
 
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
+use crate::data_file::DataFile;
 use crate::events::{Events, KEYS};
-use crate::memory::DataFile;
 use crate::ndjson::Shape;
 use crate::peer::{Peer, Question};
 use crate::report::Report;

@@ -11,7 +11,7 @@ use thalweg_kernels::{Backend, Cell, Want};
 use super::{BATCH, answer, backends, expected, gpu, slots, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
-use crate::memory::DataFile;
+use crate::data_file::DataFile;
 use crate::peer::{Peer, Question};
 use crate::report::Report;
 use crate::{Common, Result};

@@ -13,7 +13,7 @@ use thalweg_kernels::{Backend, Extent, Frame, MomentColumns, OrderColumns, Rolli
 use super::{BATCH, backends, gpu, slots, values};
 use crate::answer::Answer;
 use crate::contest::{Contender, Contest, Run, Work};
-use crate::memory::DataFile;
+use crate::data_file::DataFile;
 use crate::peer::{Peer, Question};
 use crate::report::Report;
 use crate::rolling::{ROWS, answer};

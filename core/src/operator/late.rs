@@ -73,7 +73,7 @@ impl Late {
     }
 }
 
-/// Partition and offset of each row; null of rows that come from no partition, as they are results of a step before.
+/// Partition and offset of each row; null of rows that come from no partition, as they are made of many.
 fn origins(batch: &Batch) -> (ArrayRef, ArrayRef) {
     let found = batch.origins.of_rows(&batch.segments, batch.rows());
     let partitions: UInt32Array = found.iter().map(|origin| origin.map(|(partition, _)| partition.0)).collect();
@@ -86,8 +86,11 @@ fn origins(batch: &Batch) -> (ArrayRef, ArrayRef) {
 /// * `late_by`: by how much the watermark, as it was when the row came, is past its event time (a duration);
 /// * `missed_start` and `missed_end`: the last window that could have counted it, null of steps without windows;
 /// * `partition` and `offset`: where it stands in the source, as quarantined rows say it too: the position of its first byte in files and
-///   connections of text, after unpacking, the offset of its record in Kafka, the number of its row elsewhere; null of rows that are
-///   results of a step before.
+///   connections of text, after unpacking, the offset of its record in Kafka, which several rows may share, the number of its record or row elsewhere.
+///
+/// Rows know their place behind every step that puts out those it takes in: filters, columns, detectors and `dedup`. Behind windows without
+/// revisions, rolling ones too, no row is late. `partition` and `offset` are null behind the two steps whose rows are new ones: a process emits
+/// what it likes, whenever it likes, and a result of a window with allowed lateness or early results is made of many rows.
 ///
 /// Where a column of the input has one of these names, the name gets a `_` behind it.
 pub fn late_schema(input: &Schema, unit: Unit) -> SchemaRef {

@@ -305,6 +305,8 @@ pub(super) struct End {
     pub node: Option<usize>,
     /// The steps of the stream for which rows may be late, with the columns of the late rows of each.
     pub late: Vec<(usize, SchemaRef)>,
+    /// Whether rows that come out of the stream may be behind the watermark.
+    puts_out_late: bool,
 }
 
 impl<'a> Compiler<'a> {
@@ -377,6 +379,11 @@ impl<'a> Compiler<'a> {
         self.time.as_ref().map(TimeStage::unit)
     }
 
+    /// Whether rows may lack an event time, so that they go to quarantine when their bytes have long been decoded.
+    pub fn turns_rows_away(&self) -> bool {
+        self.time.as_ref().is_some_and(|time| time.turns_rows_away(&self.head_schema))
+    }
+
     /// One more operator of a step.
     pub fn operator(&self, built: &BuiltStep, config: &Config) -> Result<Box<dyn Operator>> {
         let again = build(built.step(), &built.input, self.unit(), config, &self.devices);
@@ -392,7 +399,7 @@ impl<'a> Compiler<'a> {
         if steps.len() < self.head.len() || steps.iter().zip(&self.head).any(|(stream, head)| Arc::as_ptr(&stream.node) != *head) {
             return Err(Error::config("the streams of one query must share their steps up to `event_time`; call it once, then branch"));
         }
-        let mut end = End { node: None, late: Vec::new() };
+        let mut end = End { node: None, late: Vec::new(), puts_out_late: true };
         self.schema = SchemaRef::clone(&self.head_schema);
         for stream in &steps[self.head.len()..] {
             self.add_step(stream, &mut end)?;
@@ -419,9 +426,10 @@ impl<'a> Compiler<'a> {
                 (node, built.schema)
             }
         };
-        if step.has_late_rows() {
+        if step.has_late_rows() && end.puts_out_late {
             end.late.push((node, late_schema(&input, self.graph.unit)));
         }
+        end.puts_out_late = step.puts_out_late(end.puts_out_late);
         (end.node, self.schema) = (Some(node), schema);
         Ok(())
     }

@@ -24,7 +24,7 @@ use crate::operator::process::{Process, ProcessSpec};
 use crate::source::{Memory, OpenSource, Reader, Readers};
 use crate::time::SharedClock;
 use crate::window::{Revisions, Windowing};
-pub use query::{Batches, Pulled, Query};
+pub use query::{Batches, Plan, Pulled, Query};
 pub use table::Table;
 
 /// A stream of rows: a source and the steps that its rows go through. Cheap to clone; nothing happens until it is
@@ -70,6 +70,18 @@ impl Step {
         match self {
             Step::Process { process, .. } => process.in_order(),
             _ => matches!(self, Step::Window { .. } | Step::Dedup { .. }),
+        }
+    }
+
+    /// Whether rows that it puts out may be behind the watermark, if `comes` says whether those that it takes in may be. What waits for the
+    /// watermark, or turns late rows away, puts out none.
+    fn puts_out_late(&self, comes: bool) -> bool {
+        match self {
+            Step::EventTime(_) | Step::ArrivalTime(_) | Step::Filter(_) | Step::WithColumns(_) | Step::Select(_) | Step::Detect(_) => comes,
+            Step::Window { revisions, .. } => !revisions.none(),
+            Step::Dedup { .. } => false,
+            // Its rows have the times that the function gives them, or those of its timers, which it may set to the past.
+            Step::Process { .. } => true,
         }
     }
 }
@@ -318,8 +330,8 @@ impl Stream {
         compile::schema_of(self, &Config::default())
     }
 
-    /// The columns of the rows that come too late for a step, those of the last such step: what goes into it, then [what is known of
-    /// their lateness](crate::operator::late_schema). `None` if rows cannot be late for any.
+    /// The columns of the rows that come too late for a step, those of the last step that rows may reach late (see [`Query::late`]): what
+    /// goes into it, then [what is known of their lateness](crate::operator::late_schema). `None` if rows cannot be late for any.
     ///
     /// # Errors
     /// As [`Stream::schema`].

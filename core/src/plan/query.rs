@@ -83,6 +83,11 @@ impl Query {
     /// Sends the late rows of the stream named last to `sink`: those of the last of its steps for which rows may be late (a window,
     /// [`dedup`](Stream::dedup), or a process in order of time), with the columns of [`Stream::late_schema`]. Late rows of steps
     /// before that one come too if they have the same columns.
+    ///
+    /// No row is late behind `dedup` and windows, rolling ones too, unless a process or a window with
+    /// [`allowed_lateness`](crate::plan::Windowed::allowed_lateness), [`early`](crate::plan::Windowed::early) or
+    /// [`updates`](crate::plan::Windowed::updates) follows them: what these put out may have times that are past. So of a rolling window that a
+    /// tumbling one follows it is the rolling one's late rows that come here.
     pub fn late(mut self, sink: impl Sink + 'static) -> Query {
         if let Some(output) = self.outputs.last_mut() {
             output.late = Some(Box::new(sink));
@@ -148,7 +153,7 @@ impl Query {
             }
         };
         let mut source = compiler.source().open(&self.config, &clock)?;
-        if compiler.graph.takes_late() {
+        if compiler.graph.takes_late() || quarantine.is_some() && compiler.turns_rows_away() {
             source.keep_offsets();
         }
         let Compiler { prelude, time, graph, devices, .. } = compiler;
@@ -163,9 +168,12 @@ impl Query {
     /// # Errors
     /// What is wrong with the first setting or step that cannot work.
     pub fn explain(&self) -> Result<String> {
-        self.config.validate()?;
-        let streams: Vec<Stream> = self.outputs.iter().map(|output| output.stream.clone()).collect();
-        compile::explain_all(&streams, &self.config)
+        self.plan().explain()
+    }
+
+    /// What it is to do, to be explained after it has started too.
+    pub fn plan(&self) -> Plan {
+        Plan { streams: self.outputs.iter().map(|output| output.stream.clone()).collect(), config: self.config.clone() }
     }
 
     /// Runs on this thread to the end of the input.
@@ -184,6 +192,34 @@ impl Query {
     /// As [`Query::build`].
     pub fn start(self) -> Result<Running> {
         Running::start(self.build()?)
+    }
+}
+
+/// The streams of a query and how they are to run, without their sinks: what is left to explain of a query that has started.
+///
+/// ```
+/// # use thalweg::{Query, Result, Stream, sink::Memory};
+/// # fn run(windows: Stream, sums: Memory) -> Result<()> {
+/// let query = Query::new().sink(&windows, sums);
+/// let (plan, running) = (query.plan(), query.start()?);
+/// println!("{}", plan.explain()?);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Plan {
+    streams: Vec<Stream>,
+    config: Config,
+}
+
+impl Plan {
+    /// As [`Query::explain`].
+    ///
+    /// # Errors
+    /// As [`Query::explain`].
+    pub fn explain(&self) -> Result<String> {
+        self.config.validate()?;
+        compile::explain_all(&self.streams, &self.config)
     }
 }
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use arrow::datatypes::Schema;
+
 use crate::batch::{Batch, PartitionId};
 use crate::error::Result;
 use crate::operator::arrival_time::ArrivalColumn;
@@ -52,6 +54,14 @@ impl TimeStage {
         match &self.origin {
             Origin::Column { time, .. } => time.unit,
             Origin::Arrival(_) => Unit::Millisecond,
+        }
+    }
+
+    /// Whether rows of `schema` may lack an event time and be turned away.
+    pub fn turns_rows_away(&self, schema: &Schema) -> bool {
+        match &self.origin {
+            Origin::Column { time, .. } => schema.field(time.index).is_nullable(),
+            Origin::Arrival(_) => false,
         }
     }
 

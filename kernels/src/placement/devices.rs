@@ -8,10 +8,11 @@ use std::time::Duration;
 use super::Device;
 #[cfg(feature = "gpu")]
 use super::{Chooser, Cost, Number};
+use crate::Backend;
+#[cfg(feature = "gpu")]
+use crate::Want;
 #[cfg(feature = "gpu")]
 use crate::gpu::{AdapterKind, Engine, Error, Fault};
-#[cfg(feature = "gpu")]
-use crate::{Backend, Want};
 
 /// Time since an arbitrary start.
 type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
@@ -126,6 +127,24 @@ impl Devices {
         self.shared.warnings.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
 
+    /// In words, where a kernel runs that goes to a GPU only where one is asked for by name; `auto` says why it is not chosen. May look for a GPU.
+    #[cfg_attr(not(feature = "gpu"), expect(unused_variables, reason = "nothing is chosen"))]
+    pub(super) fn explain_asked_for(&self, auto: &str) -> String {
+        let (device, cpu) = (self.device, Backend::active());
+        match device {
+            Device::Cpu => format!("{cpu} (asked for)"),
+            #[cfg(feature = "gpu")]
+            Device::Gpu => match self.engine() {
+                Ok(engine) => asked_for(engine),
+                Err(error) => format!("{cpu} ({device}: {error})"),
+            },
+            #[cfg(feature = "gpu")]
+            Device::Auto => format!("{cpu} (auto: {auto})"),
+            #[cfg(not(feature = "gpu"))]
+            Device::Gpu | Device::Auto => format!("{cpu} ({device}: built without the feature `gpu`)"),
+        }
+    }
+
     pub(super) fn count_cpu(&self, rows: usize) {
         // Relaxed, as all counters here: they order nothing else.
         self.shared.cpu_rows.fetch_add(rows as u64, Relaxed);
@@ -180,17 +199,14 @@ impl Devices {
         }
     }
 
-    /// In words, where a kernel runs that goes to a GPU only where one is asked for, as it is here.
-    pub(super) fn explain_asked_for(&self) -> String {
-        match self.engine() {
-            Ok(engine) => asked_for(engine),
-            Err(error) => format!("{} ({}: {error})", Backend::active(), self.device),
-        }
-    }
-
     /// The GPU to use, unless there is none or it has failed.
     pub(super) fn usable(&self) -> Option<&Engine> {
         if self.shared.failed.load(Relaxed) { None } else { self.engine().ok() }
+    }
+
+    /// The same for kernels that go to a GPU only where one is asked for by name.
+    pub(super) fn usable_if_asked_for(&self) -> Option<&Engine> {
+        if self.device == Device::Gpu { self.usable() } else { None }
     }
 
     fn engine(&self) -> Result<&Engine, &Error> {

@@ -1,13 +1,13 @@
 //! Left discord on the device that was asked for.
 
-use super::{Device, Devices};
+use super::Devices;
 #[cfg(feature = "gpu")]
 use crate::gpu;
 use crate::{Backend, Bits, DiscordSeries, LeftDiscord};
 
 /// The series of all keys and their scores: on the processor, or on a GPU that was asked for by name.
 ///
-/// [`Device::Auto`] is the processor: the GPU's scores are within a bound of their own, see `gpu::Engine::left_discord`, so
+/// [`Device::Auto`](super::Device::Auto) is the processor: the GPU's scores are within a bound of their own, see `gpu::Engine::left_discord`, so
 /// that it takes them only where it is told to.
 #[derive(Debug)]
 pub struct Discord {
@@ -84,16 +84,7 @@ impl Discord {
 
     /// In words, where the rows go and why. May look for a GPU.
     pub fn explain(&self) -> String {
-        let (device, cpu) = (self.devices.device(), Backend::active());
-        match device {
-            Device::Cpu => format!("{cpu} (asked for)"),
-            #[cfg(feature = "gpu")]
-            Device::Gpu => self.devices.explain_asked_for(),
-            #[cfg(feature = "gpu")]
-            Device::Auto => format!("{cpu} (auto: a GPU's scores have a wider bound and are to be asked for)"),
-            #[cfg(not(feature = "gpu"))]
-            Device::Gpu | Device::Auto => format!("{cpu} ({device}: built without the feature `gpu`)"),
-        }
+        self.devices.explain_asked_for("a GPU's scores have a wider bound and are to be asked for")
     }
 
     fn series_mut(&mut self) -> &mut Vec<DiscordSeries> {
@@ -109,8 +100,9 @@ impl Discord {
 impl Discord {
     /// Scores by the GPU's twin, if it was asked for and there is one; returns whether it did.
     fn offload(&mut self, slots: &[u32], values: &[f64], validity: Option<Bits<'_>>, scores: &mut [f64]) -> bool {
-        if self.offloaded.is_none() && self.devices.device() == Device::Gpu {
-            let Some(engine) = self.devices.usable() else { return false };
+        if self.offloaded.is_none()
+            && let Some(engine) = self.devices.usable_if_asked_for()
+        {
             self.offloaded = Some(gpu::Discord::with(engine, self.params, std::mem::take(&mut self.series)));
         }
         let Some(offloaded) = &mut self.offloaded else { return false };

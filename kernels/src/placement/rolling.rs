@@ -1,14 +1,14 @@
 //! Rolling windows on the device that was asked for.
 
-use super::{Device, Devices};
+use super::Devices;
 use crate::{
-    Backend, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns, Value, rolling_moments,
-    rolling_order, rolling_sums,
+    MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns, Value, rolling_moments, rolling_order,
+    rolling_sums,
 };
 
 /// Where rows are taken into rolling windows: on the processor, or on a GPU that was asked for by name.
 ///
-/// [`Device::Auto`] is the processor: a row costs it about as much as its way to a GPU and back. The windows are on the host whichever
+/// [`Device::Auto`](super::Device::Auto) is the processor: a row costs it about as much as its way to a GPU and back. The windows are on the host whichever
 /// answers, so that a GPU that fails is left between two calls.
 #[derive(Clone, Debug)]
 pub struct Rolling {
@@ -19,7 +19,7 @@ pub struct Rolling {
 macro_rules! place {
     ($self:ident, $twin:ident, $on_cpu:ident, $windows:ident, $rows:ident, $answers:ident) => {{
         #[cfg(feature = "gpu")]
-        if let Some(engine) = $self.gpu() {
+        if let Some(engine) = $self.devices.usable_if_asked_for() {
             match engine.$twin($windows, $rows, &mut $answers) {
                 Ok(()) => return $self.devices.count_gpu($rows.slots.len()),
                 Err(fault) => $self.devices.fail(fault),
@@ -63,20 +63,6 @@ impl Rolling {
 
     /// In words, where the rows go and why. May look for a GPU.
     pub fn explain(&self) -> String {
-        let (device, cpu) = (self.devices.device(), Backend::active());
-        match device {
-            Device::Cpu => format!("{cpu} (asked for)"),
-            #[cfg(feature = "gpu")]
-            Device::Gpu => self.devices.explain_asked_for(),
-            #[cfg(feature = "gpu")]
-            Device::Auto => format!("{cpu} (auto: a GPU's way is as long, and is to be asked for)"),
-            #[cfg(not(feature = "gpu"))]
-            Device::Gpu | Device::Auto => format!("{cpu} ({device}: built without the feature `gpu`)"),
-        }
-    }
-
-    #[cfg(feature = "gpu")]
-    fn gpu(&self) -> Option<&crate::gpu::Engine> {
-        if self.devices.device() == Device::Gpu { self.devices.usable() } else { None }
+        self.devices.explain_asked_for("a GPU's way is as long, and is to be asked for")
     }
 }

@@ -159,10 +159,6 @@ impl Source for KinesisSource {
         self.gathered.schema()
     }
 
-    fn keep_offsets(&mut self) {
-        self.gathered.keep_offsets();
-    }
-
     fn poll(&mut self, wait: Duration) -> Result<Delivery> {
         records::poll(self, wait)
     }

@@ -23,9 +23,7 @@ pub(in crate::connector) struct Gathered {
     outcome: Outcome,
     /// Everything but the rows.
     pub(in crate::connector) news: Delivery,
-    segments: Vec<Segment>,
-    /// The offset of each row, if somebody wants to know.
-    offsets: Option<Vec<u64>>,
+    places: Places,
     /// When the first record came, and when anything else did, in the clock's nanoseconds.
     received: Option<u64>,
     changed: Option<u64>,
@@ -44,8 +42,7 @@ impl Gathered {
             values,
             outcome: Outcome::default(),
             news: Delivery::default(),
-            segments: Vec::new(),
-            offsets: None,
+            places: Places::default(),
             received: None,
             changed: None,
             revoked: Vec::new(),
@@ -58,11 +55,6 @@ impl Gathered {
     /// The columns of all rows.
     pub(in crate::connector) fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
-    }
-
-    /// Tells the offset of each row from now on: of records that hold several rows, segments do not.
-    pub(in crate::connector) fn keep_offsets(&mut self) {
-        self.offsets.get_or_insert_default();
     }
 
     /// How chunks are to lay values out.
@@ -100,8 +92,7 @@ impl Gathered {
         for (place, &rows) in (first..).zip(&self.outcome.rows) {
             if rows > 0 {
                 let record = &chunk.records[place];
-                extend(&mut self.segments, PartitionId(record.partition), record.offset as u64, rows);
-                self.offsets.iter_mut().for_each(|offsets| offsets.extend(std::iter::repeat_n(record.offset as u64, rows)));
+                self.places.add(PartitionId(record.partition), record.offset as u64, rows);
                 row(place, rows);
             }
         }
@@ -124,8 +115,7 @@ impl Gathered {
         } else {
             self.values.push_null();
             row(place, 1);
-            extend(&mut self.segments, partition, offset, 1);
-            self.offsets.iter_mut().for_each(|offsets| offsets.push(offset));
+            self.places.add(partition, offset, 1);
         }
     }
 
@@ -159,26 +149,48 @@ impl Gathered {
     /// If the columns cannot be built, which is a defect.
     pub(in crate::connector) fn deliver(&mut self, others: impl Iterator<Item = ArrayRef>) -> Result<Delivery> {
         let now = self.clock.monotonic();
-        let (mut delivery, segments) = (std::mem::take(&mut self.news), std::mem::take(&mut self.segments));
-        let offsets = self.offsets.as_mut().map(std::mem::take);
+        let (mut delivery, (segments, origins)) = (std::mem::take(&mut self.news), self.places.take());
         let received = self.received.take().unwrap_or(now);
         self.changed = None;
         if let Some(mut columns) = self.values.take()? {
             columns.extend(others);
             let records = RecordBatch::try_new(self.schema(), columns)?;
             self.linger.handed(received, now);
-            let origins = offsets.map_or_else(Origins::default, |offsets| Origins::told(&segments, offsets));
             delivery.batch = Some(Batch { origins, ..Batch::of_source(records, segments, received) });
         }
         Ok(delivery)
     }
 }
 
-/// Adds rows of the record at `offset`: they continue the last segment if the record follows its last one.
-fn extend(segments: &mut Vec<Segment>, partition: PartitionId, offset: u64, rows: usize) {
-    match segments.last_mut() {
-        Some(last) if last.partition == partition && last.offset + last.rows as u64 == offset => last.rows += rows,
-        _ => segments.push(Segment { partition, rows, offset }),
+/// Where the rows since the last delivery come from.
+#[derive(Debug, Default)]
+struct Places {
+    segments: Vec<Segment>,
+    /// The offset of each row, if a record holds several: segments do not tell those.
+    offsets: Option<Vec<u64>>,
+}
+
+impl Places {
+    /// Adds rows of the record at `offset`: they continue the last segment if the record follows its last one.
+    fn add(&mut self, partition: PartitionId, offset: u64, rows: usize) {
+        if rows > 1 && self.offsets.is_none() {
+            let so_far = self.segments.iter().flat_map(|segment| segment.offset..segment.offset + segment.rows as u64);
+            self.offsets = Some(so_far.collect());
+        }
+        match self.segments.last_mut() {
+            Some(last) if last.partition == partition && last.offset + last.rows as u64 == offset => last.rows += rows,
+            _ => self.segments.push(Segment { partition, rows, offset }),
+        }
+        if let Some(offsets) = &mut self.offsets {
+            offsets.extend(std::iter::repeat_n(offset, rows));
+        }
+    }
+
+    /// What was added; begins anew.
+    fn take(&mut self) -> (Vec<Segment>, Origins) {
+        let Places { segments, offsets } = std::mem::take(self);
+        let origins = offsets.map_or_else(Origins::default, |offsets| Origins::told(&segments, offsets));
+        (segments, origins)
     }
 }
 
@@ -226,5 +238,108 @@ pub(in crate::connector) fn poll(source: &mut impl Gatherer, wait: Duration) -> 
         if at_once || lingered || gathered.values.rows() >= gathered.batch_rows || now >= deadline {
             return source.deliver();
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{AsArray, Int64Array};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::connector::records::Encoding;
+    use crate::format::Format;
+    use crate::time::SystemClock;
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("at", DataType::Int64, true)]))
+    }
+
+    /// Records of a format come in; each says in its rows which it is.
+    fn gathered(format: Format) -> Gathered {
+        let values = Encoding::formatted(format, schema()).values(&Config::default()).unwrap();
+        Gathered::new(schema(), values, &Config::default(), &SystemClock::shared())
+    }
+
+    /// Partition and offset of each row, as the batch tells them, beside the value of the row.
+    fn told(gathered: &mut Gathered) -> Vec<((u32, u64), Option<i64>)> {
+        let batch = gathered.deliver(std::iter::empty()).unwrap().batch.unwrap();
+        let origins = batch.origins.of_rows(&batch.segments, batch.rows()).into_iter();
+        let places = origins.map(|origin| origin.map(|(partition, offset)| (partition.0, offset)).unwrap());
+        places.zip(batch.records.column(0).as_primitive::<Int64Type>()).collect()
+    }
+
+    fn csv() -> Format {
+        Format::Csv { delimiter: b',', header: false }
+    }
+
+    /// A record of so many rows that say where it is.
+    fn rows(format: &Format, rows: usize, says: i64) -> Vec<u8> {
+        if matches!(format, Format::Csv { .. }) {
+            return format!("{says}\n").repeat(rows).into_bytes();
+        }
+        let records = RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from(vec![says; rows]))]).unwrap();
+        let mut writer = arrow::ipc::writer::StreamWriter::try_new(Vec::new(), &schema()).unwrap();
+        writer.write(&records).unwrap();
+        writer.into_inner().unwrap()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn each_row_has_the_offset_of_its_record(
+            records in prop::collection::vec((0_u32..3, 0_u64..4, prop_oneof![3 => Just(1_usize), 1 => 0_usize..5]), 1..60), of_arrow: bool,
+        ) {
+            let format = if of_arrow { Format::ArrowIpc } else { csv() };
+            let mut gathered = gathered(format.clone());
+            let mut next = [0_u64; 3];
+            for records in records.chunks(20) {
+                let (mut chunk, mut expected) = (Chunk::default(), Vec::new());
+                for &(partition, skipped, count) in records {
+                    let offset = next[partition as usize] + skipped;
+                    next[partition as usize] = offset + 1;
+                    let says = i64::from(partition) * 1_000 + offset as i64;
+                    // A record without a value is a row of nulls.
+                    let value = (count > 0).then(|| rows(&format, count, says));
+                    chunk.push(partition, offset as i64, value.as_deref(), gathered.layout());
+                    expected.extend(std::iter::repeat_n(((partition, offset), value.is_some().then_some(says)), count.max(1)));
+                }
+                gathered.decode(&chunk, true, |_, _| {}).unwrap();
+                prop_assert_eq!(told(&mut gathered), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn records_of_one_row_each_cost_no_offsets() {
+        let mut gathered = gathered(csv());
+        let mut take = |values: &[&[u8]]| {
+            let mut chunk = Chunk::default();
+            (7..).zip(values).for_each(|(offset, value)| chunk.push(0, offset, Some(value), Layout::Plain));
+            gathered.decode(&chunk, false, |_, _| {}).unwrap();
+            let kept = gathered.places.offsets.clone();
+            (kept, told(&mut gathered).into_iter().map(|((_, offset), _)| offset).collect::<Vec<_>>())
+        };
+        assert_eq!(take(&[b"1", b"2", b"3"]), (None, vec![7, 8, 9]));
+        // The last record follows the first in offsets that count rows.
+        assert_eq!(take(&[b"1\n1\n1", b"x", b"y", b"2"]), (Some(vec![7, 7, 7, 10]), vec![7, 7, 7, 10]));
+        assert_eq!(take(&[b"1", b"2"]), (None, vec![7, 8]));
+    }
+
+    #[test]
+    fn a_record_of_several_lines_of_json_is_turned_away_with_its_offset() {
+        let mut gathered = gathered(Format::Ndjson);
+        let mut chunk = Chunk::default();
+        let values: [&[u8]; 4] = [b"{\"at\":3}", b"{\"at\":4}\n{\"at\":4}\n", b"[{\"at\":5}]", b"{\"at\":\n6}\n"];
+        (3..).zip(values).for_each(|(offset, value)| chunk.push(1, offset, Some(value), gathered.layout()));
+        gathered.decode(&chunk, false, |_, _| {}).unwrap();
+        let bad: Vec<(u64, &[u8])> = gathered.news.rejected.iter().map(|row| (row.offset, row.bytes.as_slice())).collect();
+        assert_eq!(bad, [(4, &b"{\"at\":4}\n{\"at\":4}"[..]), (5, b"[{\"at\":5}]")]);
+        assert_eq!(told(&mut gathered), [((1, 3), Some(3)), ((1, 6), Some(6))]);
     }
 }
