@@ -49,6 +49,8 @@ pub(super) struct HoppingWindow {
     /// Emptied panes, for those to come: nothing is allocated in steady state.
     #[expect(clippy::vec_box, reason = "a pane moves between lists and trees as it is")]
     spare: Vec<Box<Groups>>,
+    /// Bytes of the panes that are open, amended or spare, as they were last counted.
+    pane_bytes: usize,
     together: Together,
     /// No window before this one is open.
     next: i64,
@@ -114,6 +116,7 @@ impl HoppingWindow {
             pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
             share,
             spare: Vec::new(),
+            pane_bytes: 0,
             together: Together::new(&results),
             next: i64::MIN,
             watermark: NONE,
@@ -171,6 +174,7 @@ impl HoppingWindow {
         };
         let known = groups.slots.len();
         groups.add(slots, rows, &mut self.places, || way(&self.results, &self.devices));
+        groups.count_into(&mut self.pane_bytes);
         groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
         Ok(())
     }
@@ -190,6 +194,7 @@ impl HoppingWindow {
             groups.settle();
             let known = groups.slots.len();
             groups.take_in(&self.together.groups, part.clone(), &mut self.places);
+            groups.count_into(&mut self.pane_bytes);
             groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
         }
         Ok(())
@@ -209,6 +214,7 @@ impl HoppingWindow {
         groups.settle();
         self.sequence = self.sequence.max(shared.end);
         groups.absorb(&slots, share.part_of(shared), &mut self.places);
+        groups.count_into(&mut self.pane_bytes);
         groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
         self.slots = slots;
         Ok(())
@@ -231,11 +237,13 @@ impl HoppingWindow {
         while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
             let (number, mut groups) = entry.remove_entry();
             groups.settle();
+            self.pane_bytes -= groups.counted;
             self.sparse.push(number, groups);
         }
         while let Some(entry) = self.amendments.first_entry().filter(|entry| entry.key().0 <= window) {
             let ((_, number), mut groups) = entry.remove_entry();
             groups.settle();
+            self.pane_bytes -= groups.counted;
             self.give_back(&groups.slots);
             let new = self.sparse.amend(number, groups, &mut self.places);
             new.iter().for_each(|&slot| self.uses[slot as usize] += 1);
@@ -299,6 +307,7 @@ impl HoppingWindow {
             self.give_back(&groups.slots);
             if self.spare.len() < SPARE_PANES {
                 groups.clear();
+                self.pane_bytes += groups.counted;
                 self.spare.push(groups);
             }
         }
@@ -401,6 +410,7 @@ impl Operator for HoppingWindow {
                     from => self.amendments.entry((from, number)).or_insert_with(new),
                 };
                 groups.take_up(&self.slots, &loaded.groups(&empty, &rows)?, &mut self.places);
+                groups.count_into(&mut self.pane_bytes);
             }
         }
         let all = self.keys.slots();
@@ -413,11 +423,14 @@ impl Operator for HoppingWindow {
     }
 
     fn trim(&mut self) -> Result<()> {
-        self.spare = Vec::new();
+        self.pane_bytes -= std::mem::take(&mut self.spare).iter().map(|groups| groups.counted).sum::<usize>();
         self.share.iter_mut().for_each(Share::trim);
         self.trim_pending();
         self.together = Together::new(&self.results);
-        self.open.values_mut().chain(self.amendments.values_mut()).for_each(|groups| groups.trim());
+        for groups in self.open.values_mut().chain(self.amendments.values_mut()) {
+            groups.trim();
+            groups.count_into(&mut self.pane_bytes);
+        }
         self.sparse.trim();
         if self.keys.is_sparse() {
             self.trim_keys()?;
@@ -426,16 +439,9 @@ impl Operator for HoppingWindow {
     }
 
     fn state_bytes(&self) -> usize {
-        let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         let by_slot = (self.uses.capacity() + self.unused.capacity() + self.slots.capacity()) * size_of::<u32>();
         let pending = self.pending.bytes() + self.share.as_ref().map_or(0, Share::bytes);
-        panes.map(|groups| groups.bytes()).sum::<usize>()
-            + self.together.groups.bytes()
-            + self.sparse.bytes()
-            + self.keys.bytes()
-            + self.places.bytes()
-            + by_slot
-            + pending
+        self.pane_bytes + self.together.groups.bytes() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot + pending
     }
 
     fn placement(&self) -> Option<String> {
