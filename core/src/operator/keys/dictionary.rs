@@ -102,6 +102,11 @@ impl Keys {
         matches!(self.table, Table::Single)
     }
 
+    /// Whether keys are integers, which cost as little to read as to copy, or none.
+    pub fn is_integers(&self) -> bool {
+        !matches!(self.table, Table::Bytes(_))
+    }
+
     /// One more than the greatest slot in use.
     pub fn slots(&self) -> usize {
         match &self.table {

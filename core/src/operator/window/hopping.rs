@@ -80,11 +80,11 @@ impl Pending {
     }
 }
 
-/// The most rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once
-/// for many windows.
+/// The most rows of a batch of results where keys are bytes: many enough that each key is read once for many windows.
 const MOST_RESULT_ROWS: usize = 32_768;
 
-/// As many rows where there are cells, if the keys are few: their accumulators stay in the second-level cache.
+/// As many rows where keys are integers, or where there are cells and the keys are few: what the rows are made of, and the rows, stay in the
+/// second-level cache.
 const RESULT_ROWS: usize = 8_192;
 
 /// Windows that each key is read for at least, if it is in all of them.
@@ -276,6 +276,7 @@ impl HoppingWindow {
 
     fn result_rows(&self) -> usize {
         match self.results.aggregates.columns.is_empty() {
+            _ if self.keys.is_integers() => RESULT_ROWS,
             true => MOST_RESULT_ROWS,
             false => (WINDOWS_PER_KEY * self.keys.slots()).clamp(RESULT_ROWS, MOST_RESULT_ROWS),
         }
@@ -374,6 +375,11 @@ impl Operator for HoppingWindow {
         while let Some(window) = self.next_closed() {
             self.fire(window, out)?;
             self.next = window + 1;
+            // What follows takes results while they are in the cache, and their memory serves the next.
+            if !out.batches.is_empty() {
+                out.more = true;
+                return Ok(());
+            }
         }
         self.flush(out)
     }
