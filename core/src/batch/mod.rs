@@ -3,11 +3,10 @@
 mod origins;
 
 use std::ops::Range;
-use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{FilterBuilder, prep_null_mask_filter};
+use arrow::compute::{FilterBuilder, FilterPredicate, prep_null_mask_filter};
 use arrow::datatypes::Schema;
 
 use crate::error::{Error, Result};
@@ -95,21 +94,11 @@ impl Batch {
     /// If the mask has another length than the batch.
     pub fn filter(self, mask: &BooleanArray) -> Result<Batch> {
         let predicate = FilterBuilder::new(mask).optimize().build();
-        self.filter_by(mask, predicate.count(), &|column| Ok(predicate.filter(column)?))
-    }
-
-    /// The same where `select` makes the rows of a column for which `mask` is true, of which there are `count`.
-    ///
-    /// # Errors
-    /// Those of `select`.
-    pub(crate) fn filter_by(self, mask: &BooleanArray, count: usize, select: &dyn Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<Batch> {
-        if count == self.rows() {
+        if predicate.count() == self.rows() {
             return Ok(self);
         }
-        let columns = self.records.columns().iter().map(select).collect::<Result<_>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let records = RecordBatch::try_new_with_options(self.records.schema(), columns, &options)?;
-        let time = self.time.map(|time| time.filter(select)).transpose()?;
+        let records = predicate.filter_record_batch(&self.records)?;
+        let time = self.time.map(|time| time.filter(&predicate)).transpose()?;
         let origins = match mask.null_count() {
             0 => self.origins.masked(&self.segments, mask.values()),
             _ => self.origins.masked(&self.segments, prep_null_mask_filter(mask).values()),
@@ -152,10 +141,10 @@ impl Batch {
 }
 
 impl EventTime {
-    fn filter(self, select: &dyn Fn(&ArrayRef) -> Result<ArrayRef>) -> Result<EventTime> {
+    fn filter(self, predicate: &FilterPredicate) -> Result<EventTime> {
         let keep = |values: ScalarBuffer<i64>| -> Result<ScalarBuffer<i64>> {
-            let times: ArrayRef = Arc::new(Int64Array::new(values, None));
-            Ok(select(&times)?.to_data().buffers()[0].clone().into())
+            let kept = predicate.filter(&Int64Array::new(values, None))?;
+            Ok(kept.to_data().buffers()[0].clone().into())
         };
         let watermarks = self.watermarks.map(keep).transpose()?;
         Ok(EventTime { times: keep(self.times)?, watermarks, ..self })

@@ -1,12 +1,8 @@
 //! Keeps the rows for which a condition is true.
 
-use std::cell::OnceCell;
-
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
-use arrow::compute::FilterBuilder;
+use arrow::array::AsArray;
 use arrow::datatypes::SchemaRef;
 
-use super::split::selected_numbers;
 use super::{Operator, Output};
 use crate::batch::Batch;
 use crate::error::Result;
@@ -32,25 +28,12 @@ impl Filter {
 impl Operator for Filter {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
         let mask = self.condition.evaluate(&batch.records)?;
-        let mask = mask.as_boolean();
-        if mask.true_count() > 0 {
-            out.batches.push(select(batch, mask)?);
+        let kept = batch.filter(mask.as_boolean())?;
+        if kept.rows() > 0 {
+            out.batches.push(kept);
         }
         Ok(())
     }
-}
-
-/// The rows for which `mask` is true.
-fn select(batch: Batch, mask: &BooleanArray) -> Result<Batch> {
-    if mask.null_count() > 0 {
-        return batch.filter(mask);
-    }
-    let predicate = OnceCell::new();
-    let column = |column: &ArrayRef| match selected_numbers(column, mask.values())? {
-        Some(selected) => Ok(selected),
-        None => Ok(predicate.get_or_init(|| FilterBuilder::new(mask).optimize().build()).filter(column)?),
-    };
-    batch.filter_by(mask, mask.true_count(), &column)
 }
 
 #[cfg(test)]
