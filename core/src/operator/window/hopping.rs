@@ -47,9 +47,8 @@ pub(super) struct HoppingWindow {
     /// How panes are taken up that other windows share.
     share: Option<Share>,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
-    #[expect(clippy::vec_box, reason = "a pane moves between lists and trees as it is")]
-    spare: Vec<Box<Groups>>,
-    /// Bytes of the panes that are open, amended or spare, as they were last counted.
+    spare: Spare,
+    /// Bytes of the panes that are open or amended, as they were last counted.
     pane_bytes: usize,
     together: Together,
     /// No window before this one is open.
@@ -90,8 +89,39 @@ const RESULT_ROWS: usize = 8_192;
 /// Windows that each key is read for at least, if it is in all of them.
 const WINDOWS_PER_KEY: usize = 8;
 
-/// Emptied panes that are kept: as many as are open at once in a batch that spans some.
-const SPARE_PANES: usize = 128;
+/// Emptied panes that are kept: as many as are open at once in a batch that spans many.
+const SPARE_PANES: usize = 1_024;
+
+/// Bytes of memory from which on a pane is not kept beside others.
+const SPARE_BYTES: usize = 4 << 20;
+
+/// Emptied panes.
+#[derive(Default)]
+struct Spare {
+    #[expect(clippy::vec_box, reason = "a pane moves between lists and trees as it is")]
+    panes: Vec<Box<Groups>>,
+    /// Bytes held by them.
+    bytes: usize,
+}
+
+impl Spare {
+    /// An empty pane, whose bytes are counted in `all` from now on.
+    fn take(&mut self, results: &Results, all: &mut usize) -> Box<Groups> {
+        let Some(pane) = self.panes.pop() else { return Box::new(Groups::new(results)) };
+        self.bytes -= pane.counted;
+        *all += pane.counted;
+        pane
+    }
+
+    /// Keeps the memory of a pane, whose bytes are counted nowhere else.
+    fn give(&mut self, mut pane: Box<Groups>) {
+        if self.panes.len() < SPARE_PANES && self.bytes < SPARE_BYTES {
+            pane.clear();
+            self.bytes += pane.counted;
+            self.panes.push(pane);
+        }
+    }
+}
 
 /// Rows of a pane on average below which those of a batch are accumulated together: as many cost more to begin with than to add.
 const FEW_ROWS: usize = 128;
@@ -115,7 +145,7 @@ impl HoppingWindow {
             sparse: Sparse::new(&results),
             pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
             share,
-            spare: Vec::new(),
+            spare: Spare::default(),
             pane_bytes: 0,
             together: Together::new(&results),
             next: i64::MIN,
@@ -167,7 +197,7 @@ impl HoppingWindow {
         if self.open.len() > MAX_OPEN_PANES {
             return Err(self.over_bound(self.state_bytes()));
         }
-        let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+        let new = || self.spare.take(&self.results, &mut self.pane_bytes);
         let groups = match amends {
             None => self.open.entry(pane).or_insert_with(new),
             Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
@@ -186,7 +216,7 @@ impl HoppingWindow {
             if self.open.len() > MAX_OPEN_PANES {
                 return Err(self.over_bound(self.state_bytes()));
             }
-            let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+            let new = || self.spare.take(&self.results, &mut self.pane_bytes);
             let groups = match amends {
                 None => self.open.entry(*pane).or_insert_with(new),
                 Some(window) => self.amendments.entry((window, *pane)).or_insert_with(new),
@@ -208,7 +238,7 @@ impl HoppingWindow {
         self.uses.resize(all.max(self.uses.len()), 0);
         self.places.reserve(all);
         self.sparse.reserve(all);
-        let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+        let new = || self.spare.take(&self.results, &mut self.pane_bytes);
         let groups = self.open.entry(self.panes.pane_of(start)).or_insert_with(new);
         let known = groups.slots.len();
         groups.settle();
@@ -304,13 +334,9 @@ impl HoppingWindow {
     }
 
     fn evict_before(&mut self, pane: i64) {
-        while let Some(mut groups) = self.sparse.evict_before(pane) {
+        while let Some(groups) = self.sparse.evict_before(pane) {
             self.give_back(&groups.slots);
-            if self.spare.len() < SPARE_PANES {
-                groups.clear();
-                self.pane_bytes += groups.counted;
-                self.spare.push(groups);
-            }
+            self.spare.give(groups);
         }
     }
 
@@ -429,7 +455,7 @@ impl Operator for HoppingWindow {
     }
 
     fn trim(&mut self) -> Result<()> {
-        self.pane_bytes -= std::mem::take(&mut self.spare).iter().map(|groups| groups.counted).sum::<usize>();
+        self.spare = Spare::default();
         self.share.iter_mut().for_each(Share::trim);
         self.trim_pending();
         self.together = Together::new(&self.results);
