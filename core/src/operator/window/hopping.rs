@@ -69,12 +69,18 @@ struct Pending {
     groups: Accumulators,
     starts: Vec<i64>,
     ends: Vec<i64>,
+    /// Event times.
+    times: Vec<i64>,
 }
 
 impl Pending {
+    fn new(groups: Accumulators) -> Pending {
+        Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new(), times: Vec::new() }
+    }
+
     /// Bytes held.
     fn bytes(&self) -> usize {
-        let bounds = (self.starts.capacity() + self.ends.capacity()) * size_of::<i64>();
+        let bounds = (self.starts.capacity() + self.ends.capacity() + self.times.capacity()) * size_of::<i64>();
         self.slots.capacity() * size_of::<u32>() + bounds + self.groups.bytes()
     }
 }
@@ -143,7 +149,7 @@ impl HoppingWindow {
             open: BTreeMap::new(),
             amendments: BTreeMap::new(),
             sparse: Sparse::new(&results),
-            pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
+            pending: Pending::new(groups),
             share,
             spare: Spare::default(),
             pane_bytes: 0,
@@ -296,6 +302,8 @@ impl HoppingWindow {
             self.pending.slots.extend_from_slice(slots);
             self.pending.starts.resize(self.pending.slots.len(), start);
             self.pending.ends.resize(self.pending.slots.len(), end);
+            // The event time of a result is the last instant of its window, as in Flink.
+            self.pending.times.resize(self.pending.slots.len(), end.saturating_sub(1));
             (first, more) = (last, last < live.len());
             if self.pending.slots.len() >= most {
                 self.flush(out)?;
@@ -318,8 +326,7 @@ impl HoppingWindow {
             let rows = self.pending.slots.len();
             let starts = std::mem::replace(&mut self.pending.starts, Vec::with_capacity(rows));
             let ends = std::mem::replace(&mut self.pending.ends, Vec::with_capacity(rows));
-            // The event time of a result is the last instant of its window, as in Flink.
-            let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
+            let times = std::mem::replace(&mut self.pending.times, Vec::with_capacity(rows));
             let spans = Spans::new(starts, ends, self.results.unit);
             self.results.put_out_windows((&self.keys, &self.pending.slots), &self.pending.groups, spans, times, out)?;
             self.pending.slots.clear();
@@ -342,8 +349,7 @@ impl HoppingWindow {
 
     /// Gives back the memory of results that were put out.
     fn trim_pending(&mut self) {
-        let groups = self.pending.groups.empty();
-        self.pending = Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() };
+        self.pending = Pending::new(self.pending.groups.empty());
     }
 
     /// Gives back the memory of keys that are gone. No results are pending.
