@@ -24,7 +24,7 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | turn keys into slots | [`IntDictionary`], [`BytesDictionary`] |
+//! | turn keys into slots | [`IntDictionary`], [`WordsDictionary`], [`BytesDictionary`] |
 //! | aggregate by group | [`accumulate`], [`accumulate_count`] into [`Cell`]s |
 //! | know a group's mean and variance | [`accumulate_moments`] into [`Moments`] |
 //! | know how two columns vary together | [`accumulate_co_moments`] into [`CoMoments`] |
@@ -124,7 +124,7 @@ pub use bits::Bits;
 pub use cell::{Cell, resize_table};
 pub use co_moments::{CoMoments, accumulate_co_moments, combine_co_moments, fold_co_moments};
 pub use column::{behind_watermark, fold, min_max_f64, min_max_i64, running_watermarks, sum_f64};
-pub use dictionary::{BytesDictionary, Full, IntDictionary};
+pub use dictionary::{BytesDictionary, Full, IntDictionary, WordsDictionary};
 pub use first_last::{First, FirstLast, Last, Timed, accumulate_first_last, combine_first_last, fold_first_last};
 pub use groups::{combine_at, sum_at};
 pub use histogram::{Bins, histogram};

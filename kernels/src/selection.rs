@@ -29,12 +29,12 @@ pub fn split<T: Copy>(values: &[T], selection: Bits<'_>, others: &mut Vec<T>, se
     Backend::active().split(values, selection, others, selected);
 }
 
-/// Appends the named rows of a column, in the order in which they are named. The same code on every backend.
+/// Appends the named rows of a column, in the order in which they are named.
 ///
 /// # Panics
 /// If a row is not below the length of the column.
 pub fn gather<T: Copy>(values: &[T], rows: &[u32], gathered: &mut Vec<T>) {
-    gathered.extend(rows.iter().map(|&row| values[row as usize]));
+    Backend::active().gather(values, rows, gathered);
 }
 
 impl Backend {
@@ -58,6 +58,14 @@ impl Backend {
         }
     }
 
+    /// [`gather`] on this backend.
+    pub fn gather<T: Copy>(self, values: &[T], rows: &[u32], gathered: &mut Vec<T>) {
+        match self {
+            Self::Scalar => scalar::selection::gather(values, rows, gathered),
+            Self::Simd(level) => simd::selection::gather(level, values, rows, gathered),
+        }
+    }
+
     /// [`split`] on this backend.
     pub fn split<T: Copy>(self, values: &[T], selection: Bits<'_>, others: &mut Vec<T>, selected: &mut Vec<T>) {
         check_lengths("values and selection", values.len(), selection.len);
@@ -71,7 +79,6 @@ impl Backend {
 
 #[cfg(test)]
 mod tests {
-    use super::gather;
     use crate::testing::{Case, on_every_backend};
     use crate::{Backend, Bits, scalar};
 
@@ -91,7 +98,7 @@ mod tests {
             let (mut ints, mut expected, mut gathered) = (vec![7], vec![7], vec![7]);
             backend.compact(&case.ints, selection, &mut ints);
             scalar::selection::compact(&case.ints, selection, &mut expected);
-            gather(&case.ints, &rows[1..], &mut gathered);
+            backend.gather(&case.ints, &rows[1..], &mut gathered);
             assert!(ints == expected && ints == gathered, "{backend}");
             let (mut slots, mut expected) = (vec![7], vec![7]);
             backend.compact(&case.slots, selection, &mut slots);
@@ -112,6 +119,8 @@ mod tests {
             assert!(std::panic::catch_unwind(|| backend.compact(&[1, 2], selection, &mut Vec::new())).is_err(), "{backend}");
             let split = || backend.split(&[1, 2], selection, &mut Vec::new(), &mut Vec::new());
             assert!(std::panic::catch_unwind(split).is_err(), "{backend}");
+            assert!(std::panic::catch_unwind(|| backend.gather(&[1, 2], &[1, 2, 0], &mut Vec::new())).is_err(), "{backend}");
+            assert!(std::panic::catch_unwind(|| backend.gather::<u8>(&[], &[0], &mut Vec::new())).is_err(), "{backend}");
             let short = Bits { bytes: &[0xff], offset: 6, len: 3 };
             assert!(std::panic::catch_unwind(|| backend.selected_rows(short, &mut Vec::new())).is_err(), "{backend}");
         }

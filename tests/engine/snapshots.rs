@@ -233,6 +233,16 @@ fn pipelines() -> Vec<(&'static str, Steps)> {
             }),
         ),
         (
+            "many panes, a key of integers",
+            Box::new(|stream| {
+                let stream = stream.with_columns([("odd", "whole % 2"), ("much", "whole > 500")]);
+                stream
+                    .window(hopping(millis(100), millis(5)))
+                    .by(["key", "odd", "much"])
+                    .agg([count().alias("n"), max("value").alias("hi")])
+            }),
+        ),
+        (
             "sketches rolled up",
             Box::new(|stream| {
                 let sketches = [approx_distinct("value").sketch().alias("d"), median("whole").sketch().alias("q")];

@@ -233,3 +233,33 @@ fn rows_far_apart_neither_fill_memory_nor_lose_windows() {
     let (expected, late) = windows_of(&rows, 1_000, 1_000, 0);
     check(&run(&rows, (false, true), (1_000, 1_000), 0, 10_000), expected, late, 1_000);
 }
+
+#[test]
+fn results_of_many_windows_that_are_due_at_once_all_come_before_the_watermark() {
+    // One batch, at whose end four hundred windows fire: more rows than go on their way together.
+    let rows: Vec<Row> = (0..3_000).map(|n| Row { time: n / 10, key: Some(n % 500), value: None, whole: Some(n) }).collect();
+    let stream = Stream::from_arrow([records(&rows, false)]).event_time("ts").with_columns([("other", "whole % 2")]);
+    let windows = stream.window(hopping(millis(100), millis(1))).by(["key", "other"]).agg([count().alias("n")]);
+    let table = windows.collect().unwrap();
+    let mut last = i64::MIN;
+    let (mut groups, mut counted) = (std::collections::BTreeSet::new(), 0);
+    for batch in table.batches() {
+        let [keys, counts] = [0, 4].map(|column| batch.column(column).as_primitive::<Int64Type>());
+        let ends = batch.column(3).as_primitive::<TimestampMillisecondType>();
+        for row in 0..batch.num_rows() {
+            assert!(ends.value(row) >= last && groups.insert((ends.value(row), keys.value(row))));
+            (last, counted) = (ends.value(row), counted + counts.value(row));
+        }
+    }
+    assert_eq!((counted, table.batches().len() > 2), (3_000 * 100, true));
+    let again = windows.window(tumbling(millis(50))).agg([sum("n").alias("n"), count().alias("groups")]).collect().unwrap();
+    let sum_of = |column: usize| {
+        again
+            .batches()
+            .iter()
+            .map(|batch| batch.column(column))
+            .map(|column| column.as_primitive::<Int64Type>().values().iter().sum::<i64>())
+            .sum::<i64>()
+    };
+    assert_eq!((sum_of(2), sum_of(3), again.metrics().late_rows), (counted, groups.len() as i64, 0));
+}

@@ -105,6 +105,10 @@ fn cases() -> Vec<Case> {
         ("hopping apart", KEY, END, |s| s.window(hopping(millis(100), millis(30))).by(["key"]).agg(aggregates())),
         ("cumulate", KEY, END, |s| s.window(cumulate(millis(120), millis(40))).by(["key"]).agg(aggregates())),
         ("two columns", &["key", "text"], END, |s| s.window(tumbling(millis(100))).by(["key", "text"]).agg(counts())),
+        ("columns of integers", &["key", "odd", "much"], END, |s| {
+            let s = s.with_columns([("odd", "whole % 2"), ("much", "whole > 500")]);
+            s.window(tumbling(millis(100))).by(["key", "odd", "much"]).agg(counts())
+        }),
         ("no key", &[], END, |s| s.window(hopping(millis(100), millis(50))).agg(aggregates())),
         ("steps before", KEY, END, |s| {
             let s =

@@ -38,6 +38,9 @@ pub struct Output {
     pub duplicates: u64,
     /// Panes that a [`PartialWindow`](window::PartialWindow) gives to the window that puts out their results.
     pub panes: Vec<PartialPane>,
+    /// Whether there is more for the same watermark: the operator is told it again once all this has gone on its way. So the results of
+    /// many windows need not be in memory together.
+    pub more: bool,
 }
 
 pub(crate) fn not_its_own() -> Error {
@@ -53,7 +56,7 @@ pub trait Operator: Send {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()>;
 
     /// Event time has reached `watermark`: no row at or before it will come, except late ones. At the end of
-    /// the input it is `i64::MAX`.
+    /// the input it is `i64::MAX`. It is called again with the same one while [`Output::more`] is set.
     ///
     /// # Errors
     /// As [`Operator::on_batch`].

@@ -132,10 +132,14 @@ impl Graph {
     /// Tells the operators from `target` on how far event time has come.
     pub fn advance_target(&mut self, target: Target, watermark: i64, counters: &Counters) -> Result<()> {
         let Target::Node(index) = target else { return Ok(()) };
-        let mut out = Output::default();
-        let node = &mut self.nodes[index];
-        node.operator.on_watermark(watermark, &mut out).map_err(|error| error.context(&node.label))?;
-        self.deliver(index, out, counters)?;
+        let mut more = true;
+        while more {
+            let mut out = Output::default();
+            let node = &mut self.nodes[index];
+            node.operator.on_watermark(watermark, &mut out).map_err(|error| error.context(&node.label))?;
+            more = out.more;
+            self.deliver(index, out, counters)?;
+        }
         for next in self.nodes[index].next.clone() {
             self.advance_target(next, watermark, counters)?;
         }

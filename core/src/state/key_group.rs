@@ -38,11 +38,11 @@ pub(crate) fn key_groups(column: Option<&ArrayRef>, rows: usize, groups: &mut Ve
     match column.data_type() {
         DataType::Utf8 => {
             let strings = column.as_string::<i32>();
-            bytes(strings.value_offsets(), strings.value_data(), groups);
+            row_groups(strings.value_offsets(), strings.value_data(), groups);
         }
         DataType::Binary => {
             let binary = column.as_binary::<i32>();
-            bytes(binary.value_offsets(), binary.value_data(), groups);
+            row_groups(binary.value_offsets(), binary.value_data(), groups);
         }
         DataType::Boolean => {
             let keys: Vec<i64> = column.as_boolean().values().iter().map(i64::from).collect();
@@ -101,7 +101,8 @@ fn integers(keys: &[i64], groups: &mut Vec<u8>) {
     }
 }
 
-fn bytes(offsets: &[i32], data: &[u8], groups: &mut Vec<u8>) {
+/// Appends the key groups of byte strings, which may be rows in Arrow's row format: row `i` is `data[offsets[i]..offsets[i + 1]]`.
+pub(crate) fn row_groups(offsets: &[i32], data: &[u8], groups: &mut Vec<u8>) {
     let mut hashes = [0; CHUNK];
     let rows = offsets.len() - 1;
     for start in (0..rows).step_by(CHUNK) {

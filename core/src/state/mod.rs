@@ -29,7 +29,7 @@ mod snapshot;
 
 pub(crate) use bytes::damaged;
 pub use bytes::{Reader, Writer};
-pub(crate) use key_group::{KEY_GROUPS, key_groups};
+pub(crate) use key_group::{KEY_GROUPS, key_groups, row_groups};
 pub use saved::Saved;
 pub(crate) use saved::{Column, Rows, bytes, numbers};
 pub use snapshot::Snapshot;

@@ -8,12 +8,14 @@ pub(crate) mod bytes;
 mod direct;
 mod int;
 mod table;
+mod words;
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 
 pub use bytes::BytesDictionary;
 pub use int::IntDictionary;
+pub use words::WordsDictionary;
 
 /// Rows whose lookups are in flight together.
 pub(crate) const BLOCK: usize = 256;

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{BytesDictionary, Full, IntDictionary};
+use super::{BytesDictionary, Full, IntDictionary, WordsDictionary};
 use crate::Backend;
 use crate::scalar::dictionary::Dictionary;
 use crate::testing::{INTS, scramble};
@@ -33,6 +33,12 @@ fn byte_keys() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![vec(any::<u8>(), 0..4), vec(0u8..3, 0..40), (0u32..500).prop_map(|n| format!("customer-{n:07}").into_bytes())]
 }
 
+/// Keys of words that are few, close together or anything: equal in some of them and not in others.
+fn word_keys() -> impl Strategy<Value = [u64; 4]> {
+    let word = || prop_oneof![4 => 0u64..6, 2 => (0u64..40).prop_map(|n| n << 32), 1 => any::<u64>()];
+    [word(), word(), word(), word()]
+}
+
 fn assign_int(dictionary: &mut IntDictionary, keys: &[i64]) -> Result<Vec<u32>, Full> {
     let mut slots = vec![u32::MAX];
     let result = dictionary.assign(keys, &mut slots);
@@ -50,6 +56,13 @@ fn assign_bytes(dictionary: &mut BytesDictionary, keys: &[Vec<u8>]) -> Result<Ve
     }
     let mut slots = vec![u32::MAX];
     let result = dictionary.assign(&offsets, &data, &mut slots);
+    assert_eq!(slots.len(), 1 + if result.is_ok() { keys.len() } else { 0 });
+    result.map(|()| slots[1..].to_vec())
+}
+
+fn assign_words<const N: usize>(dictionary: &mut WordsDictionary, keys: &[[u64; N]]) -> Result<Vec<u32>, Full> {
+    let mut slots = vec![u32::MAX];
+    let result = dictionary.assign(keys.as_flattened(), &mut slots);
     assert_eq!(slots.len(), 1 + if result.is_ok() { keys.len() } else { 0 });
     result.map(|()| slots[1..].to_vec())
 }
@@ -73,10 +86,17 @@ fn check_bytes_list(dictionary: &BytesDictionary, twin: &Dictionary<Vec<u8>>) {
     }
 }
 
+fn check_words_list<const N: usize>(dictionary: &WordsDictionary, twin: &Dictionary<[u64; N]>) {
+    assert_eq!((dictionary.keys().len(), dictionary.width()), (N * twin.slots(), N));
+    for (slot, key) in dictionary.keys().as_chunks::<N>().0.iter().enumerate() {
+        assert!(twin.key(slot as u32).is_none_or(|expected| expected == key));
+    }
+}
+
 /// Acts on a dictionary and its twin alike and compares them after each.
 macro_rules! act_like_twin {
-    ($backend:expr, $dictionary:ident, $assign:ident, $acts:expr, $limit:expr, $key:expr, $listed:path) => {{
-        let mut dictionary = $backend.$dictionary($limit);
+    ($dictionary:expr, $assign:ident, $acts:expr, $limit:expr, $key:expr, $listed:path) => {{
+        let mut dictionary = $dictionary;
         let mut twin = Dictionary::new($limit);
         for act in $acts {
             match act {
@@ -109,16 +129,66 @@ proptest! {
     #[test]
     fn integers_act_like_the_twin(acts in acts(int_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
         for backend in Backend::available() {
-            act_like_twin!(backend, int_dictionary, assign_int, acts.clone(), limit, |d: &IntDictionary, slot| d.key(slot), check_int_list);
+            act_like_twin!(backend.int_dictionary(limit), assign_int, acts.clone(), limit, |d: &IntDictionary, slot| d.key(slot), check_int_list);
         }
     }
 
     #[test]
     fn byte_strings_act_like_the_twin(acts in acts(byte_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
         for backend in Backend::available() {
-            act_like_twin!(backend, bytes_dictionary, assign_bytes, acts.clone(), limit, |d: &BytesDictionary, slot| d.key(slot).to_vec(), check_bytes_list);
+            act_like_twin!(backend.bytes_dictionary(limit), assign_bytes, acts.clone(), limit, |d: &BytesDictionary, slot| d.key(slot).to_vec(), check_bytes_list);
         }
     }
+
+    #[test]
+    fn keys_of_words_act_like_the_twin(acts in acts(word_keys()), width in 1usize..=4, limit in prop_oneof![1usize..600, Just(100_000)]) {
+        for backend in Backend::available() {
+            match width {
+                1 => words_act_like_the_twin::<1>(backend, &acts, limit),
+                2 => words_act_like_the_twin::<2>(backend, &acts, limit),
+                3 => words_act_like_the_twin::<3>(backend, &acts, limit),
+                _ => words_act_like_the_twin::<4>(backend, &acts, limit),
+            }
+        }
+    }
+}
+
+/// Of keys, the first words.
+fn words_act_like_the_twin<const N: usize>(backend: Backend, acts: &[Act<[u64; 4]>], limit: usize) {
+    let cut = |key: &[u64; 4]| *key.first_chunk::<N>().unwrap();
+    let acts = acts.iter().map(|act| match act {
+        Act::Assign(keys) => Act::Assign(keys.iter().map(cut).collect()),
+        Act::Remove(slots) => Act::Remove(slots.clone()),
+        Act::Clear => Act::Clear,
+    });
+    let key = |d: &WordsDictionary, slot| d.keys().as_chunks::<N>().0[slot as usize];
+    act_like_twin!(backend.words_dictionary(N, limit), assign_words, acts, limit, key, check_words_list);
+}
+
+#[test]
+fn keys_of_words_come_and_go_by_the_hundred_thousand() {
+    let keys: Vec<[u64; 3]> = (0..100_000).map(|n| [n % 7, scramble(n / 3), n % 21]).collect();
+    let mut dictionary = WordsDictionary::new(3, 200_000);
+    let expected: Vec<u32> = (0..100_000).collect();
+    assert_eq!(assign_words(&mut dictionary, &keys).unwrap(), expected);
+    assert_eq!(assign_words(&mut dictionary, &keys).unwrap(), expected);
+    let gone: Vec<u32> = (0..100_000).filter(|slot| slot % 3 != 0).collect();
+    dictionary.remove_all(&gone);
+    dictionary.remove_all(&gone);
+    assert_eq!((dictionary.len(), dictionary.slots()), (33_334, 100_000));
+    assert_eq!(assign_words(&mut dictionary, &[keys[99_999], [1 << 63, 0, 0], [0, 0, 1 << 63]]).unwrap(), [99_999, 99_998, 99_997]);
+    let bytes = dictionary.bytes();
+    dictionary.clear();
+    assert!(dictionary.is_empty() && dictionary.keys().is_empty() && dictionary.bytes() >= 100_000 * 28);
+    assert_eq!(assign_words(&mut dictionary, &keys).unwrap(), expected);
+    assert!(dictionary.bytes() <= bytes);
+}
+
+#[test]
+fn words_that_are_no_whole_keys_are_refused() {
+    let assign = || WordsDictionary::new(3, 10).assign(&[1; 7], &mut Vec::new());
+    assert!(std::panic::catch_unwind(assign).is_err());
+    assert!([0, 5].into_iter().all(|width| std::panic::catch_unwind(|| WordsDictionary::new(width, 10)).is_err()));
 }
 
 #[test]

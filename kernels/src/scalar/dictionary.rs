@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use crate::dictionary::Full;
 
-/// Twin of both dictionaries: a map, a list of keys and a stack of freed slots.
+/// Twin of all dictionaries: a map, a list of keys and a stack of freed slots.
 #[derive(Debug)]
 pub struct Dictionary<K> {
     slot_of: HashMap<K, u32>,

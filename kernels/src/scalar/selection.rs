@@ -12,6 +12,11 @@ pub fn compact<T: Copy>(values: &[T], selection: Bits<'_>, selected: &mut Vec<T>
     selected.extend(values.iter().enumerate().filter(|(row, _)| selection.get(*row)).map(|(_, value)| *value));
 }
 
+/// Twin of [`crate::gather`].
+pub fn gather<T: Copy>(values: &[T], rows: &[u32], gathered: &mut Vec<T>) {
+    gathered.extend(rows.iter().map(|&row| values[row as usize]));
+}
+
 /// Twin of [`crate::split`].
 pub fn split<T: Copy>(values: &[T], selection: Bits<'_>, others: &mut Vec<T>, selected: &mut Vec<T>) {
     for (row, &value) in values.iter().enumerate() {

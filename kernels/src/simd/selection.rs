@@ -1,5 +1,6 @@
 //! Selections, a word of 64 rows at a time: whole words are copied or passed over, sparse ones walked bit by bit, and of the
-//! others every row is written and kept if its bit is set, which no branch has to foresee.
+//! others every row is written and kept if its bit is set, which no branch has to foresee. Of numbers of rows, eight are written at
+//! once, those whose bits are set first: where they lie, a table tells for each byte.
 
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
@@ -23,6 +24,29 @@ pub(crate) fn split<T: Copy>(level: Level, values: &[T], selection: Bits<'_>, ot
     launch(level, Split { values, selection, others, selected });
 }
 
+/// Appends the named rows; there is no row beyond the values.
+pub(crate) fn gather<T: Copy>(level: Level, values: &[T], rows: &[u32], gathered: &mut Vec<T>) {
+    launch(level, Gather { values, rows, gathered });
+}
+
+/// For each byte, the numbers of the bits that are set in it, ascending.
+const SET: [[u8; 8]; 256] = {
+    let mut set = [[0; 8]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let (mut bit, mut next) = (0, 0);
+        while bit < 8 {
+            if byte >> bit & 1 == 1 {
+                set[byte][next] = bit as u8;
+                next += 1;
+            }
+            bit += 1;
+        }
+        byte += 1;
+    }
+    set
+};
+
 struct Rows<'a> {
     selection: Bits<'a>,
     rows: &'a mut Vec<u32>,
@@ -33,12 +57,56 @@ impl Kernel for Rows<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
-        let numbers: [u32; WORD] = std::array::from_fn(|row| row as u32);
         for start in (0..self.selection.len).step_by(WORD) {
-            let first = start as u32;
-            let rows = numbers.map(|row| first + row);
-            append(self.selection.word(start), &rows[..WORD.min(self.selection.len - start)], self.rows);
+            let (word, first) = (self.selection.word(start), start as u32);
+            match word.count_ones() {
+                64 => self.rows.extend(first..first + WORD as u32),
+                ..=SPARSE => {
+                    let mut word = word;
+                    while word != 0 {
+                        self.rows.push(first + word.trailing_zeros());
+                        word &= word - 1;
+                    }
+                }
+                count => {
+                    // Each byte writes eight, of which the next byte overwrites those that are none.
+                    let (mut rows, mut next) = ([0; WORD + 8], 0);
+                    for (place, byte) in (0..).zip(word.to_le_bytes()) {
+                        let numbers = SET[byte as usize].map(|bit| first + 8 * place + u32::from(bit));
+                        rows[next..next + 8].copy_from_slice(&numbers);
+                        next += byte.count_ones() as usize;
+                    }
+                    self.rows.extend_from_slice(&rows[..count as usize]);
+                }
+            }
         }
+    }
+}
+
+struct Gather<'a, T> {
+    values: &'a [T],
+    rows: &'a [u32],
+    gathered: &'a mut Vec<T>,
+}
+
+impl<T: Copy> Kernel for Gather<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        let Self { values, rows, gathered } = self;
+        // Of all at once: half of the time would go to asking for each.
+        let most = rows.iter().fold(0, |most, &row| most.max(row)) as usize;
+        assert!(rows.is_empty() || most < values.len(), "row {most} of a column of {} rows", values.len());
+        gathered.reserve(rows.len());
+        let end = gathered.len();
+        let start = gathered.as_mut_ptr().wrapping_add(end);
+        for (place, &row) in rows.iter().enumerate() {
+            // SAFETY: there is room for as many values as rows behind those that were there, and no row is beyond `most`.
+            unsafe { start.add(place).write(*values.get_unchecked(row as usize)) };
+        }
+        // SAFETY: so many were there and were written.
+        unsafe { gathered.set_len(end + rows.len()) };
     }
 }
 

@@ -6,9 +6,9 @@ use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
-use thalweg_kernels::{BytesDictionary, Full, IntDictionary};
+use thalweg_kernels::{BytesDictionary, Full, IntDictionary, WordsDictionary};
 
-use super::{KeyColumn, integer_width};
+use super::{KeyColumn, Values, integer_width};
 use crate::error::{Error, Result};
 use crate::operator::compact::is_sparse;
 
@@ -22,6 +22,7 @@ pub(crate) struct Keys {
 pub(super) enum Table {
     Single,
     Int(IntDictionary),
+    Words(WordsDictionary),
     Bytes(BytesDictionary),
 }
 
@@ -30,13 +31,30 @@ impl Table {
         Table::Int(IntDictionary::new(limit))
     }
 
+    /// For keys of several columns, packed into `width` words.
+    pub fn words(width: usize, limit: usize) -> Table {
+        match width {
+            1 => Table::int(limit),
+            _ => Table::Words(WordsDictionary::new(width, limit)),
+        }
+    }
+
     pub fn bytes(limit: usize) -> Table {
         Table::Bytes(BytesDictionary::new(limit))
     }
 
+    /// The words of the keys of all slots, if keys are packed.
+    pub fn packed(&self) -> &[u64] {
+        match self {
+            Table::Int(dictionary) => bytemuck::cast_slice(dictionary.keys()),
+            Table::Words(dictionary) => dictionary.keys(),
+            Table::Single | Table::Bytes(_) => &[],
+        }
+    }
+
     fn assign(&mut self, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<()> {
         match self {
-            Table::Single => {
+            Table::Single | Table::Words(_) => {
                 slots.resize(slots.len() + column.len(), 0);
                 Ok(())
             }
@@ -46,9 +64,19 @@ impl Table {
         .map_err(full)
     }
 
+    fn assign_packed(&mut self, words: &[u64], slots: &mut Vec<u32>) -> Result<()> {
+        match self {
+            Table::Int(dictionary) => dictionary.assign(bytemuck::cast_slice::<u64, i64>(words), slots),
+            Table::Words(dictionary) => dictionary.assign(words, slots),
+            Table::Single | Table::Bytes(_) => Ok(()),
+        }
+        .map_err(full)
+    }
+
+    /// A slot for the null key of a single column.
     fn reserve(&mut self) -> Result<u32> {
         match self {
-            Table::Single => Ok(0),
+            Table::Single | Table::Words(_) => Ok(0),
             Table::Int(dictionary) => dictionary.reserve(),
             Table::Bytes(dictionary) => dictionary.reserve(),
         }
@@ -74,11 +102,17 @@ impl Keys {
         matches!(self.table, Table::Single)
     }
 
+    /// Whether keys are integers, which cost as little to read as to copy, or none.
+    pub fn is_integers(&self) -> bool {
+        !matches!(self.table, Table::Bytes(_))
+    }
+
     /// One more than the greatest slot in use.
     pub fn slots(&self) -> usize {
         match &self.table {
             Table::Single => 1,
             Table::Int(dictionary) => dictionary.slots(),
+            Table::Words(dictionary) => dictionary.slots(),
             Table::Bytes(dictionary) => dictionary.slots(),
         }
     }
@@ -88,6 +122,7 @@ impl Keys {
         let live = match &self.table {
             Table::Single => 1,
             Table::Int(dictionary) => dictionary.len(),
+            Table::Words(dictionary) => dictionary.len(),
             Table::Bytes(dictionary) => dictionary.len(),
         };
         is_sparse(live, self.slots())
@@ -98,6 +133,7 @@ impl Keys {
         match &self.table {
             Table::Single => 0,
             Table::Int(dictionary) => dictionary.bytes(),
+            Table::Words(dictionary) => dictionary.bytes(),
             Table::Bytes(dictionary) => dictionary.bytes(),
         }
     }
@@ -108,10 +144,11 @@ impl Keys {
     /// [`Kind::State`](crate::error::Kind::State) if there are more keys than the limit.
     pub fn assign(&mut self, keys: &KeyColumn, slots: &mut Vec<u32>) -> Result<()> {
         slots.clear();
-        match &keys.column {
-            None => slots.resize(keys.rows, 0),
-            Some(column) if column.null_count() > 0 => self.assign_nullable(column, slots)?,
-            Some(column) => self.table.assign(column, slots)?,
+        match &keys.values {
+            Values::None => slots.resize(keys.rows, 0),
+            Values::Packed(packed) => self.table.assign_packed(packed.words(), slots)?,
+            Values::Column(column) if column.null_count() > 0 => self.assign_nullable(column, slots)?,
+            Values::Column(column) => self.table.assign(column, slots)?,
         }
         Ok(())
     }
@@ -163,6 +200,10 @@ impl Keys {
     fn absorb_valid(&mut self, other: &Keys, part: Range<usize>, slots: &mut Vec<u32>) -> Result<()> {
         match (&mut self.table, &other.table) {
             (Table::Int(dictionary), Table::Int(other)) => dictionary.assign(&other.keys()[part], slots).map_err(full),
+            (Table::Words(dictionary), Table::Words(other)) => {
+                let width = other.width();
+                dictionary.assign(&other.keys()[part.start * width..part.end * width], slots).map_err(full)
+            }
             (Table::Bytes(dictionary), Table::Bytes(other)) => absorb_bytes(dictionary, other, part, slots),
             _ => {
                 slots.resize(slots.len() + part.len(), 0);
@@ -179,6 +220,7 @@ impl Keys {
             match &mut self.table {
                 Table::Single => {}
                 Table::Int(dictionary) => dictionary.remove_all(slots),
+                Table::Words(dictionary) => dictionary.remove_all(slots),
                 Table::Bytes(dictionary) => dictionary.remove_all(slots),
             }
         }
@@ -195,6 +237,7 @@ impl Keys {
         match &mut self.table {
             Table::Single => {}
             Table::Int(dictionary) => dictionary.clear(),
+            Table::Words(dictionary) => dictionary.clear(),
             Table::Bytes(dictionary) => dictionary.clear(),
         }
     }

@@ -2,11 +2,12 @@
 //!
 //! The columns of a key become one column first ([`KeyColumns::encode`]), once per batch; dictionaries ([`Keys`]), of which an
 //! operator may hold several, turn that column into slots. Integers and everything that Arrow stores as one (dates,
-//! timestamps, booleans) go through the integer dictionary, strings and binary through the byte dictionary, everything
-//! else and several columns through Arrow's row format, whose bytes are equal exactly if the values are. Null is a key
-//! like any other.
+//! timestamps, booleans) go through the integer dictionary, several of them as one integer or as few words side by side, strings
+//! and binary through the byte dictionary, everything else and other columns together through Arrow's row format, whose bytes
+//! are equal exactly if the values are. Null is a key like any other.
 
 mod dictionary;
+mod packed;
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -24,6 +25,7 @@ use crate::operator::split::split;
 use crate::state::{Column, Rows, key_groups};
 pub(crate) use dictionary::Keys;
 use dictionary::Table;
+use packed::{Packed, Packing};
 
 /// Which columns make a key, and how they become one.
 pub(crate) struct KeyColumns {
@@ -39,15 +41,24 @@ enum Form {
     Single,
     Int,
     Bytes,
+    Packed(Arc<Packing>),
     Rows(RowConverter),
 }
 
 /// The keys of a batch as one column.
 #[derive(Debug, Clone)]
 pub(crate) struct KeyColumn {
-    /// Integers, booleans, UTF-8 or binary; none if there is no key.
-    column: Option<ArrayRef>,
+    values: Values,
     rows: usize,
+}
+
+#[derive(Debug, Clone)]
+enum Values {
+    /// There is no key.
+    None,
+    /// Integers, booleans, UTF-8 or binary.
+    Column(ArrayRef),
+    Packed(Packed),
 }
 
 impl KeyColumn {
@@ -61,28 +72,46 @@ impl KeyColumn {
     /// # Errors
     /// As [`key_groups`].
     pub fn groups(&self, groups: &mut Vec<u8>) -> Result<()> {
-        key_groups(self.column.as_ref(), self.rows, groups)
+        match &self.values {
+            Values::None => key_groups(None, self.rows, groups),
+            Values::Column(column) => key_groups(Some(column), self.rows, groups),
+            Values::Packed(packed) => {
+                packed.groups(groups);
+                Ok(())
+            }
+        }
     }
 
     /// The keys of `rows`, in that order.
     pub fn take(&self, rows: &UInt32Array) -> Result<KeyColumn> {
-        let column = self.column.as_ref().map(|column| take(column, rows, None)).transpose()?;
-        Ok(KeyColumn { column, rows: rows.len() })
+        let values = match &self.values {
+            Values::None => Values::None,
+            Values::Column(column) => Values::Column(take(column, rows, None)?),
+            Values::Packed(packed) => Values::Packed(packed.take(rows)),
+        };
+        Ok(KeyColumn { values, rows: rows.len() })
     }
 
     /// The keys of the rows that `selection` leaves out, and of those that it selects.
     pub fn split(&self, selection: &BooleanBuffer) -> Result<[KeyColumn; 2]> {
         let selected = selection.count_set_bits();
-        let [others, those] = match &self.column {
-            None => [None, None],
-            Some(column) => split(column, selection)?.map(Some),
+        let [others, those] = match &self.values {
+            Values::None => [Values::None, Values::None],
+            Values::Column(column) => split(column, selection)?.map(Values::Column),
+            Values::Packed(packed) => packed.split(selection).map(Values::Packed),
         };
-        Ok([KeyColumn { column: others, rows: self.rows - selected }, KeyColumn { column: those, rows: selected }])
+        Ok([KeyColumn { values: others, rows: self.rows - selected }, KeyColumn { values: those, rows: selected }])
     }
 
     /// The keys of a range of rows, without a copy.
     pub fn slice(&self, rows: Range<usize>) -> KeyColumn {
-        KeyColumn { column: self.column.as_ref().map(|column| column.slice(rows.start, rows.len())), rows: rows.len() }
+        let len = rows.len();
+        let values = match &self.values {
+            Values::None => Values::None,
+            Values::Column(column) => Values::Column(column.slice(rows.start, len)),
+            Values::Packed(packed) => Values::Packed(packed.slice(rows)),
+        };
+        KeyColumn { values, rows: len }
     }
 }
 
@@ -148,6 +177,7 @@ impl KeyColumns {
             [] => Form::Single,
             [field] if integer_width(field.data_type()).is_some() => Form::Int,
             [field] if as_string(field.data_type()).is_some() => Form::Bytes,
+            several if let Some(packing) = Packing::of(several) => Form::Packed(Arc::new(packing)),
             several => {
                 let sort = several.iter().map(|field| SortField::new(field.data_type().clone())).collect();
                 let converter = RowConverter::new(sort)
@@ -165,9 +195,10 @@ impl KeyColumns {
 
     /// A dictionary for these keys, empty.
     pub fn dictionary(&self) -> Keys {
-        Keys::new(match self.form {
+        Keys::new(match &self.form {
             Form::Single => Table::Single,
             Form::Int => Table::int(self.limit),
+            Form::Packed(packing) => Table::words(packing.width(), self.limit),
             Form::Bytes | Form::Rows(_) => Table::bytes(self.limit),
         })
     }
@@ -187,23 +218,22 @@ impl KeyColumns {
     /// The keys of the rows of `records`.
     ///
     /// # Errors
-    /// If Arrow cannot cast a column or convert it to rows, which would be a defect.
+    /// [`Kind::Schema`](crate::error::Kind::Schema) if a column has nulls that the schema rules out. If Arrow cannot cast a column or convert it to rows, which would be a defect.
     pub fn encode(&mut self, records: &RecordBatch) -> Result<KeyColumn> {
         let columns = self.columns.iter().map(|&index| Arc::clone(records.column(index))).collect();
         self.encode_columns(columns, records.num_rows())
     }
 
     fn encode_columns(&mut self, columns: Vec<ArrayRef>, rows: usize) -> Result<KeyColumn> {
-        let mut columns = columns.into_iter();
-        let column = match &mut self.form {
-            Form::Single => None,
-            Form::Int => columns.next(),
-            Form::Bytes => columns.next().map(plain).transpose()?,
-            Form::Rows(converter) => {
-                Some(Arc::new(converter.convert_columns(&columns.collect::<Vec<_>>())?.try_into_binary()?) as ArrayRef)
-            }
+        let column =
+            |columns: Vec<ArrayRef>| columns.into_iter().next().map_or(Ok(Values::None), |column| plain(column).map(Values::Column));
+        let values = match &mut self.form {
+            Form::Single => Values::None,
+            Form::Int | Form::Bytes => column(columns)?,
+            Form::Packed(packing) => Values::Packed(packing.pack(&columns, rows)?),
+            Form::Rows(converter) => Values::Column(Arc::new(converter.convert_columns(&columns)?.try_into_binary()?)),
         };
-        Ok(KeyColumn { column, rows })
+        Ok(KeyColumn { values, rows })
     }
 
     /// The keys that `keys` holds in `slots`, as those of rows.
@@ -257,6 +287,7 @@ impl KeyColumns {
                 let rows = slots.map(|slot| slot);
                 Ok(converter.convert_rows(rows.iter().map(|&slot| parser.parse(dictionary.key(slot))))?)
             }
+            (Form::Packed(packing), table) => packing.unpack(table.packed(), slots),
             (_, Table::Bytes(dictionary)) => {
                 let key = |slot: u32| if null == Some(slot) { &[][..] } else { dictionary.key(slot) };
                 Ok(vec![strings(slots, key, self.fields[0].data_type(), nulls)?])
@@ -269,7 +300,7 @@ impl KeyColumns {
                     Slots::List(list) => integers(list.iter().map(|&slot| keys[slot as usize]), self.fields[0].data_type(), nulls)?,
                 }])
             }
-            (_, Table::Single) => Ok(Vec::new()),
+            (_, Table::Single | Table::Words(_)) => Ok(Vec::new()),
         }
     }
 }
@@ -344,3 +375,7 @@ fn strings<'a>(slots: &Slots<'_>, key: impl Fn(u32) -> &'a [u8], data_type: &Dat
     };
     Ok(if plain.data_type() == data_type { plain } else { cast(&plain, data_type)? })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

@@ -47,8 +47,9 @@ pub(super) struct HoppingWindow {
     /// How panes are taken up that other windows share.
     share: Option<Share>,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
-    #[expect(clippy::vec_box, reason = "a pane moves between lists and trees as it is")]
-    spare: Vec<Box<Groups>>,
+    spare: Spare,
+    /// Bytes of the panes that are open or amended, as they were last counted.
+    pane_bytes: usize,
     together: Together,
     /// No window before this one is open.
     next: i64,
@@ -68,28 +69,65 @@ struct Pending {
     groups: Accumulators,
     starts: Vec<i64>,
     ends: Vec<i64>,
+    /// Event times.
+    times: Vec<i64>,
 }
 
 impl Pending {
+    fn new(groups: Accumulators) -> Pending {
+        Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new(), times: Vec::new() }
+    }
+
     /// Bytes held.
     fn bytes(&self) -> usize {
-        let bounds = (self.starts.capacity() + self.ends.capacity()) * size_of::<i64>();
+        let bounds = (self.starts.capacity() + self.ends.capacity() + self.times.capacity()) * size_of::<i64>();
         self.slots.capacity() * size_of::<u32>() + bounds + self.groups.bytes()
     }
 }
 
-/// The most rows of a batch of results, which is that of a batch's windows if they have no more: many enough that each key is read once
-/// for many windows.
+/// The most rows of a batch of results where keys are bytes: many enough that each key is read once for many windows.
 const MOST_RESULT_ROWS: usize = 32_768;
 
-/// As many rows where there are cells, if the keys are few: their accumulators stay in the second-level cache.
+/// As many rows where keys are integers, or where there are cells and the keys are few: what the rows are made of, and the rows, stay in the
+/// second-level cache.
 const RESULT_ROWS: usize = 8_192;
 
 /// Windows that each key is read for at least, if it is in all of them.
 const WINDOWS_PER_KEY: usize = 8;
 
-/// Emptied panes that are kept: as many as are open at once in a batch that spans some.
-const SPARE_PANES: usize = 128;
+/// Emptied panes that are kept: as many as are open at once in a batch that spans many.
+const SPARE_PANES: usize = 1_024;
+
+/// Bytes of memory from which on a pane is not kept beside others.
+const SPARE_BYTES: usize = 4 << 20;
+
+/// Emptied panes.
+#[derive(Default)]
+struct Spare {
+    #[expect(clippy::vec_box, reason = "a pane moves between lists and trees as it is")]
+    panes: Vec<Box<Groups>>,
+    /// Bytes held by them.
+    bytes: usize,
+}
+
+impl Spare {
+    /// An empty pane, whose bytes are counted in `all` from now on.
+    fn take(&mut self, results: &Results, all: &mut usize) -> Box<Groups> {
+        let Some(pane) = self.panes.pop() else { return Box::new(Groups::new(results)) };
+        self.bytes -= pane.counted;
+        *all += pane.counted;
+        pane
+    }
+
+    /// Keeps the memory of a pane, whose bytes are counted nowhere else.
+    fn give(&mut self, mut pane: Box<Groups>) {
+        if self.panes.len() < SPARE_PANES && self.bytes < SPARE_BYTES {
+            pane.clear();
+            self.bytes += pane.counted;
+            self.panes.push(pane);
+        }
+    }
+}
 
 /// Rows of a pane on average below which those of a batch are accumulated together: as many cost more to begin with than to add.
 const FEW_ROWS: usize = 128;
@@ -111,9 +149,10 @@ impl HoppingWindow {
             open: BTreeMap::new(),
             amendments: BTreeMap::new(),
             sparse: Sparse::new(&results),
-            pending: Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() },
+            pending: Pending::new(groups),
             share,
-            spare: Vec::new(),
+            spare: Spare::default(),
+            pane_bytes: 0,
             together: Together::new(&results),
             next: i64::MIN,
             watermark: NONE,
@@ -164,13 +203,14 @@ impl HoppingWindow {
         if self.open.len() > MAX_OPEN_PANES {
             return Err(self.over_bound(self.state_bytes()));
         }
-        let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+        let new = || self.spare.take(&self.results, &mut self.pane_bytes);
         let groups = match amends {
             None => self.open.entry(pane).or_insert_with(new),
             Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
         };
         let known = groups.slots.len();
         groups.add(slots, rows, &mut self.places, || way(&self.results, &self.devices));
+        groups.count_into(&mut self.pane_bytes);
         groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
         Ok(())
     }
@@ -182,7 +222,7 @@ impl HoppingWindow {
             if self.open.len() > MAX_OPEN_PANES {
                 return Err(self.over_bound(self.state_bytes()));
             }
-            let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+            let new = || self.spare.take(&self.results, &mut self.pane_bytes);
             let groups = match amends {
                 None => self.open.entry(*pane).or_insert_with(new),
                 Some(window) => self.amendments.entry((window, *pane)).or_insert_with(new),
@@ -190,6 +230,7 @@ impl HoppingWindow {
             groups.settle();
             let known = groups.slots.len();
             groups.take_in(&self.together.groups, part.clone(), &mut self.places);
+            groups.count_into(&mut self.pane_bytes);
             groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
         }
         Ok(())
@@ -203,12 +244,13 @@ impl HoppingWindow {
         self.uses.resize(all.max(self.uses.len()), 0);
         self.places.reserve(all);
         self.sparse.reserve(all);
-        let new = || self.spare.pop().unwrap_or_else(|| Box::new(Groups::new(&self.results)));
+        let new = || self.spare.take(&self.results, &mut self.pane_bytes);
         let groups = self.open.entry(self.panes.pane_of(start)).or_insert_with(new);
         let known = groups.slots.len();
         groups.settle();
         self.sequence = self.sequence.max(shared.end);
         groups.absorb(&slots, share.part_of(shared), &mut self.places);
+        groups.count_into(&mut self.pane_bytes);
         groups.slots[known..].iter().for_each(|&slot| self.uses[slot as usize] += 1);
         self.slots = slots;
         Ok(())
@@ -231,11 +273,13 @@ impl HoppingWindow {
         while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
             let (number, mut groups) = entry.remove_entry();
             groups.settle();
+            self.pane_bytes -= groups.counted;
             self.sparse.push(number, groups);
         }
         while let Some(entry) = self.amendments.first_entry().filter(|entry| entry.key().0 <= window) {
             let ((_, number), mut groups) = entry.remove_entry();
             groups.settle();
+            self.pane_bytes -= groups.counted;
             self.give_back(&groups.slots);
             let new = self.sparse.amend(number, groups, &mut self.places);
             new.iter().for_each(|&slot| self.uses[slot as usize] += 1);
@@ -258,6 +302,8 @@ impl HoppingWindow {
             self.pending.slots.extend_from_slice(slots);
             self.pending.starts.resize(self.pending.slots.len(), start);
             self.pending.ends.resize(self.pending.slots.len(), end);
+            // The event time of a result is the last instant of its window, as in Flink.
+            self.pending.times.resize(self.pending.slots.len(), end.saturating_sub(1));
             (first, more) = (last, last < live.len());
             if self.pending.slots.len() >= most {
                 self.flush(out)?;
@@ -268,6 +314,7 @@ impl HoppingWindow {
 
     fn result_rows(&self) -> usize {
         match self.results.aggregates.columns.is_empty() {
+            _ if self.keys.is_integers() => RESULT_ROWS,
             true => MOST_RESULT_ROWS,
             false => (WINDOWS_PER_KEY * self.keys.slots()).clamp(RESULT_ROWS, MOST_RESULT_ROWS),
         }
@@ -279,8 +326,7 @@ impl HoppingWindow {
             let rows = self.pending.slots.len();
             let starts = std::mem::replace(&mut self.pending.starts, Vec::with_capacity(rows));
             let ends = std::mem::replace(&mut self.pending.ends, Vec::with_capacity(rows));
-            // The event time of a result is the last instant of its window, as in Flink.
-            let times = ends.iter().map(|end| end.saturating_sub(1)).collect();
+            let times = std::mem::replace(&mut self.pending.times, Vec::with_capacity(rows));
             let spans = Spans::new(starts, ends, self.results.unit);
             self.results.put_out_windows((&self.keys, &self.pending.slots), &self.pending.groups, spans, times, out)?;
             self.pending.slots.clear();
@@ -295,19 +341,15 @@ impl HoppingWindow {
     }
 
     fn evict_before(&mut self, pane: i64) {
-        while let Some(mut groups) = self.sparse.evict_before(pane) {
+        while let Some(groups) = self.sparse.evict_before(pane) {
             self.give_back(&groups.slots);
-            if self.spare.len() < SPARE_PANES {
-                groups.clear();
-                self.spare.push(groups);
-            }
+            self.spare.give(groups);
         }
     }
 
     /// Gives back the memory of results that were put out.
     fn trim_pending(&mut self) {
-        let groups = self.pending.groups.empty();
-        self.pending = Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new() };
+        self.pending = Pending::new(self.pending.groups.empty());
     }
 
     /// Gives back the memory of keys that are gone. No results are pending.
@@ -365,6 +407,11 @@ impl Operator for HoppingWindow {
         while let Some(window) = self.next_closed() {
             self.fire(window, out)?;
             self.next = window + 1;
+            // What follows takes results while they are in the cache, and their memory serves the next.
+            if !out.batches.is_empty() {
+                out.more = true;
+                return Ok(());
+            }
         }
         self.flush(out)
     }
@@ -401,6 +448,7 @@ impl Operator for HoppingWindow {
                     from => self.amendments.entry((from, number)).or_insert_with(new),
                 };
                 groups.take_up(&self.slots, &loaded.groups(&empty, &rows)?, &mut self.places);
+                groups.count_into(&mut self.pane_bytes);
             }
         }
         let all = self.keys.slots();
@@ -413,11 +461,14 @@ impl Operator for HoppingWindow {
     }
 
     fn trim(&mut self) -> Result<()> {
-        self.spare = Vec::new();
+        self.spare = Spare::default();
         self.share.iter_mut().for_each(Share::trim);
         self.trim_pending();
         self.together = Together::new(&self.results);
-        self.open.values_mut().chain(self.amendments.values_mut()).for_each(|groups| groups.trim());
+        for groups in self.open.values_mut().chain(self.amendments.values_mut()) {
+            groups.trim();
+            groups.count_into(&mut self.pane_bytes);
+        }
         self.sparse.trim();
         if self.keys.is_sparse() {
             self.trim_keys()?;
@@ -426,16 +477,9 @@ impl Operator for HoppingWindow {
     }
 
     fn state_bytes(&self) -> usize {
-        let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         let by_slot = (self.uses.capacity() + self.unused.capacity() + self.slots.capacity()) * size_of::<u32>();
         let pending = self.pending.bytes() + self.share.as_ref().map_or(0, Share::bytes);
-        panes.map(|groups| groups.bytes()).sum::<usize>()
-            + self.together.groups.bytes()
-            + self.sparse.bytes()
-            + self.keys.bytes()
-            + self.places.bytes()
-            + by_slot
-            + pending
+        self.pane_bytes + self.together.groups.bytes() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot + pending
     }
 
     fn placement(&self) -> Option<String> {

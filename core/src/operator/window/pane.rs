@@ -152,6 +152,16 @@ impl Rows {
     }
 }
 
+/// How many of `times`, which ascend, lie before `edge`: looked for in steps that double, as those of a pane are often few.
+fn before(times: &[i64], edge: i64) -> usize {
+    let (mut known, mut step) = (0, 16);
+    while times.get(known + step - 1).is_some_and(|&time| time < edge) {
+        known += step;
+        step *= 2;
+    }
+    known + times[known..times.len().min(known + step)].partition_point(|&time| time < edge)
+}
+
 /// Sorts rows of a batch by pane; the buffers live from batch to batch.
 #[derive(Default)]
 pub(super) struct Sorter {
@@ -211,7 +221,7 @@ impl Sorter {
             while let Some(&time) = times.get(start) {
                 let pane = panes.pane_of(time);
                 let edge = panes.start_of(pane + 1);
-                let end = start + times[start..].partition_point(|&time| time < edge);
+                let end = start + before(&times[start..], edge);
                 runs.push((pane, start..end));
                 start = end;
             }
@@ -248,5 +258,20 @@ impl Sorter {
             self.numbers.push(number);
         }
         self.starts.resize(self.seen.len() + 1, 0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::before;
+
+    #[test]
+    fn rows_before_an_edge_are_counted_however_many() {
+        for rows in [0, 1, 15, 16, 17, 47, 48, 49, 1_000] {
+            let times: Vec<i64> = (0..rows).map(|row| row / 3).collect();
+            for edge in [-1, 0, 1, 5, 16, 100, 333, 400] {
+                assert_eq!(before(&times, edge), times.iter().filter(|time| **time < edge).count(), "{rows} rows, {edge}");
+            }
+        }
     }
 }

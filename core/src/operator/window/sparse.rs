@@ -28,11 +28,14 @@ pub(super) struct Groups {
     /// The way of rows in here; none while no rows came but with those of other panes.
     placed: Vec<Placed>,
     is_settled: bool,
+    /// Bytes held when they were last counted.
+    pub counted: usize,
 }
 
 impl Groups {
     pub fn new(results: &Results) -> Groups {
-        Groups { slots: Vec::new(), accumulators: Accumulators::new(&results.aggregates), placed: Vec::new(), is_settled: true }
+        let accumulators = Accumulators::new(&results.aggregates);
+        Groups { slots: Vec::new(), accumulators, placed: Vec::new(), is_settled: true, counted: 0 }
     }
 
     /// Takes in the rows `rows` of those that `values` are of, whose groups are `slots`. `places` has room for each slot, and is for the
@@ -119,6 +122,12 @@ impl Groups {
     pub fn clear(&mut self) {
         self.accumulators.truncate();
         self.slots.clear();
+    }
+
+    /// Counts the bytes that it holds into `all`, of which those that were counted before are part.
+    pub fn count_into(&mut self, all: &mut usize) {
+        let bytes = self.bytes();
+        *all = *all - std::mem::replace(&mut self.counted, bytes) + bytes;
     }
 
     /// Bytes held.
@@ -212,7 +221,6 @@ struct Pane {
     number: i64,
     /// As they were in the back; in the front what is left of each when the pane goes.
     groups: Box<Groups>,
-    bytes: usize,
 }
 
 /// The complete panes of the current window.
@@ -272,9 +280,7 @@ impl Sparse {
     pub fn trim(&mut self) {
         for pane in self.front.iter_mut().chain(&mut self.back) {
             pane.groups.trim();
-            self.pane_bytes -= pane.bytes;
-            pane.bytes = pane.groups.bytes();
-            self.pane_bytes += pane.bytes;
+            pane.groups.count_into(&mut self.pane_bytes);
         }
         self.before = self.before.empty();
     }
@@ -311,18 +317,19 @@ impl Sparse {
         }
     }
 
-    /// Adds the pane that follows all others.
-    pub fn push(&mut self, number: i64, groups: Box<Groups>) {
+    /// Adds the pane that follows all others, whose bytes are counted nowhere else.
+    pub fn push(&mut self, number: i64, mut groups: Box<Groups>) {
         self.hold(&groups.slots);
         self.back_total.combine_at(&groups.slots, &groups.accumulators);
         self.total.combine_at(&groups.slots, &groups.accumulators);
-        let bytes = groups.bytes();
-        self.pane_bytes += bytes;
-        self.back.push(Pane { number, groups, bytes });
+        self.pane_bytes += groups.counted;
+        groups.count_into(&mut self.pane_bytes);
+        self.back.push(Pane { number, groups });
     }
 
     /// Adds rows that came for a pane after younger panes had been pushed. Returns the slots of the groups that the pane had not.
-    pub fn amend(&mut self, number: i64, groups: Box<Groups>, places: &mut Places) -> Vec<u32> {
+    pub fn amend(&mut self, number: i64, mut groups: Box<Groups>, places: &mut Places) -> Vec<u32> {
+        groups.counted = 0;
         self.total.combine_at(&groups.slots, &groups.accumulators);
         if self.front.first().is_some_and(|youngest| youngest.number >= number) {
             return self.amend_front(number, *groups, places);
@@ -340,7 +347,7 @@ impl Sparse {
             None => {
                 let new = groups.slots.clone();
                 self.hold(&new);
-                self.back.insert(at, Pane { number, groups, bytes: 0 });
+                self.back.insert(at, Pane { number, groups });
                 new
             }
         }
@@ -373,7 +380,7 @@ impl Sparse {
         let Some(pane) = self.front[..older].last_mut().filter(|pane| pane.number == number) else {
             let new = added.slots.clone();
             self.hold(&new);
-            self.front.insert(older, Pane { number, groups: added, bytes: 0 });
+            self.front.insert(older, Pane { number, groups: added });
             return new;
         };
         // Of groups that the pane has already, as much is left as before.
@@ -394,8 +401,8 @@ impl Sparse {
         if self.front.is_empty() {
             self.turn_over();
         }
-        let Pane { groups, bytes, .. } = self.front.pop()?;
-        self.pane_bytes -= bytes;
+        let Pane { groups, .. } = self.front.pop()?;
+        self.pane_bytes -= groups.counted;
         self.front_total.copy_at(&groups.slots, &groups.accumulators);
         self.total.sum_at(&groups.slots, &self.front_total, &self.back_total);
         self.release(&groups.slots);
@@ -479,9 +486,8 @@ impl Sparse {
                 groups.slots.extend(slots);
             }
             self.hold(&groups.slots);
-            let bytes = groups.bytes();
-            self.pane_bytes += bytes;
-            self.front.push(Pane { number, groups, bytes });
+            groups.count_into(&mut self.pane_bytes);
+            self.front.push(Pane { number, groups });
         }
         let all: Vec<u32> = (0..keys.slots() as u32).collect();
         self.total.copy_at(&all, &self.front_total);
