@@ -1,7 +1,10 @@
 //! Rows that wait until event time has passed them, and come out in its order.
 //!
-//! Of each batch the order of its rows is found as it comes, and its columns stay as they are: what the watermark lets go of
-//! is the head of each such run, and the heads are merged and moved to their places at once.
+//! Each batch is sorted by itself, as it comes, unless it is in order; what the watermark lets go of is the head of each such
+//! run, and the heads are merged, unless there is but one. To move rows once, out of columns that lie as they came, costs more:
+//! that goes through several batches at random.
+
+use std::hint::select_unpredictable;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
@@ -31,12 +34,9 @@ pub(crate) struct Held {
     runs: Vec<Run>,
 }
 
-/// Rows whose order is known.
+/// Rows in order of time.
 struct Run {
     records: RecordBatch,
-    /// Which rows of the records they are, in order of time; without, all as they lie.
-    order: Option<ScalarBuffer<u32>>,
-    /// In order.
     times: ScalarBuffer<i64>,
     /// Bytes of the columns that these rows are a part of: they are held as long as any of their rows is.
     bytes: usize,
@@ -44,21 +44,19 @@ struct Run {
 
 impl Run {
     /// The rows of a batch.
-    fn of(records: RecordBatch, times: &ScalarBuffer<i64>) -> Run {
+    fn of(records: RecordBatch, times: &ScalarBuffer<i64>) -> Result<Run> {
         if times.is_sorted() {
-            return Run::whole(Sorted { records, times: times.clone() });
+            return Ok(Run::whole(Sorted { records, times: times.clone() }));
         }
         let mut order = Vec::new();
         sorted_rows(times, &mut order);
         let times = order.iter().map(|&row| times[row as usize]).collect();
-        let mut run = Run { records, order: Some(order.into()), times, bytes: 0 };
-        run.bytes = run.own_bytes();
-        run
+        Ok(Run::whole(Sorted { records: take_record_batch(&records, &UInt32Array::from(order))?, times }))
     }
 
     /// Rows that are all of their columns.
     fn whole(Sorted { records, times }: Sorted) -> Run {
-        let mut whole = Run { records, order: None, times, bytes: 0 };
+        let mut whole = Run { records, times, bytes: 0 };
         whole.bytes = whole.own_bytes();
         whole
     }
@@ -70,35 +68,18 @@ impl Run {
     /// Bytes of these rows alone.
     fn own_bytes(&self) -> usize {
         let columns = self.records.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-        // Rows of varying length are taken to be as long as the others.
-        let share = columns.sum::<usize>() as f64 * self.rows() as f64 / self.records.num_rows().max(1) as f64;
-        let order = self.order.as_ref().map_or(0, |order| order.len() * size_of::<u32>());
-        share as usize + order + self.rows() * size_of::<i64>()
+        columns.sum::<usize>() + self.rows() * size_of::<i64>()
     }
 
     /// The rows from `start` on, so many.
     fn slice(&self, start: usize, rows: usize) -> Run {
-        let (records, order) = match &self.order {
-            Some(order) => (self.records.clone(), Some(order.slice(start, rows))),
-            None => (self.records.slice(start, rows), None),
-        };
-        Run { records, order, times: self.times.slice(start, rows), bytes: self.bytes }
-    }
-
-    /// The rows in their places.
-    fn sorted(self) -> Result<Sorted> {
-        let records = match self.order {
-            Some(order) => take_record_batch(&self.records, &UInt32Array::new(order, None))?,
-            None => self.records,
-        };
-        Ok(Sorted { records, times: self.times })
+        Run { records: self.records.slice(start, rows), times: self.times.slice(start, rows), bytes: self.bytes }
     }
 
     /// Lets go of the rows that have been here before, if they were more than these.
     fn trim(&mut self) -> Result<()> {
         if is_sparse(self.own_bytes(), self.bytes) {
-            let rows = self.order.take().unwrap_or_else(|| (0..self.rows() as u32).collect());
-            let records = take_record_batch(&self.records, &UInt32Array::new(rows, None))?;
+            let records = take_record_batch(&self.records, &UInt32Array::from_iter_values(0..self.rows() as u32))?;
             *self = Run::whole(Sorted { records, times: self.times.iter().copied().collect() });
         }
         Ok(())
@@ -112,17 +93,11 @@ impl Run {
         head
     }
 
-    /// Row of the records that the row is whose place in the order is `place`.
-    #[inline]
-    fn row(&self, place: usize) -> usize {
-        self.order.as_ref().map_or(place, |order| order[place] as usize)
-    }
-
     /// The rows of several runs, which came one after the other.
     fn merge(mut runs: Vec<Run>) -> Result<Option<Sorted>> {
         runs.retain(|run| run.rows() > 0);
         let (times, rows) = match runs.as_slice() {
-            [] | [_] => return runs.pop().map(Run::sorted).transpose(),
+            [] | [_] => return Ok(runs.pop().map(|Run { records, times, .. }| Sorted { records, times })),
             [older, newer] => Self::merge_two(older, newer),
             runs => Self::merge_many(runs),
         };
@@ -138,14 +113,14 @@ impl Run {
         // Which run is next cannot be foretold: chosen without a branch.
         while let (Some(&old), Some(&new)) = (older.times.get(i), newer.times.get(j)) {
             let is_new = new < old;
-            times.push(if is_new { new } else { old });
-            rows.push((usize::from(is_new), if is_new { newer.row(j) } else { older.row(i) }));
+            times.push(select_unpredictable(is_new, new, old));
+            rows.push((usize::from(is_new), select_unpredictable(is_new, j, i)));
             i += usize::from(!is_new);
             j += usize::from(is_new);
         }
         for (number, (run, place)) in [(older, i), (newer, j)].into_iter().enumerate() {
             times.extend_from_slice(&run.times[place..]);
-            rows.extend((place..run.rows()).map(|place| (number, run.row(place))));
+            rows.extend((place..run.rows()).map(|row| (number, row)));
         }
         (times, rows)
     }
@@ -155,7 +130,7 @@ impl Run {
         let (mut times, mut rows, mut order) = (Vec::new(), Vec::new(), Vec::new());
         for (number, run) in runs.iter().enumerate() {
             times.extend_from_slice(&run.times);
-            rows.extend((0..run.rows()).map(|place| (number as u32, run.row(place) as u32)));
+            rows.extend((0..run.rows() as u32).map(|row| (number as u32, row)));
         }
         sorted_rows(&times, &mut order);
         let sorted = order.iter().map(|&place| times[place as usize]).collect();
@@ -188,7 +163,7 @@ impl Held {
     /// # Errors
     /// If columns cannot be put in order, which would be a defect.
     pub fn push(&mut self, records: RecordBatch, times: &ScalarBuffer<i64>) -> Result<()> {
-        self.runs.push(Run::of(records, times));
+        self.runs.push(Run::of(records, times)?);
         // Small runs are joined like the digits of a counter, so that there are few of them however small the batches.
         while let [.., older, newer] = self.runs.as_slice()
             && older.rows() <= 2 * newer.rows()

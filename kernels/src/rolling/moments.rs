@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::cell::resize_table;
 use crate::rolling::answers::{MomentColumns, Moments};
 use crate::rolling::ring::Arena;
-use crate::rolling::sums::{Head, LEAST_AGE, Odds, is_null, stored};
+use crate::rolling::sums::{Head, Odds, due_age, is_null, stored};
 use crate::rolling::{Extent, Frame, Malformed, RollingRows, Words};
 use crate::{scalar, simd};
 
@@ -12,8 +12,8 @@ use crate::{scalar, simd};
 ///
 /// A slot's sums are of distances from a pivot near its mean, and of their squares, both with their rounding errors
 /// carried in a second word (Neumaier; [`crate::aggregate`]): a value leaves as exactly the number that it came as.
-/// Both sums are computed afresh from the values, around the mean of that moment, whenever as many rows have come as
-/// the window holds; when the squares have fallen to 2^-40 of what they were, as when an outlier leaves; and when
+/// Both sums are computed afresh from the values, around the mean of that moment, whenever four times as many rows have come
+/// as the window holds; when the squares have fallen to 2^-40 of what they were, as when an outlier leaves; and when
 /// the second moment is less than 2^-10 of the squares, which means that the mean has moved away from the pivot by 32
 /// deviations (Chan, Golub, LeVeque, "Algorithms for computing the sample variance", The American Statistician 37, 1983,
 /// on the choice of a shift). So errors neither grow with the stream nor outlive the window. A row costs constant work, but for streams of
@@ -147,7 +147,7 @@ impl RollingMoments {
         }
         let word = words.next()?;
         // No state is older than this when it is at rest.
-        (head.age, head.peak) = ((word as u32).min(rows.max(LEAST_AGE)), (word >> 32) as u16);
+        (head.age, head.peak) = ((word as u32).min(due_age(rows)), (word >> 32) as u16);
         let has_times = matches!(self.extent, Extent::Range(_));
         self.arena.resize(&mut head.ring, rows, &mut self.values, has_times.then_some(&mut self.times));
         head.ring.rows = rows;
@@ -234,12 +234,12 @@ impl RollingMoments {
         }
         head.ring.rows += 1;
         head.age += 1;
-        if head.is_due(0) {
+        if head.is_due() {
             self.renew(slot);
         }
     }
 
-    /// What is due once in a window: sums afresh, and a segment that fits.
+    /// What is due once in some windows: sums afresh, and a segment that fits.
     #[cold]
     #[inline(never)]
     fn renew(&mut self, slot: usize) {

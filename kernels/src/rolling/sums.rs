@@ -13,8 +13,17 @@ pub(crate) const CANCELLED: f64 = 1.0 / 1024.0;
 /// Squares below this share of what they once were may consist of rounding: the words of a sum hold 106 bits.
 pub(crate) const FADED: f64 = 1.0 / (1u64 << 40) as f64;
 
-/// Rows after which sums are computed afresh, at least.
-pub(crate) const LEAST_AGE: u32 = 8;
+/// Windows full of rows after which sums are computed afresh: what that costs a row, the time of two rows otherwise, is shared.
+const LAPS: u32 = 4;
+
+/// Rows that even the shortest window is taken to hold, as to that.
+const LEAST_ROWS: u32 = 8;
+
+/// Rows since the sums of a window of so many rows were computed, when they are computed afresh.
+#[inline(always)]
+pub(crate) fn due_age(rows: u32) -> u32 {
+    rows.max(LEAST_ROWS).saturating_mul(LAPS)
+}
 
 /// State of one slot: one cache line.
 #[repr(C, align(64))]
@@ -77,10 +86,10 @@ impl Head {
         self.age += 1;
     }
 
-    /// Whether it is time for [`RollingMoments::refresh`], or will be after `rows` rows more.
+    /// Whether it is time for [`RollingMoments::refresh`].
     #[inline(always)]
-    pub fn is_due(&self, rows: u32) -> bool {
-        self.age + rows >= self.ring.rows.max(LEAST_AGE)
+    pub fn is_due(&self) -> bool {
+        self.age >= due_age(self.ring.rows)
     }
 
     /// The sum of distances from the pivot, and of their squares, if they bear the moments of so many values.

@@ -7,7 +7,7 @@ use core::mem::offset_of;
 
 use super::{HEAD_AHEAD, RING_AHEAD};
 use crate::rolling::answers::{BLOCK, Buffer, Moments};
-use crate::rolling::sums::{CANCELLED, FADED, Head, LEAST_AGE, stored};
+use crate::rolling::sums::{CANCELLED, FADED, Head, due_age, stored};
 use crate::rolling::{MomentColumns, RollingMoments, RollingRows};
 use crate::simd::lanes::two_sum;
 use crate::simd::prefetch::prefetch;
@@ -85,7 +85,7 @@ impl Block<'_> {
         head.replace(old, value);
         let (after, sound) = head.moments(f64::from(self.full));
         self.buffer.put(row, if PRECEDING { before } else { after });
-        let due = head.is_due(0);
+        let due = head.is_due();
         if due | !sound {
             self.read_afresh::<PRECEDING>(windows, row, slot, due);
         }
@@ -181,7 +181,7 @@ impl<V: Vector> Turn<V> {
             v.store_words(&back, back_words);
         }
         let (after, unsound) = sums.totals(v, count, peak);
-        let due = v.equal(v.max(age, v.splat_i(i64::from(full.max(LEAST_AGE)))), age);
+        let due = v.equal(v.max(age, v.splat_i(i64::from(due_age(full)))), age);
         // As `Moments::around`.
         let ([sum, squares], count) = (if PRECEDING { before } else { after }, splat(v, count));
         let offset = v.div(sum, count);
@@ -260,7 +260,7 @@ fn ask<V: Vector>(windows: &RollingMoments, full: u32, slots: &[u32], row: usize
     if let Some(slots) = slots.get(row + HEAD_AHEAD..row + HEAD_AHEAD + V::LANES) {
         slots.iter().for_each(|&slot| prefetch(&windows.heads, slot as usize));
     }
-    let most = full.max(LEAST_AGE) - 1;
+    let most = due_age(full) - 1;
     if let Some(slots) = slots.get(row + RING_AHEAD..row + RING_AHEAD + V::LANES) {
         for &slot in slots {
             let head = &windows.heads[slot as usize];
