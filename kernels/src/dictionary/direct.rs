@@ -2,7 +2,7 @@
 
 use std::hint::select_unpredictable;
 
-use crate::simd::prefetch::prefetch;
+use crate::simd::prefetch::{FAR, prefetch};
 
 /// Keys of a page, as a power of two: 2 KiB.
 const PAGE_BITS: u32 = 9;
@@ -45,6 +45,7 @@ impl Direct {
 
     /// Puts into `found` the slot plus 1 of each key, or 0; whether all were there.
     pub fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
+        self.ask(keys);
         let mut all = true;
         for (key, found) in keys.iter().zip(found) {
             *found = self.find((*key).into());
@@ -53,6 +54,15 @@ impl Direct {
         all
     }
 
+    /// Asks for the places of keys, if they may lie in memory: more at a time than the processor would look ahead.
+    #[inline(always)]
+    fn ask<K: Copy + Into<i64>>(&self, keys: &[K]) {
+        if self.backed * size_of::<[u32; PAGE]>() > FAR {
+            keys.iter().for_each(|&key| self.prefetch(key.into()));
+        }
+    }
+
+    #[inline(always)]
     pub fn prefetch(&self, key: i64) {
         if let Some(Some(page)) = self.pages.get(self.page(key)) {
             prefetch(&**page, entry(key));
@@ -87,6 +97,7 @@ impl Direct {
     pub fn find_or_add_block<K: Copy + Into<i64>>(&mut self, own: &[K], found: &mut [u32], keys: &mut Vec<i64>) -> usize {
         let (before, mut next, mut rows) = (keys.len(), keys.len(), 0);
         keys.resize(before + own.len(), 0);
+        self.ask(own);
         for (key, found) in own.iter().zip(found) {
             let key = (*key).into();
             let page = self.page(key);

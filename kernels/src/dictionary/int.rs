@@ -255,10 +255,10 @@ impl IntDictionary {
     /// Writes keys down up to the first that there is no page for; how many.
     fn write<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> usize {
         let rows = self.direct.find_or_add_block(keys, found, &mut self.keys);
-        self.slots.next = self.keys.len();
-        for &key in &keys[..rows] {
-            (self.low, self.high) = (self.low.min(key.into()), self.high.max(key.into()));
+        for &key in &self.keys[self.slots.next..] {
+            (self.low, self.high) = (self.low.min(key), self.high.max(key));
         }
+        self.slots.next = self.keys.len();
         rows
     }
 
