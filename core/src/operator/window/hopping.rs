@@ -478,7 +478,7 @@ impl Operator for HoppingWindow {
 
     fn state_bytes(&self) -> usize {
         let by_slot = (self.uses.capacity() + self.unused.capacity() + self.slots.capacity()) * size_of::<u32>();
-        let pending = self.pending.bytes() + self.share.as_ref().map_or(0, Share::bytes);
+        let pending = self.pending.bytes() + self.share.as_ref().map_or(0, Share::bytes) + self.spare.bytes;
         self.pane_bytes + self.together.groups.bytes() + self.sparse.bytes() + self.keys.bytes() + self.places.bytes() + by_slot + pending
     }
 
