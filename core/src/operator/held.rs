@@ -246,7 +246,7 @@ mod tests {
                 prop_assert_eq!(taken.is_some(), !due.is_empty());
                 let rows = taken.into_iter().flat_map(|Sorted { records, times }| {
                     let numbers = records.column(0).as_primitive::<Int64Type>().values().to_vec();
-                    times.to_vec().into_iter().zip(numbers)
+                    times.iter().copied().zip(numbers).collect::<Vec<_>>()
                 });
                 prop_assert_eq!(rows.collect::<Vec<_>>(), due);
             }
