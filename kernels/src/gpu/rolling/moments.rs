@@ -8,7 +8,7 @@ use crate::gpu::Fault;
 use crate::rolling::answers::{BLOCK, Buffer, MomentColumns, Moments};
 use crate::rolling::sums::{Odds, stored};
 use crate::rolling::{RollingMoments, RollingRows};
-use crate::scalar::rolling::moments_of;
+use crate::scalar::rolling::moments::moments_of;
 
 /// A value is an integer of 96 bits; an answer is a sum of 128 bits, and a float.
 pub(super) const WORDS: Words = Words { leaf: 3, node: 11, answer: 6 };
