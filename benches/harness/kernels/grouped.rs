@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 
 use thalweg_kernels::gpu::Engine;
-use thalweg_kernels::{Backend, Cell, Want};
+use thalweg_kernels::{Backend, Cell, Want, resize_table};
 
 use super::{BATCH, answer, backends, expected, gpu, slots, values};
 use crate::answer::Answer;
@@ -43,7 +43,9 @@ fn contest(common: &Common, name: &str, groups: u32, values: &[f64]) -> Result<C
     let (rows, count) = (values.len().to_string(), groups.to_string());
     let peer = Peer::compile("dense_loop.c", &[file.path().as_os_str(), OsStr::new(&rows), OsStr::new(&count)]).map(RefCell::new);
     let run = |backend: Backend| {
-        let mut cells = vec![Cell::EMPTY; groups as usize];
+        // As the engine makes them: on huge pages where they are many.
+        let mut cells = Vec::new();
+        resize_table(&mut cells, groups as usize, Cell::EMPTY);
         let (slots, values) = (&slots, values);
         move || Run::time(|| Ok(accumulate(backend, &mut cells, slots, values)))
     };
