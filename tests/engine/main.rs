@@ -11,6 +11,7 @@ mod detect_ttl;
 mod global;
 mod late;
 mod lines;
+mod many_keys;
 mod pipeline;
 mod process;
 mod registry;

@@ -8,6 +8,7 @@ pub(crate) mod bytes;
 mod direct;
 mod int;
 mod table;
+mod together;
 mod words;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::hash::{BuildHasher, RandomState};
 
 pub use bytes::BytesDictionary;
 pub use int::IntDictionary;
+pub use together::Together;
 pub use words::WordsDictionary;
 
 /// Rows whose lookups are in flight together.

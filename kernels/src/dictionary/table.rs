@@ -50,6 +50,11 @@ impl<M: Mark, const WAYS: usize> Table<M, WAYS> {
         self.now.bytes() + self.before.bytes()
     }
 
+    /// What hashes are made with.
+    pub fn seeds(&self) -> [u64; 2] {
+        self.seeds
+    }
+
     /// The buckets to look in; the table must not be empty.
     #[inline(always)]
     pub fn view(&self) -> View<'_, M, WAYS> {

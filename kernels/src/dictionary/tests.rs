@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use super::{BytesDictionary, Full, IntDictionary, WordsDictionary};
+use super::{BytesDictionary, Full, IntDictionary, Together, WordsDictionary};
 use crate::Backend;
 use crate::scalar::dictionary::Dictionary;
 use crate::testing::{INTS, scramble};
@@ -42,6 +42,15 @@ fn word_keys() -> impl Strategy<Value = [u64; 4]> {
 fn assign_int(dictionary: &mut IntDictionary, keys: &[i64]) -> Result<Vec<u32>, Full> {
     let mut slots = vec![u32::MAX];
     let result = dictionary.assign(keys, &mut slots);
+    assert_eq!(slots[0], u32::MAX);
+    assert_eq!(slots.len(), 1 + if result.is_ok() { keys.len() } else { 0 });
+    result.map(|()| slots[1..].to_vec())
+}
+
+/// The first keys together.
+fn assign_together(dictionary: &mut IntDictionary, keys: &[i64]) -> Result<Vec<u32>, Full> {
+    let (mut slots, mut room) = (vec![u32::MAX], Together::default());
+    let result = dictionary.assign_together(keys, &mut room, &mut slots);
     assert_eq!(slots[0], u32::MAX);
     assert_eq!(slots.len(), 1 + if result.is_ok() { keys.len() } else { 0 });
     result.map(|()| slots[1..].to_vec())
@@ -129,7 +138,9 @@ proptest! {
     #[test]
     fn integers_act_like_the_twin(acts in acts(int_keys()), limit in prop_oneof![1usize..600, Just(100_000)]) {
         for backend in Backend::available() {
-            act_like_twin!(backend.int_dictionary(limit), assign_int, acts.clone(), limit, |d: &IntDictionary, slot| d.key(slot), check_int_list);
+            let key = |d: &IntDictionary, slot| d.key(slot);
+            act_like_twin!(backend.int_dictionary(limit), assign_int, acts.clone(), limit, key, check_int_list);
+            act_like_twin!(backend.int_dictionary(limit), assign_together, acts.clone(), limit, key, check_int_list);
         }
     }
 
@@ -189,6 +200,49 @@ fn words_that_are_no_whole_keys_are_refused() {
     let assign = || WordsDictionary::new(3, 10).assign(&[1; 7], &mut Vec::new());
     assert!(std::panic::catch_unwind(assign).is_err());
     assert!([0, 5].into_iter().all(|width| std::panic::catch_unwind(|| WordsDictionary::new(width, 10)).is_err()));
+}
+
+#[test]
+fn many_keys_told_apart_together_are_those_told_apart_one_by_one() {
+    let (mut one_by_one, mut together, mut room) = (IntDictionary::new(1 << 20), IntDictionary::new(1 << 20), Together::default());
+    let spread = |key: u64| scramble(key) as i64;
+    // Few and many rows to a key, close together and far apart, all equal, at both ends of the range; in the room of those before.
+    let near = |rows: u64, keys: u64| (0..rows).map(|row| (scramble(row) % keys) as i64 - 1_000).collect::<Vec<i64>>();
+    let far = |rows: u64, keys: u64| (0..rows).map(|row| spread(scramble(row) % keys)).collect::<Vec<i64>>();
+    let ends: Vec<i64> = (0..1_000).map(|row| if row % 3 == 0 { i64::MAX - row } else { i64::MIN + row }).collect();
+    let skewed: Vec<i64> = (0..50_000).map(|row| if row % 5 == 0 { row * 11 } else { row % 7 }).collect();
+    for keys in
+        [near(100_000, 1_000_000), far(100_000, 1_000_000), near(50_000, 900), far(50_000, 900), vec![-7; 3_001], ends, skewed, near(3, 2)]
+    {
+        let slots = assign_int(&mut one_by_one, &keys).unwrap();
+        let mut found = Vec::new();
+        together.assign_together(&keys, &mut room, &mut found).unwrap();
+        assert!(found == slots && together.keys() == one_by_one.keys());
+        // What is asked of the keys afterwards puts them into a table.
+        together.remove(slots[1]);
+        one_by_one.remove(slots[1]);
+        assert_eq!(together.reserve(), one_by_one.reserve());
+        let more = [keys[2], 1 << 40, keys[0], -(1 << 40)];
+        assert_eq!(assign_int(&mut together, &more), assign_int(&mut one_by_one, &more));
+        together.clear();
+        one_by_one.clear();
+        assert!(room.bytes() > 0 && together.is_empty());
+    }
+}
+
+#[test]
+fn keys_suit_each_other_where_few_come_again_in_a_large_table() {
+    let suits = |keys: &[i64]| {
+        let mut dictionary = IntDictionary::new(1 << 20);
+        assign_int(&mut dictionary, keys).unwrap();
+        dictionary.suits_together(keys.len())
+    };
+    let of = |rows: u64, keys: u64, factor: i64| (0..rows).map(|row| (scramble(row) % keys) as i64 * factor).collect::<Vec<i64>>();
+    assert!(suits(&of(100_000, 1_000_000, 1)) && suits(&of(40_000, 20_000, 1 << 40)));
+    assert!(!suits(&of(100_000, 100_000, 1)), "the table stays in the cache");
+    assert!(!suits(&of(100_000, 10_000, 1 << 40)), "ten rows to a key");
+    assert!(!suits(&of(1_000, 1_000, 1 << 40)), "few keys");
+    assert!(!suits(&of(300_000, 1_000_000, 1)), "more rows than stay in the cache");
 }
 
 #[test]

@@ -363,6 +363,7 @@ pub(super) fn lane(data_type: &DataType) -> Option<Lane> {
 }
 
 /// One input of some rows.
+#[derive(Clone)]
 pub(crate) enum Values {
     Float(Float64Array),
     Int(Int64Array),
@@ -425,6 +426,11 @@ impl Values {
     /// The values of a range of rows, without a copy.
     pub fn slice(&self, rows: Range<usize>) -> Values {
         self.with(self.array().slice(rows.start, rows.len()))
+    }
+
+    /// Bytes of the rows, whatever else their memory holds.
+    pub fn bytes(&self) -> usize {
+        self.array().to_data().get_slice_memory_size().unwrap_or(0)
     }
 
     /// As event times.

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
 use arrow::buffer::{Buffer, ScalarBuffer};
 use arrow::compute::take;
 use arrow::datatypes::DataType;
-use thalweg_kernels::{BytesDictionary, Full, IntDictionary, WordsDictionary};
+use thalweg_kernels::{BytesDictionary, Full, IntDictionary, Together, WordsDictionary};
 
 use super::{KeyColumn, Values, integer_width};
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ impl Table {
                 slots.resize(slots.len() + column.len(), 0);
                 Ok(())
             }
-            Table::Int(dictionary) => assign_integers(dictionary, column, slots),
+            Table::Int(dictionary) => take_integers(column, Assign(dictionary, slots)),
             Table::Bytes(dictionary) => assign_bytes(dictionary, column, slots),
         }
         .map_err(full)
@@ -151,6 +151,26 @@ impl Keys {
             Values::Column(column) => self.table.assign(column, slots)?,
         }
         Ok(())
+    }
+
+    /// Replaces `slots` by the slots of integer keys, the first that there are.
+    ///
+    /// # Errors
+    /// As [`Keys::assign`].
+    pub fn assign_together(&mut self, keys: &[i64], room: &mut Together, slots: &mut Vec<u32>) -> Result<()> {
+        slots.clear();
+        match &mut self.table {
+            Table::Int(dictionary) => dictionary.assign_together(keys, room, slots).map_err(full),
+            Table::Single | Table::Words(_) | Table::Bytes(_) => Err(Error::state("keys that are no integers came together as such")),
+        }
+    }
+
+    /// Whether so many rows with the keys that are here would have been told apart faster together.
+    pub fn suits_together(&self, rows: u64) -> bool {
+        match &self.table {
+            Table::Int(dictionary) => dictionary.suits_together(rows as usize),
+            Table::Single | Table::Words(_) | Table::Bytes(_) => false,
+        }
     }
 
     /// Nulls share one reserved slot; the values are assigned without them.
@@ -258,7 +278,35 @@ fn absorb_bytes(dictionary: &mut BytesDictionary, other: &BytesDictionary, part:
     Ok(())
 }
 
-fn assign_integers(dictionary: &mut IntDictionary, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<(), Full> {
+/// What is done with integers of any width.
+trait TakeIntegers {
+    type Taken;
+    fn take<K: Copy + Into<i64>>(self, keys: &[K]) -> Self::Taken;
+}
+
+/// Gives each key its slot.
+struct Assign<'a>(&'a mut IntDictionary, &'a mut Vec<u32>);
+
+impl TakeIntegers for Assign<'_> {
+    type Taken = Result<(), Full>;
+
+    fn take<K: Copy + Into<i64>>(self, keys: &[K]) -> Self::Taken {
+        self.0.assign(keys, self.1)
+    }
+}
+
+/// Adds the keys to a list.
+struct Append<'a>(&'a mut Vec<i64>);
+
+impl TakeIntegers for Append<'_> {
+    type Taken = ();
+
+    fn take<K: Copy + Into<i64>>(self, keys: &[K]) {
+        self.0.extend(keys.iter().map(|&key| -> i64 { key.into() }));
+    }
+}
+
+fn take_integers<T: TakeIntegers>(column: &ArrayRef, to: T) -> T::Taken {
     let data = column.to_data();
     let values = |width: usize| -> Buffer {
         let buffer = &data.buffers()[0];
@@ -266,18 +314,23 @@ fn assign_integers(dictionary: &mut IntDictionary, column: &ArrayRef, slots: &mu
     };
     let signed = !matches!(column.data_type(), DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
     match (integer_width(column.data_type()), signed) {
-        (Some(1), true) => dictionary.assign(&ScalarBuffer::<i8>::from(values(1)), slots),
-        (Some(1), false) => dictionary.assign(&ScalarBuffer::<u8>::from(values(1)), slots),
-        (Some(2), true) => dictionary.assign(&ScalarBuffer::<i16>::from(values(2)), slots),
-        (Some(2), false) => dictionary.assign(&ScalarBuffer::<u16>::from(values(2)), slots),
-        (Some(4), true) => dictionary.assign(&ScalarBuffer::<i32>::from(values(4)), slots),
-        (Some(4), false) => dictionary.assign(&ScalarBuffer::<u32>::from(values(4)), slots),
-        (Some(8), _) => dictionary.assign(&ScalarBuffer::<i64>::from(values(8)), slots),
+        (Some(1), true) => to.take(&ScalarBuffer::<i8>::from(values(1))),
+        (Some(1), false) => to.take(&ScalarBuffer::<u8>::from(values(1))),
+        (Some(2), true) => to.take(&ScalarBuffer::<i16>::from(values(2))),
+        (Some(2), false) => to.take(&ScalarBuffer::<u16>::from(values(2))),
+        (Some(4), true) => to.take(&ScalarBuffer::<i32>::from(values(4))),
+        (Some(4), false) => to.take(&ScalarBuffer::<u32>::from(values(4))),
+        (Some(8), _) => to.take(&ScalarBuffer::<i64>::from(values(8))),
         _ => {
             let bits: Vec<u8> = column.as_boolean().values().iter().map(u8::from).collect();
-            dictionary.assign(&bits, slots)
+            to.take(&bits)
         }
     }
+}
+
+/// Adds the keys of a column of integers, none of which is null, to a list.
+pub(super) fn append_integers(column: &ArrayRef, keys: &mut Vec<i64>) {
+    take_integers(column, Append(keys));
 }
 
 fn assign_bytes(dictionary: &mut BytesDictionary, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<(), Full> {

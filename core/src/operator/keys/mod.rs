@@ -82,6 +82,18 @@ impl KeyColumn {
         }
     }
 
+    /// Adds the keys of all rows to `keys`, if they are integers or one integer each, and none is null; whether it did.
+    pub fn append_integers(&self, keys: &mut Vec<i64>) -> bool {
+        match &self.values {
+            Values::Packed(packed) if packed.width() == 1 => keys.extend_from_slice(bytemuck::cast_slice(packed.words())),
+            Values::Column(column) if column.null_count() == 0 && integer_width(column.data_type()).is_some() => {
+                dictionary::append_integers(column, keys);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The keys of `rows`, in that order.
     pub fn take(&self, rows: &UInt32Array) -> Result<KeyColumn> {
         let values = match &self.values {
@@ -186,6 +198,11 @@ impl KeyColumns {
             }
         };
         Ok(KeyColumns { columns, fields, form, limit })
+    }
+
+    /// The most keys of a dictionary at a time.
+    pub fn limit(&self) -> usize {
+        self.limit
     }
 
     /// The fields of the key columns.

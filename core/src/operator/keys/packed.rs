@@ -249,6 +249,11 @@ impl Packed {
         &self.words
     }
 
+    /// Words of a key.
+    pub fn width(&self) -> usize {
+        self.packing.width()
+    }
+
     /// Replaces `groups` by the key group of each row.
     pub fn groups(&self, groups: &mut Vec<u8>) {
         self.packing.groups(&self.words, groups);

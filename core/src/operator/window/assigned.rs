@@ -10,6 +10,7 @@ use super::over_bound;
 use super::pane::{Pane, Rows};
 use super::results::Results;
 use super::saved::{LoadedGroups, PANES, SavedGroups};
+use super::waiting::Room;
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
@@ -43,7 +44,7 @@ pub struct AssignedWindow {
     watermark: i64,
     max_state_bytes: usize,
     devices: Devices,
-    slots: Vec<u32>,
+    room: Room,
     /// Rows that came so far: their numbers in order of arrival.
     sequence: u64,
 }
@@ -89,7 +90,7 @@ impl AssignedWindow {
             watermark: NONE,
             max_state_bytes: config.max_state_bytes,
             devices: devices.clone(),
-            slots: Vec::new(),
+            room: Room::default(),
             sequence: 0,
         })
     }
@@ -148,15 +149,18 @@ impl AssignedWindow {
     /// Takes rows into a window; puts out the groups that they change if it has ended, or with every update.
     fn add(&mut self, bounds: Bounds, rows: &Rows, sequence: u64, out: &mut Output) -> Result<()> {
         let open = self.open.entry(bounds).or_insert_with(|| Open::new(&self.results, &self.devices));
-        open.pane.add(rows, sequence, &mut self.slots)?;
+        open.pane.add(rows, sequence, &mut self.room)?;
         if self.updates || bounds.0.saturating_sub(1) <= self.watermark {
-            self.slots.sort_unstable();
-            self.slots.dedup();
-            return open.put_out(bounds, &Slots::List(&self.slots), &mut self.results, out);
+            let mut slots = std::mem::take(&mut self.room.slots);
+            slots.sort_unstable();
+            slots.dedup();
+            open.put_out(bounds, &Slots::List(&slots), (&mut self.results, &mut self.room), out)?;
+            self.room.slots = slots;
+            return Ok(());
         }
         if self.early.is_some() {
             open.stale.resize(open.pane.keys.slots(), false);
-            self.slots.iter().for_each(|&slot| open.stale[slot as usize] = true);
+            self.room.slots.iter().for_each(|&slot| open.stale[slot as usize] = true);
         }
         Ok(())
     }
@@ -171,7 +175,7 @@ impl AssignedWindow {
             // What was put out with every change is as it is.
             if !self.updates {
                 let slots = Slots::Range(0..open.pane.keys.slots());
-                open.put_out(bounds, &slots, &mut self.results, out)?;
+                open.put_out(bounds, &slots, (&mut self.results, &mut self.room), out)?;
             }
         }
         Ok(())
@@ -187,7 +191,7 @@ impl AssignedWindow {
             let stale = std::mem::take(&mut open.stale);
             let slots: Vec<u32> = (0u32..).zip(stale).filter(|(_, stale)| *stale).map(|(slot, _)| slot).collect();
             if !slots.is_empty() {
-                open.put_out(bounds, &Slots::List(&slots), &mut self.results, out)?;
+                open.put_out(bounds, &Slots::List(&slots), (&mut self.results, &mut self.room), out)?;
             }
         }
         Ok(())
@@ -200,8 +204,14 @@ impl Open {
     }
 
     /// Puts out some groups of the window.
-    fn put_out(&mut self, (end, start): Bounds, slots: &Slots<'_>, results: &mut Results, out: &mut Output) -> Result<()> {
-        self.pane.settle();
+    fn put_out(
+        &mut self,
+        (end, start): Bounds,
+        slots: &Slots<'_>,
+        (results, room): (&mut Results, &mut Room),
+        out: &mut Output,
+    ) -> Result<()> {
+        self.pane.settle(room)?;
         results.put_out((start, end), &self.pane.keys, &self.pane.accumulators, slots, out)
     }
 }
@@ -236,7 +246,7 @@ impl Operator for AssignedWindow {
         saved.mark("sequence", self.sequence as i64);
         let mut groups = SavedGroups::new(&[END, START, STALE]);
         for (&(end, start), Open { pane, stale }) in &mut self.open {
-            pane.settle();
+            pane.settle(&mut self.room)?;
             let slots = Slots::Range(0..pane.keys.slots());
             let place = |name: &str, row: usize| match name {
                 END => end,

@@ -20,6 +20,7 @@ mod shared;
 mod sliding;
 mod sparse;
 mod stacks;
+mod waiting;
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,7 @@ pub use session::SessionWindow;
 use shared::Share;
 pub use shared::SharedPanes;
 use sliding::Sliding;
+use waiting::Room;
 
 /// Tumbling and hopping windows, see the [module documentation](self).
 pub struct Window {
@@ -75,7 +77,7 @@ pub struct Window {
     max_state_bytes: usize,
     devices: Devices,
     sorter: Sorter,
-    slots: Vec<u32>,
+    room: Room,
     /// Rows that came so far: their numbers in order of arrival.
     sequence: u64,
 }
@@ -117,7 +119,7 @@ impl Window {
             max_state_bytes: config.max_state_bytes,
             devices: devices.clone(),
             sorter: Sorter::default(),
-            slots: Vec::new(),
+            room: Room::default(),
             sequence: 0,
             results,
         })
@@ -192,7 +194,7 @@ impl Window {
         };
         let sequence = self.sequence;
         self.sequence += rows.len() as u64;
-        pane.add(rows, sequence, &mut self.slots)
+        pane.put(rows, sequence, self.results.keys.limit(), &mut self.room)
     }
 
     fn over_bound(&self, bytes: usize) -> Error {
@@ -208,7 +210,7 @@ impl Window {
 
     fn fire_tumbling(&mut self, window: i64, out: &mut Output) -> Result<()> {
         if let Some(mut pane) = self.open.remove(&window) {
-            pane.settle();
+            pane.settle(&mut self.room)?;
             let slots = Slots::Range(0..pane.keys.slots());
             self.results.put_out(self.panes.bounds(window), &pane.keys, &pane.accumulators, &slots, out)?;
             self.retire(pane);
@@ -221,13 +223,13 @@ impl Window {
         self.sliding.evict_before(panes.start);
         while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
             let (number, mut pane) = entry.remove_entry();
-            pane.settle();
+            pane.settle(&mut self.room)?;
             self.sliding.push(number, &pane)?;
             self.retire(pane);
         }
         while let Some(entry) = self.amendments.first_entry().filter(|entry| entry.key().0 <= window) {
             let ((_, number), mut pane) = entry.remove_entry();
-            pane.settle();
+            pane.settle(&mut self.room)?;
             self.sliding.amend(number, &pane)?;
             self.retire(pane);
         }
@@ -243,7 +245,7 @@ impl Window {
         let mut groups = SavedGroups::new(&[FROM, PANE]);
         let whole = self.open.iter_mut().map(|(pane, groups)| ((WHOLE, *pane), groups));
         for ((from, number), pane) in whole.chain(self.amendments.iter_mut().map(|(place, groups)| (*place, groups))) {
-            pane.settle();
+            pane.settle(&mut self.room)?;
             let slots = Slots::Range(0..pane.keys.slots());
             let place = |name: &str, _| if name == FROM { from } else { number };
             groups.add(place, &mut self.results, (&pane.keys, &slots), (&pane.accumulators, &slots))?;
@@ -345,7 +347,7 @@ impl Operator for Window {
     }
 
     fn trim(&mut self) -> Result<()> {
-        (self.spare, self.moved) = (Vec::new(), None);
+        (self.spare, self.moved, self.room) = (Vec::new(), None, Room::default());
         self.share.iter_mut().for_each(Share::trim);
         self.open.values_mut().chain(self.amendments.values_mut()).try_for_each(|pane| pane.trim(&self.results))?;
         self.sliding.trim(&self.results)
@@ -354,6 +356,7 @@ impl Operator for Window {
     fn state_bytes(&self) -> usize {
         let panes = self.open.values().chain(self.amendments.values()).chain(&self.spare);
         panes.map(Pane::bytes).sum::<usize>()
+            + self.room.bytes()
             + self.sliding.bytes()
             + self.moved.as_ref().map_or(0, Accumulators::bytes)
             + self.share.as_ref().map_or(0, Share::bytes)

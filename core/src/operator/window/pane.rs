@@ -11,6 +11,7 @@ use thalweg_kernels::{assign_panes, order_by_part};
 
 use super::results::Results;
 use super::saved::LoadedGroups;
+use super::waiting::{Room, Waiting};
 use crate::batch::EventTime;
 use crate::error::Result;
 use crate::operator::aggregate::{Accumulators, Placed, Values};
@@ -18,6 +19,9 @@ use crate::operator::compact::is_sparse;
 use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, Keys};
 use crate::window::Panes;
+
+/// Rows that wait in a pane at most: their keys and values stay in the caches.
+const MOST_WAITING: usize = 1 << 18;
 
 /// The groups of one pane.
 pub(super) struct Pane {
@@ -31,7 +35,10 @@ pub(super) struct Pane {
     /// The first of the slots that came with the same rows, with the number of the first of those, in order of arrival.
     pub firsts: Vec<(u64, usize)>,
     /// Groups that it has room for, from when it held others.
-    room: usize,
+    held: usize,
+    /// Whether rows wait before any was added, as would have suited those before.
+    waits: bool,
+    waiting: Waiting,
 }
 
 impl Pane {
@@ -45,21 +52,59 @@ impl Pane {
             rows: 0,
             end: 0,
             firsts: Vec::new(),
-            room: 0,
+            held: 0,
+            waits: false,
+            waiting: Waiting::default(),
         }
     }
 
-    /// Takes rows in, the first of which is number `sequence` in order of arrival; `slots` is room for the slots of theirs.
-    pub fn add(&mut self, rows: &Rows, sequence: u64, slots: &mut Vec<u32>) -> Result<()> {
+    /// Takes rows in, the first of which is number `sequence` in order of arrival, by the time of [`Pane::settle`]. At most `max_keys` keys
+    /// may be in a pane.
+    pub fn put(&mut self, rows: &Rows, sequence: u64, max_keys: usize, room: &mut Room) -> Result<()> {
+        if self.waits && self.keys.slots() == 0 && self.waiting.take(rows, sequence, max_keys.min(MOST_WAITING)) {
+            self.count(rows.len(), sequence);
+            return Ok(());
+        }
+        self.add_waiting(room)?;
+        self.add(rows, sequence, room)
+    }
+
+    /// Takes rows in at once, and leaves their slots in `room`.
+    pub fn add(&mut self, rows: &Rows, sequence: u64, room: &mut Room) -> Result<()> {
         let known = self.keys.slots();
-        self.rows += rows.len() as u64;
-        self.end = sequence + rows.len() as u64;
-        self.keys.assign(&rows.keys, slots)?;
+        self.count(rows.len(), sequence);
+        self.keys.assign(&rows.keys, &mut room.slots)?;
         if self.keys.slots() > known {
             self.firsts.push((sequence, known));
         }
         self.accumulators.reserve(self.keys.slots());
-        self.accumulators.accumulate(slots, &rows.values, sequence, &mut self.placed)
+        self.accumulators.accumulate(&room.slots, &rows.values, sequence, &mut self.placed)
+    }
+
+    fn count(&mut self, rows: usize, sequence: u64) {
+        self.rows += rows as u64;
+        self.end = sequence + rows as u64;
+    }
+
+    /// Adds the rows that wait, the first of the pane.
+    fn add_waiting(&mut self, room: &mut Room) -> Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let parts = self.waiting.settle(&mut self.keys, room)?;
+        self.accumulators.reserve(self.keys.slots());
+        let mut known = 0;
+        for part in parts {
+            let slots = &room.slots[part.rows];
+            // New keys have the next slots.
+            let all = slots.iter().fold(known, |all, &slot| all.max(slot as usize + 1));
+            if all > known {
+                self.firsts.push((part.sequence, known));
+            }
+            known = all;
+            self.accumulators.accumulate(slots, &part.values, part.sequence, &mut self.placed)?;
+        }
+        Ok(())
     }
 
     /// Adds groups of a snapshot, those of `rows`; returns their slots.
@@ -74,9 +119,14 @@ impl Pane {
         Ok(slots)
     }
 
-    /// Completes the accumulators: rows may be on their way over the GPU until then.
-    pub fn settle(&mut self) {
+    /// Completes keys and accumulators: rows may wait or be on their way over the GPU until then.
+    ///
+    /// # Errors
+    /// If Arrow cannot convert a column, which would be a defect.
+    pub fn settle(&mut self, room: &mut Room) -> Result<()> {
+        self.add_waiting(room)?;
         self.accumulators.settle(&mut self.placed);
+        Ok(())
     }
 
     /// Gives back the memory of groups that it held before, if there were many more than now.
@@ -84,14 +134,14 @@ impl Pane {
     /// # Errors
     /// If keys cannot be moved, which would be a defect.
     pub fn trim(&mut self, results: &Results) -> Result<()> {
+        self.settle(&mut Room::default())?;
         let groups = self.keys.slots();
-        if is_sparse(groups, self.room) {
-            self.settle();
+        if is_sparse(groups, self.held) {
             let all: Vec<u32> = (0..groups as u32).collect();
             self.keys = results.keys.compacted(&self.keys, &all)?;
             let mut kept = Accumulators::new(&results.aggregates).deferring();
             kept.gather(&self.accumulators, &all);
-            (self.accumulators, self.room) = (kept, 0);
+            (self.accumulators, self.held) = (kept, 0);
         }
         Ok(())
     }
@@ -99,14 +149,17 @@ impl Pane {
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let firsts = self.firsts.capacity() * size_of::<(u64, usize)>();
-        self.keys.bytes() + self.accumulators.bytes() + self.placed.iter().map(Placed::bytes).sum::<usize>() + firsts
+        let placed: usize = self.placed.iter().map(Placed::bytes).sum();
+        self.keys.bytes() + self.accumulators.bytes() + placed + firsts + self.waiting.bytes()
     }
 
     /// Forgets all groups and keeps the memory for others.
     pub fn clear(&mut self) {
-        self.room = self.room.max(self.keys.slots());
+        self.held = self.held.max(self.keys.slots());
+        self.waits = self.keys.suits_together(self.rows);
         self.accumulators.clear(self.keys.slots());
         self.keys.clear();
+        self.waiting.clear();
         self.firsts.clear();
         (self.rows, self.end) = (0, 0);
     }
@@ -262,8 +315,84 @@ impl Sorter {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::before;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema};
+
+    use super::{MOST_WAITING, Pane, Results, Room, Rows, before};
+    use crate::batch::EventTime;
+    use crate::config::Config;
+    use crate::operator::aggregate::{count, sum};
+    use crate::operator::devices;
+    use crate::operator::keys::Slots;
+    use crate::time::Unit;
+
+    /// Rows whose keys are far apart, from row `first` on.
+    fn rows(results: &mut Results, first: i64, len: i64) -> Rows {
+        let keys: Int64Array = (first..first + len).map(|row| row % 20_000 * 0x1_0000_0001).collect();
+        let values: Int64Array = (first..first + len).collect();
+        let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, false), Field::new("value", DataType::Int64, false)]));
+        let records = RecordBatch::try_new(schema, vec![Arc::new(keys) as ArrayRef, Arc::new(values)]).unwrap();
+        let time = EventTime { times: vec![0; len as usize].into(), watermarks: None, earliest: 0, latest: 0 };
+        Rows::new(&records, &time, results).unwrap()
+    }
+
+    fn results() -> Results {
+        let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, false), Field::new("value", DataType::Int64, false)]));
+        Results::new(&["key".into()], &[count(), sum("value")], &schema, Unit::Millisecond, &Config::default()).unwrap()
+    }
+
+    #[test]
+    fn rows_wait_where_few_keys_came_again_and_the_groups_are_those_of_rows_that_do_not() {
+        let (mut results, mut room) = (results(), Room::default());
+        let limit = results.keys.limit();
+        let new = |results: &Results| Pane::new(results, &devices::unused());
+        let (mut waiting, mut plain) = (new(&results), new(&results));
+        for pane in 0..3 {
+            for (first, len) in [(0, 10_000), (9_000, 3_000), (5_000, 20_000)] {
+                let rows = rows(&mut results, first, len);
+                waiting.put(&rows, first as u64, limit, &mut room).unwrap();
+                plain.add(&rows, first as u64, &mut room).unwrap();
+                assert_eq!(waiting.keys.slots() == 0, pane > 0, "of the first pane nothing is known yet");
+            }
+            assert!(waiting.bytes() > 33_000 * 16, "rows that wait count as state");
+            waiting.settle(&mut room).unwrap();
+            plain.settle(&mut room).unwrap();
+            assert_eq!((waiting.rows, waiting.end), (plain.rows, plain.end));
+            assert_eq!(waiting.firsts, plain.firsts);
+            let all = Slots::Range(0..20_000);
+            assert_eq!(results.keys.decode(&waiting.keys, &all).unwrap(), results.keys.decode(&plain.keys, &all).unwrap());
+            assert_eq!(waiting.accumulators.save(&all).unwrap(), plain.accumulators.save(&all).unwrap());
+            waiting.clear();
+            plain.clear();
+        }
+    }
+
+    #[test]
+    fn no_more_rows_wait_than_stay_in_the_caches() {
+        let (mut results, mut room) = (results(), Room::default());
+        let mut pane = Pane::new(&results, &devices::unused());
+        for _ in 0..2 {
+            for part in 0..2 {
+                let rows = rows(&mut results, part * 20_000, 20_000);
+                pane.put(&rows, part as u64 * 20_000, usize::MAX, &mut room).unwrap();
+            }
+            pane.settle(&mut room).unwrap();
+            pane.clear();
+        }
+        let rows = rows(&mut results, 0, 20_000);
+        for part in 0..=(MOST_WAITING as u64 / 20_000) {
+            assert_eq!(pane.keys.slots(), 0);
+            pane.put(&rows, part * 20_000, usize::MAX, &mut room).unwrap();
+        }
+        assert_eq!(pane.keys.slots(), 20_000, "those that came before are added first");
+        pane.clear();
+        pane.put(&rows, 0, 1_000, &mut room).unwrap();
+        assert_eq!(pane.keys.slots(), 20_000, "so many rows may have too many keys");
+    }
 
     #[test]
     fn rows_before_an_edge_are_counted_however_many() {

@@ -75,17 +75,19 @@ impl Operator for PartialWindow {
         let window = &mut self.window;
         window.watermark = window.watermark.max(watermark);
         let (panes, watermark) = (window.panes, window.watermark);
-        let give = |number, amends, mut pane: Pane| {
-            pane.settle();
-            PartialPane { number, amends, pane, is_used_up: false }
+        let room = &mut window.room;
+        let mut give = |number, amends, mut pane: Pane| -> Result<()> {
+            pane.settle(room)?;
+            out.panes.push(PartialPane { number, amends, pane, is_used_up: false });
+            Ok(())
         };
         while let Some(entry) = window.open.first_entry().filter(|entry| panes.is_closed(panes.first_window(*entry.key()), watermark)) {
             let (number, pane) = entry.remove_entry();
-            out.panes.push(give(number, None, pane));
+            give(number, None, pane)?;
         }
         while let Some(entry) = window.amendments.first_entry().filter(|entry| panes.is_closed(entry.key().0, watermark)) {
             let ((amended, number), pane) = entry.remove_entry();
-            out.panes.push(give(number, Some(amended), pane));
+            give(number, Some(amended), pane)?;
         }
         Ok(())
     }
@@ -125,10 +127,14 @@ pub(super) fn absorb(window: &mut Window, partials: &mut Vec<PartialPane>) -> Re
         while let Some(next) = rest.next_if(|next| (next.amends, next.number) == place) {
             parts.push(next.pane);
         }
-        parts.extend(match place {
+        let held = match place {
             (None, number) => window.open.remove(&number),
             (Some(amended), number) => window.amendments.remove(&(amended, number)),
-        });
+        };
+        if let Some(mut pane) = held {
+            pane.settle(&mut window.room)?;
+            parts.push(pane);
+        }
         let whole = if parts.len() > 1 { merge(window, &parts)? } else { parts.swap_remove(0) };
         match place {
             (None, number) => window.open.insert(number, whole),

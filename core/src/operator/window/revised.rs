@@ -17,6 +17,7 @@ use super::pane::{Pane, Rows, Sorter};
 use super::results::Results;
 use super::saved::{FROM, LoadedGroups, PANE, PANES, Progress, SavedGroups};
 use super::sliding::Sliding;
+use super::waiting::Room;
 use crate::batch::{Batch, EventTime};
 use crate::config::{Config, MAX_OPEN_PANES};
 use crate::error::{Error, Result};
@@ -52,7 +53,7 @@ pub struct RevisedWindow {
     max_state_bytes: usize,
     devices: Devices,
     sorter: Sorter,
-    slots: Vec<u32>,
+    room: Room,
     /// Rows that came so far: their numbers in order of arrival.
     sequence: u64,
 }
@@ -87,7 +88,7 @@ impl RevisedWindow {
             max_state_bytes: config.max_state_bytes,
             devices: devices.clone(),
             sorter: Sorter::default(),
-            slots: Vec::new(),
+            room: Room::default(),
             sequence: 0,
         })
     }
@@ -133,11 +134,11 @@ impl RevisedWindow {
         let sequence = self.sequence;
         self.sequence += rows.len() as u64;
         let held = self.held.entry((from, pane)).or_insert_with(new);
-        held.add(rows, sequence, &mut self.slots)?;
+        held.add(rows, sequence, &mut self.room)?;
         if self.early.is_some() && !self.updates {
             let stale = self.stale.entry((from, pane)).or_default();
             stale.resize(held.keys.slots(), false);
-            self.slots.iter().for_each(|&slot| stale[slot as usize] = true);
+            self.room.slots.iter().for_each(|&slot| stale[slot as usize] = true);
         }
         Ok(())
     }
@@ -165,7 +166,7 @@ impl RevisedWindow {
         let mut panes: Vec<(i64, &mut Pane)> =
             self.held.iter_mut().filter(|(key, _)| counted(key)).map(|((_, pane), held)| (*pane, held)).collect();
         panes.sort_by_key(|(number, _)| *number);
-        panes.iter_mut().for_each(|(_, pane)| pane.settle());
+        panes.iter_mut().try_for_each(|(_, pane)| pane.settle(&mut self.room))?;
         if let [(_, pane)] = panes.as_mut_slice() {
             let slots = match keys {
                 None => return self.results.put_out(bounds, &pane.keys, &pane.accumulators, &Slots::Range(0..pane.keys.slots()), out),
@@ -228,7 +229,7 @@ impl RevisedWindow {
     fn save(&mut self, saved: &mut Saved) -> Result<()> {
         let mut groups = SavedGroups::new(&[FROM, PANE, STALE]);
         for ((from, number), pane) in &mut self.held {
-            pane.settle();
+            pane.settle(&mut self.room)?;
             let (slots, stale) = (Slots::Range(0..pane.keys.slots()), self.stale.get(&(*from, *number)));
             let place = |name: &str, row: usize| match name {
                 FROM => *from,

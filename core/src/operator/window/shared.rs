@@ -102,11 +102,11 @@ impl SharedPanes {
     }
 
     /// Gives away the panes that begin before `end`, in order.
-    fn give(&mut self, end: i64, out: &mut Output) {
+    fn give(&mut self, end: i64, out: &mut Output) -> Result<()> {
         let panes = self.panes.panes;
         while let Some(entry) = self.panes.open.first_entry().filter(|entry| panes.start_of(*entry.key()) < end) {
             let (number, mut pane) = entry.remove_entry();
-            pane.settle();
+            pane.settle(&mut self.panes.room)?;
             if self.is_part {
                 // Where the windows are is another thread: rows had better stay here.
                 out.panes.push(PartialPane::part(number, pane));
@@ -115,6 +115,7 @@ impl SharedPanes {
             self.worth.given(pane.rows, pane.keys.slots() as u64);
             out.panes.push(PartialPane::shared(panes.start_of(number), pane));
         }
+        Ok(())
     }
 }
 
@@ -135,7 +136,7 @@ impl Operator for SharedPanes {
         if let Some(batch) = direct {
             // What is here of their panes came before them.
             let latest = batch.time.as_ref().and_then(|time| time.times.iter().max().copied());
-            self.give(latest.map_or(i64::MIN, |latest| latest.saturating_add(1)), out);
+            self.give(latest.map_or(i64::MIN, |latest| latest.saturating_add(1)), out)?;
             out.batches.push(Batch { sequence: Some(first + rows), ..batch });
         }
         self.panes.sequence = first + SharedPanes::STRIDE * rows;
@@ -145,13 +146,11 @@ impl Operator for SharedPanes {
     fn on_watermark(&mut self, watermark: i64, out: &mut Output) -> Result<()> {
         self.panes.watermark = self.panes.watermark.max(watermark);
         let panes = self.panes.panes;
-        self.give(panes.start_of(panes.pane_of(self.panes.watermark.saturating_add(1))), out);
-        Ok(())
+        self.give(panes.start_of(panes.pane_of(self.panes.watermark.saturating_add(1))), out)
     }
 
     fn hand_over(&mut self, out: &mut Output) -> Result<()> {
-        self.give(i64::MAX, out);
-        Ok(())
+        self.give(i64::MAX, out)
     }
 
     /// Takes emptied panes back, and the parts of panes that workers had.
@@ -231,21 +230,21 @@ impl Share {
 pub(super) fn take_up(window: &mut Window, start: i64, shared: &Pane, share: &mut Share) -> Result<()> {
     let new = || window.spare.pop().unwrap_or_else(|| Pane::new(&window.results, &window.devices));
     let pane = window.open.entry(window.panes.pane_of(start)).or_insert_with(new);
+    pane.settle(&mut window.room)?;
     let known = pane.keys.slots();
-    pane.keys.absorb(&shared.keys, &mut window.slots)?;
+    pane.keys.absorb(&shared.keys, &mut window.room.slots)?;
     let groups = pane.keys.slots();
     if groups > known {
         pane.firsts.push((window.sequence, known));
     }
     // The numbers of rows go on behind it, here and in what is restored from here.
     window.sequence = window.sequence.max(shared.end);
-    pane.settle();
     if known == 0 {
         pane.accumulators.copy_parts(&shared.accumulators, &share.parts, groups);
         return Ok(());
     }
     let moved = window.moved.get_or_insert_with(|| pane.accumulators.empty());
-    moved.place(share.part_of(shared), &window.slots, groups);
+    moved.place(share.part_of(shared), &window.room.slots, groups);
     pane.accumulators.combine(moved);
     Ok(())
 }
