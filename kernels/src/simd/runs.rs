@@ -213,8 +213,8 @@ impl Distinct<'_> {
         }
         let mut sums = [0; MAX_LANES];
         v.store_i(&mut sums, sum);
-        for lane in 0..V::LANES {
-            self.counts[lanes.runs[lane]] = sums[lane] as u32;
+        for (&sum, &run) in sums.iter().zip(&lanes.runs).take(V::LANES) {
+            self.counts[run] = sum as u32;
         }
     }
 }
@@ -273,12 +273,11 @@ impl Answers<f64> for Quantiles<'_> {
         for (row, to) in rows.iter().zip(&mut sorted) {
             v.store_i(to, *row);
         }
-        for lane in 0..V::LANES {
-            let len = lanes.lens[lane] as usize;
+        for (lane, (&run, &len)) in lanes.runs.iter().zip(&lanes.lens).enumerate().take(V::LANES) {
             for (part, ranks) in self.ranks.iter().enumerate() {
-                let key = sorted[usize::from(ranks[len]).min(N - 1)][lane];
+                let key = sorted[usize::from(ranks[len as usize]).min(N - 1)][lane];
                 let value = f64::from_bits((key ^ ((key >> 63) as u64 >> 1) as i64) as u64);
-                self.quantiles[part * self.runs + lanes.runs[lane]] = if len > 0 { value } else { f64::NAN };
+                self.quantiles[part * self.runs + run] = if len > 0 { value } else { f64::NAN };
             }
         }
     }
