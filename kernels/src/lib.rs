@@ -134,7 +134,7 @@ pub use rolling::{
     Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns,
     rolling_moments, rolling_order, rolling_sums,
 };
-pub use runs::{distinct_in_runs, quantiles_in_runs};
+pub use runs::{distinct_floats_in_runs, distinct_in_runs, group_runs, quantiles_in_runs};
 pub use selection::{compact, gather, selected_rows, split};
 pub use simd::Level;
 pub use sketch::datasketches::{

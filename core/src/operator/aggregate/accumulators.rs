@@ -12,7 +12,7 @@ use thalweg_kernels::{Cell, accumulate_count, combine, combine_at, combine_count
 
 use super::resolve::{CellColumn, Parts};
 use super::table::Table;
-use super::tables::Order;
+use super::tables::Log;
 use super::{Aggregates, Lane, Placed, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
@@ -26,7 +26,8 @@ pub(crate) struct Accumulators {
     /// Rows that no column has counted: all of them if there is no column, else those where the first column's input is null.
     /// Empty until there is one.
     counts: Vec<u64>,
-    order: Order,
+    /// Rows that wait for tables; none if they may not.
+    logs: Vec<Log>,
 }
 
 struct Column {
@@ -73,7 +74,7 @@ impl Accumulators {
             columns: aggregates.columns.iter().map(Column::new).collect(),
             tables: aggregates.tables.iter().map(|table| table.empty()).collect(),
             counts: Vec::new(),
-            order: Order::default(),
+            logs: Vec::new(),
         }
     }
 
@@ -83,7 +84,7 @@ impl Accumulators {
             columns: self.columns.iter().map(|column| Column::new(&column.spec)).collect(),
             tables: self.tables.iter().map(|table| table.empty()).collect(),
             counts: Vec::new(),
-            order: Order::default(),
+            logs: Vec::new(),
         }
     }
 
@@ -91,7 +92,8 @@ impl Accumulators {
     pub fn bytes(&self) -> usize {
         let cells: usize = self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum();
         let tables: usize = self.tables.iter().map(|table| table.bytes()).sum();
-        cells + tables + self.counts.capacity() * size_of::<u64>() + self.order.bytes()
+        let logs: usize = self.logs.iter().map(Log::bytes).sum();
+        cells + tables + self.counts.capacity() * size_of::<u64>() + logs
     }
 
     /// Groups that there is room for; of tables it is not known.
@@ -103,6 +105,7 @@ impl Accumulators {
     pub fn reserve(&mut self, groups: usize) {
         self.columns.iter_mut().for_each(|column| grow(&mut column.cells, groups, Cell::EMPTY));
         self.tables.iter_mut().for_each(|table| table.reserve(groups));
+        self.logs.iter_mut().for_each(|log| log.reserve(groups));
         if self.columns.is_empty() || !self.counts.is_empty() {
             grow(&mut self.counts, groups, 0);
         }
@@ -116,7 +119,14 @@ impl Accumulators {
     /// If Arrow cannot convert a column, which would be a defect.
     pub fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64, placed: &mut [Placed]) -> Result<()> {
         self.accumulate_rows(slots, values, 0..slots.len(), placed);
-        self.tables.iter_mut().try_for_each(|table| table.accumulate(slots, values, sequence))
+        for log in &mut self.logs {
+            if !log.take(slots, values) {
+                log.close(&mut self.tables);
+            }
+        }
+        let waits = |table: usize| self.logs.iter().any(|log| log.is_open() && log.is_of(table));
+        let tables = self.tables.iter_mut().enumerate().filter(|(number, _)| !waits(*number));
+        tables.map(|(_, table)| table).try_for_each(|table| table.accumulate(slots, values, sequence))
     }
 
     /// The same of a range of the rows that `values` are of: the group of row `rows.start + i` is `slots[i]`. Not for tables.
@@ -135,19 +145,30 @@ impl Accumulators {
 
     /// Lets rows wait until [`Accumulators::settle`], which is then called before anything is asked of the groups or done with them.
     pub fn deferring(mut self) -> Accumulators {
-        self.tables.iter_mut().for_each(|table| table.defer());
+        for (number, table) in self.tables.iter().enumerate() {
+            let Some(input) = table.waits_for() else { continue };
+            match self.logs.iter_mut().find(|log| log.input == input) {
+                Some(log) => log.tables.push(number),
+                None => self.logs.push(Log::new(input, number)),
+            }
+        }
         self
     }
 
     /// Completes the groups: the cells whose rows went by way of `placed`, and the tables whose rows wait.
     pub fn settle(&mut self, placed: &mut [Placed]) {
         self.columns.iter_mut().zip(placed).for_each(|(column, placed)| placed.settle(&mut column.cells));
-        self.tables.iter_mut().for_each(|table| table.settle(&mut self.order));
-        self.order.clear();
+        self.logs.iter_mut().for_each(|log| log.settle(&mut self.tables));
+    }
+
+    /// Lets no rows wait until all groups are cleared, as some get other rows.
+    fn close(&mut self) {
+        self.logs.iter_mut().for_each(|log| log.close(&mut self.tables));
     }
 
     /// Adds the groups of `from` to those in the same slots here.
     pub fn combine(&mut self, from: &Accumulators) {
+        self.close();
         self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.combine(&from.cells));
         self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.combine(from.as_ref()));
         if !from.counts.is_empty() {
@@ -158,6 +179,7 @@ impl Accumulators {
 
     /// Becomes the groups of `from` in other slots, of which there are `groups`: group `s` moves to `slots[s]`.
     pub fn place(&mut self, from: &Accumulators, slots: &[u32], groups: usize) {
+        self.close();
         for (into, from) in self.columns.iter_mut().zip(&from.columns) {
             place(&mut into.cells, &from.cells, Cell::EMPTY, slots, groups);
         }
@@ -167,6 +189,7 @@ impl Accumulators {
 
     /// Becomes the groups `slots` of `from`, in that order; groups beyond those that it has are empty.
     pub fn gather(&mut self, from: &Accumulators, slots: &[u32]) {
+        self.close();
         for (into, from) in self.columns.iter_mut().zip(&from.columns) {
             into.cells.clear();
             into.cells.extend(slots.iter().map(|&slot| from.cells.get(slot as usize).copied().unwrap_or(Cell::EMPTY)));
@@ -229,6 +252,7 @@ impl Accumulators {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if the bytes are not those of such groups.
     pub fn load(&mut self, states: &LargeBinaryArray, rows: &[u32]) -> Result<()> {
+        self.close();
         self.reserve(rows.len());
         let mut counts = Vec::with_capacity(rows.len());
         for (slot, &row) in rows.iter().enumerate() {
@@ -250,6 +274,7 @@ impl Accumulators {
 
     /// Becomes a copy of `from`, in the memory that is here.
     pub fn copy(&mut self, from: &Accumulators) {
+        self.close();
         self.columns.iter_mut().zip(&from.columns).for_each(|(into, from)| into.cells.clone_from(&from.cells));
         self.tables.iter_mut().zip(&from.tables).for_each(|(into, from)| into.copy(from.as_ref()));
         self.counts.clone_from(&from.counts);
@@ -257,6 +282,7 @@ impl Accumulators {
 
     /// Becomes a copy of the columns and tables `parts` of `from`, which has `groups` groups, in the memory that is here.
     pub fn copy_parts(&mut self, from: &Accumulators, parts: &Parts, groups: usize) {
+        self.close();
         self.columns.iter_mut().zip(&parts.columns).for_each(|(into, &part)| into.cells.clone_from(&from.columns[part].cells));
         self.tables.iter_mut().zip(&parts.tables).for_each(|(into, &part)| into.copy(from.tables[part].as_ref()));
         self.counts.clear();
@@ -353,6 +379,7 @@ impl Accumulators {
 
     /// The table of that number.
     pub(super) fn table(&self, table: usize) -> &dyn Table {
+        debug_assert!(self.logs.iter().all(Log::is_settled), "rows that wait are settled before groups are asked for");
         self.tables[table].as_ref()
     }
 
@@ -383,11 +410,13 @@ impl Accumulators {
     pub fn clear(&mut self, groups: usize) {
         self.columns.iter_mut().for_each(|column| clear(&mut column.cells, Cell::EMPTY, groups));
         self.tables.iter_mut().for_each(|table| table.clear(&Slots::Range(0..groups)));
+        self.logs.iter_mut().for_each(Log::clear);
         clear(&mut self.counts, 0, groups);
     }
 
     /// Adds group `from` to group `into` and empties it.
     pub fn merge(&mut self, into: u32, from: u32) {
+        self.close();
         let (to, at) = (into as usize, from as usize);
         for column in &mut self.columns {
             let cell = std::mem::take(&mut column.cells[at]);

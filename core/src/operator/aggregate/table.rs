@@ -1,11 +1,12 @@
 //! State of groups in columns: what every aggregate beside the plain ones keeps for each slot.
 
 use std::any::Any;
+use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
-use super::tables::Order;
+use super::tables::Runs;
 use super::{Function, Values};
 use crate::error::Result;
 use crate::operator::keys::Slots;
@@ -31,12 +32,15 @@ pub(crate) trait Table: Any + Send {
     /// If Arrow cannot convert a column, which would be a defect.
     fn accumulate(&mut self, slots: &[u32], values: &[Values], sequence: u64) -> Result<()>;
 
-    /// Lets rows wait until [`Table::settle`], which is then called before anything is asked of the groups or done with them.
-    fn defer(&mut self) {}
+    /// The input whose rows may wait in a [`Log`](super::tables::Log) until anything is asked of the groups or done with them, if they
+    /// may.
+    fn waits_for(&self) -> Option<usize> {
+        None
+    }
 
-    /// Takes in the rows that wait. `order` is that of the table before, if it has taken the same rows.
-    fn settle(&mut self, order: &mut Order) {
-        let _ = order;
+    /// Takes all rows that waited. No other rows have come.
+    fn take_runs(&mut self, runs: &Arc<Runs>) {
+        let _ = runs;
     }
 
     /// Adds the groups of `from` to those in the same slots here.

@@ -18,7 +18,7 @@ use crate::operator::column_index;
 use crate::operator::split::split;
 
 /// The hash of distinct values: fixed, so that sketches of different runs can be merged.
-const DISTINCT: Hash = Hash::Seeded(0);
+pub(super) const DISTINCT: Hash = Hash::Seeded(0);
 
 /// How the values of a column are accumulated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,13 +131,17 @@ impl Inputs {
         self.add(Form::Whole, Some(index), aggregate)
     }
 
-    /// Hashes of the column `name`.
+    /// What tells the values of the column `name` apart: hashes or, as those are told by the values, floats as they are.
     ///
     /// # Errors
     /// As [`Inputs::whole`].
     pub fn hashes(&mut self, aggregate: &Aggregate, name: &str) -> Result<usize> {
         let index = column_index(&self.schema, name)?;
-        self.add(Form::Hash, Some(index), aggregate)
+        let form = match lane(self.schema.field(index).data_type()) {
+            Some(Lane::Float) => Form::Lane(Lane::Float),
+            _ => Form::Hash,
+        };
+        self.add(form, Some(index), aggregate)
     }
 
     /// Hashes of the column `name` for sketches that others can read.

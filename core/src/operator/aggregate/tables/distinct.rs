@@ -1,16 +1,20 @@
 //! HyperLogLog sketches of the distinct values of groups.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use thalweg_kernels::sketch::hll::MAX_VALUE;
 use thalweg_kernels::{
-    HllImage, MAX_COUPONS, distinct_in_runs, hll_coupons_to_datasketches, hll_estimate, hll_merge, hll_to_datasketches, hll_update,
+    HllImage, MAX_COUPONS, distinct_floats_in_runs, distinct_in_runs, hash_f64, hll_coupons_to_datasketches, hll_estimate, hll_merge,
+    hll_to_datasketches, hll_update,
 };
 
 use super::super::Function;
 use super::super::images::{self, LG_REGISTERS};
-use super::super::values::Values;
+use super::super::values::{DISTINCT, Values};
+use super::log::Items;
 use super::sketched::Sketches;
 use crate::error::Result;
 use crate::state::{Reader, Writer, damaged};
@@ -43,10 +47,26 @@ impl Sketches for Distinct {
         Distinct::default()
     }
 
-    fn items(values: &Values) -> &[u64] {
+    fn items(values: &Values) -> Cow<'_, [u64]> {
         match values {
-            Values::Hash(hashes) => hashes.values(),
+            Values::Hash(hashes) => Cow::Borrowed(hashes.values()),
+            Values::Float(floats) => {
+                let mut hashes = vec![0; floats.values().len()];
+                hash_f64(floats.values(), DISTINCT, &mut hashes);
+                Cow::Owned(hashes)
+            }
             _ => unreachable!("distinct values are told by their hashes"),
+        }
+    }
+
+    fn append(rows: &Items, run: Range<usize>, to: &mut Vec<u64>) {
+        match rows {
+            Items::Words(hashes) => to.extend_from_slice(&hashes[run]),
+            Items::Floats(floats) => {
+                let start = to.len();
+                to.resize(start + run.len(), 0);
+                hash_f64(&floats[run], DISTINCT, &mut to[start..]);
+            }
         }
     }
 
@@ -109,9 +129,13 @@ impl Sketches for Distinct {
         functions.iter().for_each(|_| answer(Some(few.len() as f64)));
     }
 
-    fn exact_runs(starts: &[u32], hashes: &[u64], functions: &[&Function]) -> Vec<ArrayRef> {
+    fn exact_runs(starts: &[u32], rows: &Items, functions: &[&Function]) -> Vec<ArrayRef> {
         let mut counts = vec![0; starts.len() - 1];
-        distinct_in_runs(starts, hashes, &mut counts);
+        match rows {
+            Items::Words(hashes) => distinct_in_runs(starts, hashes, &mut counts),
+            // Equal exactly if their hashes are.
+            Items::Floats(floats) => distinct_floats_in_runs(starts, floats, &mut counts),
+        }
         let column: ArrayRef = Arc::new(Int64Array::from_iter_values(counts.into_iter().map(i64::from)));
         functions.iter().map(|_| Arc::clone(&column)).collect()
     }

@@ -50,11 +50,10 @@ impl<T: Copy + Default> Few<T> {
         self.groups.capacity() * size_of::<Group<T>>() + self.chunks.capacity() * size_of::<[T; CHUNK]>() + links * size_of::<u32>()
     }
 
-    /// What a list was replaced by.
+    /// What a list was replaced by; nothing if there is no such list.
     #[inline]
     pub fn replacement(&self, slot: u32) -> Option<u32> {
-        let group = &self.groups[slot as usize];
-        (group.len == GONE).then_some(group.chunk)
+        self.groups.get(slot as usize).filter(|group| group.len == GONE).map(|group| group.chunk)
     }
 
     /// Empties a list for good: `replacement` stands for it.
@@ -91,11 +90,12 @@ impl<T: Copy + Default> Few<T> {
         len + 1
     }
 
-    /// The parts of a list, in no order.
+    /// The parts of a list, in no order; empty ones if there is no such list.
     fn parts(&self, slot: u32) -> impl Iterator<Item = &[T]> {
-        let group = &self.groups[slot as usize];
-        let len = if group.len == GONE { 0 } else { group.len as usize };
-        let (mut chunk, mut left) = (group.chunk, len.saturating_sub(INLINE));
+        let group = self.groups.get(slot as usize).filter(|group| group.len != GONE);
+        let len = group.map_or(0, |group| group.len as usize);
+        let inline = group.map_or(&[][..], |group| &group.inline[..len.min(INLINE)]);
+        let (mut chunk, mut left) = (group.map_or(0, |group| group.chunk), len.saturating_sub(INLINE));
         let chunks = std::iter::from_fn(move || {
             let values = left.checked_sub(1)? % CHUNK + 1;
             let part = &self.chunks[chunk as usize][..values];
@@ -103,7 +103,7 @@ impl<T: Copy + Default> Few<T> {
             left -= values;
             Some(part)
         });
-        std::iter::once(&group.inline[..len.min(INLINE)]).chain(chunks)
+        std::iter::once(inline).chain(chunks)
     }
 
     /// Appends the values of a list to `values`, in no order.

@@ -1,11 +1,16 @@
 //! Rows in the order of arrival, told apart by group all at once.
 //!
 //! To take a row costs no more than its bytes, whereas the list of its group lies anywhere in memory. A log is for groups that are asked for
-//! together and once: those of a pane.
+//! together and once: those of a pane. Tables of one input share it.
+
+use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::buffer::NullBuffer;
-use thalweg_kernels::order_by_part;
+use thalweg_kernels::group_runs;
 
+use super::super::table::Table;
+use super::super::values::Values;
 use crate::operator::keys::Slots;
 
 /// Rows to a group, on average, that are kept: with more, a sketch may be smaller than they are.
@@ -14,146 +19,203 @@ const ROWS_PER_GROUP: usize = 16;
 /// Rows that are kept in any case.
 const LEAST_ROWS: usize = 4_096;
 
-/// Rows with the groups that they are of; once [settled](Log::settle), by group.
-#[derive(Clone)]
-pub(super) struct Log<T> {
-    /// Whether rows may wait here at all.
-    defers: bool,
-    /// Whether they still may: no other rows of these groups are elsewhere.
+/// Values of one input.
+pub(crate) enum Items {
+    Floats(Vec<f64>),
+    /// Hashes.
+    Words(Vec<u64>),
+}
+
+/// All rows of some groups, by group; within one they are in order of arrival.
+pub(crate) struct Runs {
+    /// Where the items of each group begin, and those of the last end.
+    starts: Vec<u32>,
+    items: Items,
+}
+
+/// Rows of one input, with the groups that they are of.
+pub(crate) struct Log {
+    pub input: usize,
+    /// The tables that they are for.
+    pub tables: Vec<usize>,
+    /// Whether rows may wait here: no others of these groups are elsewhere.
     open: bool,
+    /// Groups that there are.
+    groups: usize,
     slots: Vec<u32>,
-    items: Vec<T>,
-    /// Where the items of each group begin, once they lie by group; else empty.
-    starts: Vec<u32>,
-    /// Room to put them in order.
-    sorted: Vec<T>,
+    items: Items,
+    /// The memory of the rows that were told apart last.
+    runs: Arc<Runs>,
 }
 
-/// The order of the rows that were told apart last. Tables that took the same rows need it once.
-#[derive(Default)]
-pub(crate) struct Order {
-    slots: Vec<u32>,
-    starts: Vec<u32>,
-    rows: Vec<u32>,
-}
+impl Items {
+    const NONE: Items = Items::Words(Vec::new());
 
-impl Order {
-    /// Forgets it and keeps the memory for others.
-    pub fn clear(&mut self) {
-        self.slots.clear();
-        self.starts.clear();
-    }
-
-    /// Becomes that of rows of the groups `slots`, of which there are `groups`.
-    fn become_of(&mut self, slots: &[u32], groups: usize) {
-        if self.starts.len() == groups + 1 && self.slots == slots {
-            return;
+    fn bytes(&self) -> usize {
+        match self {
+            Items::Floats(floats) => floats.capacity() * size_of::<f64>(),
+            Items::Words(words) => words.capacity() * size_of::<u64>(),
         }
-        self.slots.clear();
-        self.slots.extend_from_slice(slots);
-        self.starts.resize(groups + 1, 0);
-        self.rows.resize(slots.len(), 0);
-        order_by_part(slots, &mut self.starts, &mut self.rows);
     }
 
-    /// Bytes held.
-    pub fn bytes(&self) -> usize {
-        (self.slots.capacity() + self.starts.capacity() + self.rows.capacity()) * size_of::<u32>()
-    }
-}
-
-impl<T: Copy> Log<T> {
-    /// A log that takes no rows until it is told to.
-    pub fn new() -> Log<T> {
-        Log { defers: false, open: false, slots: Vec::new(), items: Vec::new(), starts: Vec::new(), sorted: Vec::new() }
+    fn clear(&mut self) {
+        match self {
+            Items::Floats(floats) => floats.clear(),
+            Items::Words(words) => words.clear(),
+        }
     }
 
-    /// Lets rows wait until they are settled.
-    pub fn defer(&mut self) {
-        (self.defers, self.open) = (true, true);
-    }
-
-    /// Whether so many more rows of `groups` groups may wait here.
-    pub fn takes(&self, rows: usize, groups: usize) -> bool {
-        self.open && self.starts.is_empty() && self.items.len() + rows <= (ROWS_PER_GROUP * groups).max(LEAST_ROWS)
-    }
-
-    /// Takes the rows that are not null.
-    pub fn extend(&mut self, slots: &[u32], items: &[T], nulls: Option<&NullBuffer>) {
-        match nulls {
-            None => {
-                self.slots.extend_from_slice(slots);
-                self.items.extend_from_slice(items);
+    /// Adds the values that are not null; all are of one kind.
+    fn extend(&mut self, values: &Values, nulls: Option<&NullBuffer>) {
+        fn add<T: Copy>(items: &mut Vec<T>, values: &[T], nulls: Option<&NullBuffer>) {
+            match nulls {
+                None => items.extend_from_slice(values),
+                Some(nulls) => items.extend(nulls.valid_indices().map(|row| values[row])),
             }
-            Some(nulls) => {
-                let valid = || nulls.valid_indices();
-                self.slots.extend(valid().map(|row| slots[row]));
-                self.items.extend(valid().map(|row| items[row]));
+        }
+        match (self, values) {
+            (Items::Floats(floats), Values::Float(array)) => add(floats, array.values(), nulls),
+            (Items::Words(words), Values::Hash(array)) => add(words, array.values(), nulls),
+            (items @ Items::Words(_), Values::Float(_)) => {
+                *items = Items::Floats(Vec::new());
+                items.extend(values, nulls);
+            }
+            _ => unreachable!("rows that wait are floats or hashes"),
+        }
+    }
+
+    /// Becomes the items of `rows`, the group of each of which is in `slots`, by group.
+    fn group(&mut self, slots: &[u32], rows: &Items, starts: &mut [u32]) {
+        fn put<T: Copy + Default>(grouped: &mut Vec<T>, slots: &[u32], rows: &[T], starts: &mut [u32]) {
+            grouped.resize(rows.len(), T::default());
+            group_runs(slots, rows, starts, grouped);
+        }
+        match (self, rows) {
+            (Items::Floats(grouped), Items::Floats(rows)) => put(grouped, slots, rows, starts),
+            (Items::Words(grouped), Items::Words(rows)) => put(grouped, slots, rows, starts),
+            (grouped, rows) => {
+                *grouped = match rows {
+                    Items::Floats(_) => Items::Floats(Vec::new()),
+                    Items::Words(_) => Items::NONE,
+                };
+                grouped.group(slots, rows, starts);
             }
         }
     }
+}
 
-    /// Tells the rows apart by group, of which there are `groups`; within one they stay in order.
-    pub fn settle(&mut self, groups: usize, order: &mut Order) {
-        if self.items.is_empty() || !self.starts.is_empty() {
-            return;
-        }
-        order.become_of(&self.slots, groups);
-        self.starts.clone_from(&order.starts);
-        self.sorted.clear();
-        self.sorted.extend(order.rows.iter().map(|&row| self.items[row as usize]));
-        std::mem::swap(&mut self.items, &mut self.sorted);
+impl Runs {
+    fn none() -> Arc<Runs> {
+        Arc::new(Runs { starts: Vec::new(), items: Items::NONE })
     }
 
-    /// The rows of a group, if they are settled.
-    pub fn of(&self, slot: u32) -> &[T] {
+    /// How many groups there are.
+    pub fn groups(&self) -> usize {
+        self.starts.len().saturating_sub(1)
+    }
+
+    /// All rows by group.
+    pub fn items(&self) -> &Items {
+        &self.items
+    }
+
+    /// Where the rows of a group are.
+    pub fn of(&self, slot: u32) -> Range<usize> {
         let slot = slot as usize;
-        match self.starts.get(slot..slot + 2) {
-            Some(run) => &self.items[run[0] as usize..run[1] as usize],
-            None => {
-                debug_assert!(self.items.is_empty() || !self.starts.is_empty(), "rows that wait are settled before they are asked for");
-                &[]
-            }
-        }
+        self.starts.get(slot..slot + 2).map_or(0..0, |run| run[0] as usize..run[1] as usize)
     }
 
-    /// Where the rows of each of `slots` begin and those of the last end, and all rows by group; if they are settled, the slots lie
-    /// side by side, and none has more than `most` rows.
-    pub fn runs(&self, slots: &Slots<'_>, most: usize) -> Option<(&[u32], &[T])> {
+    /// Where the rows of each of `slots` begin and those of the last end, if the slots lie side by side, and none has more than `most`
+    /// rows.
+    pub fn short(&self, slots: &Slots<'_>, most: usize) -> Option<&[u32]> {
         let Slots::Range(range) = slots else { return None };
         let starts = self.starts.get(range.start..=range.end)?;
-        let fits = |run: &[u32]| (run[1] - run[0]) as usize <= most;
-        starts.windows(2).all(fits).then_some((starts, &self.items))
+        let longest = starts.windows(2).fold(0, |longest, run| longest.max(run[1] - run[0]));
+        (longest as usize <= most).then_some(starts)
     }
 
-    /// Gives each row with its group to `take`, and lets no more wait until all are forgotten.
-    pub fn give(&mut self, mut take: impl FnMut(u32, T)) {
-        self.open = false;
-        if self.starts.is_empty() {
-            self.slots.iter().zip(&self.items).for_each(|(&slot, &item)| take(slot, item));
-        } else {
-            let runs = (0u32..).zip(self.starts.windows(2));
-            runs.for_each(|(slot, run)| self.items[run[0] as usize..run[1] as usize].iter().for_each(|&item| take(slot, item)));
+    /// The part of its bytes that falls to one who holds it, so that those of all who do add up.
+    pub fn share(runs: &Arc<Runs>) -> usize {
+        (runs.starts.capacity() * size_of::<u32>() + runs.items.bytes()) / Arc::strong_count(runs)
+    }
+}
+
+impl Log {
+    /// Rows of the input `input` for the table of that number.
+    pub fn new(input: usize, table: usize) -> Log {
+        Log { input, tables: vec![table], open: true, groups: 0, slots: Vec::new(), items: Items::NONE, runs: Runs::none() }
+    }
+
+    /// Makes room for `groups` groups.
+    pub fn reserve(&mut self, groups: usize) {
+        self.groups = self.groups.max(groups);
+    }
+
+    /// Whether rows may wait here.
+    pub fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Whether no rows wait.
+    pub fn is_settled(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Whether its rows are for the table of that number.
+    pub fn is_of(&self, table: usize) -> bool {
+        self.tables.contains(&table)
+    }
+
+    /// Takes rows that are not null of the groups `slots`, if they may wait. `values` are all inputs of the rows.
+    pub fn take(&mut self, slots: &[u32], values: &[Values]) -> bool {
+        let most = (ROWS_PER_GROUP * self.groups).max(LEAST_ROWS);
+        if !self.open || self.slots.len() + slots.len() > most {
+            return false;
         }
-        self.empty();
+        let values = &values[self.input];
+        let nulls = values.nulls();
+        match &nulls {
+            None => self.slots.extend_from_slice(slots),
+            Some(nulls) => self.slots.extend(nulls.valid_indices().map(|row| slots[row])),
+        }
+        self.items.extend(values, nulls.as_ref());
+        true
+    }
+
+    /// Gives the rows that wait to their tables, told apart by group. Others do not wait then until all are forgotten.
+    pub fn settle(&mut self, tables: &mut [Box<dyn Table>]) {
+        if self.slots.is_empty() {
+            return;
+        }
+        if Arc::get_mut(&mut self.runs).is_none() {
+            self.runs = Runs::none();
+        }
+        if let Some(Runs { starts, items }) = Arc::get_mut(&mut self.runs) {
+            starts.resize(self.groups + 1, 0);
+            items.group(&self.slots, &self.items, starts);
+        }
+        self.tables.iter().for_each(|&table| tables[table].take_runs(&self.runs));
+        self.slots.clear();
+        self.items.clear();
+        self.open = false;
+    }
+
+    /// Lets no rows wait until all are forgotten.
+    pub fn close(&mut self, tables: &mut [Box<dyn Table>]) {
+        self.settle(tables);
+        self.open = false;
     }
 
     /// Forgets all rows; others may wait again.
     pub fn clear(&mut self) {
-        self.open = self.defers;
-        self.empty();
-    }
-
-    fn empty(&mut self) {
         self.slots.clear();
         self.items.clear();
-        self.starts.clear();
+        (self.open, self.groups) = (true, 0);
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let words = self.slots.capacity() + self.starts.capacity();
-        words * size_of::<u32>() + (self.items.capacity() + self.sorted.capacity()) * size_of::<T>()
+        self.slots.capacity() * size_of::<u32>() + self.items.bytes() + Runs::share(&self.runs)
     }
 }
 
@@ -162,8 +224,8 @@ impl<T: Copy> Log<T> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{ArrayRef, Float64Array, RecordBatch};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
     use proptest::prelude::*;
 
     use crate::operator::aggregate::{Accumulators, Aggregates, Spans, approx_distinct, median, quantile};
@@ -173,16 +235,26 @@ mod tests {
     /// Rows of a batch: the group and the value of each; and whether the groups are settled after it.
     type Step = (Vec<(u32, Option<u8>)>, bool);
 
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true), Field::new("number", DataType::Int64, true)]))
+    }
+
     fn aggregates() -> Aggregates {
-        let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true)]));
-        let wanted = [approx_distinct("value"), median("value"), quantile("value", 0.99), approx_distinct("value").filter("value > 100")];
-        Aggregates::new(&wanted, &schema).unwrap()
+        let distinct = approx_distinct("value").alias("some").filter("value > 100");
+        let wanted = [approx_distinct("value"), median("value"), quantile("value", 0.99), approx_distinct("number"), distinct];
+        Aggregates::new(&wanted, &schema()).unwrap()
+    }
+
+    /// Some of all that a float can be.
+    fn float(byte: u8) -> f64 {
+        let others = [0.0, -0.0, f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.5];
+        others.get(usize::from(byte)).copied().unwrap_or(f64::from(byte))
     }
 
     fn take(groups: &mut Accumulators, aggregates: &Aggregates, rows: &[(u32, Option<u8>)], all: usize) {
-        let values: Float64Array = rows.iter().map(|(_, value)| value.map(f64::from)).collect();
-        let schema = Arc::new(Schema::new(vec![Field::new("value", DataType::Float64, true)]));
-        let records = RecordBatch::try_new(schema, vec![Arc::new(values) as ArrayRef]).unwrap();
+        let values: Float64Array = rows.iter().map(|(_, value)| value.map(float)).collect();
+        let numbers: Int64Array = rows.iter().map(|(_, value)| value.map(i64::from)).collect();
+        let records = RecordBatch::try_new(schema(), vec![Arc::new(values) as ArrayRef, Arc::new(numbers)]).unwrap();
         let values = aggregates.values(&records, &vec![0; rows.len()].into()).unwrap();
         let slots: Vec<u32> = rows.iter().map(|(slot, _)| *slot).collect();
         groups.reserve(all);

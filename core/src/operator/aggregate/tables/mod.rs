@@ -17,7 +17,7 @@ pub(super) use distinct::Distinct;
 pub(super) use histogram::HistogramCells;
 pub(super) use kept::Keeper;
 pub(super) use list::Lists;
-pub(super) use log::Order;
+pub(super) use log::{Log, Runs};
 pub(super) use moments::{MomentCells, PairCells};
 pub(super) use quantiles::Quantiles;
 pub(super) use rows::{EarliestRow, GreatestRow, LatestRow, LeastRow, Rows};

@@ -1,13 +1,16 @@
 //! Quantile sketches of groups.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array};
-use arrow::buffer::NullBuffer;
+use arrow::buffer::{NullBuffer, ScalarBuffer};
 use thalweg_kernels::{DdHead, DdImage, DdLayout, ddsketch_fold, ddsketch_merge, ddsketch_to_image, ddsketch_update, quantiles_in_runs};
 
 use super::super::values::Values;
 use super::super::{Function, images, unexpected};
+use super::log::Items;
 use super::sketched::Sketches;
 use crate::error::Result;
 use crate::state::{Reader, Writer, damaged};
@@ -47,11 +50,15 @@ impl Sketches for Quantiles {
         Quantiles::new(self.layout)
     }
 
-    fn items(values: &Values) -> &[f64] {
+    fn items(values: &Values) -> Cow<'_, [f64]> {
         match values {
-            Values::Float(array) => array.values(),
+            Values::Float(array) => Cow::Borrowed(array.values()),
             _ => unreachable!("quantiles are of floats"),
         }
+    }
+
+    fn append(rows: &Items, run: Range<usize>, to: &mut Vec<f64>) {
+        to.extend_from_slice(&floats(rows)[run]);
     }
 
     fn len(&self) -> usize {
@@ -113,17 +120,16 @@ impl Sketches for Quantiles {
         functions.iter().for_each(|function| answer(few.len().checked_sub(1).map(|last| few[(part(function) * last as f64) as usize])));
     }
 
-    fn exact_runs(starts: &[u32], values: &[f64], functions: &[&Function]) -> Vec<ArrayRef> {
+    fn exact_runs(starts: &[u32], rows: &Items, functions: &[&Function]) -> Vec<ArrayRef> {
         let parts: Vec<f64> = functions.iter().map(|function| part(function)).collect();
         let groups = starts.len() - 1;
         let mut quantiles = vec![0.0; groups * parts.len()];
-        quantiles_in_runs(starts, values, &parts, &mut quantiles);
-        let filled = NullBuffer::from_iter(starts.windows(2).map(|run| run[0] < run[1]));
-        let nulls = Some(filled).filter(|filled| filled.null_count() > 0);
-        let column = |part: usize| -> ArrayRef {
-            let values: Vec<f64> = quantiles.iter().skip(part).step_by(parts.len()).copied().collect();
-            Arc::new(Float64Array::new(values.into(), nulls.clone()))
-        };
+        quantiles_in_runs(starts, floats(rows), &parts, &mut quantiles);
+        let filled = starts.windows(2).map(|run| run[0] < run[1]);
+        // Most often all are, which is seen at once.
+        let nulls = if filled.clone().fold(true, |all, filled| all & filled) { None } else { Some(NullBuffer::from_iter(filled)) };
+        let quantiles = ScalarBuffer::from(quantiles);
+        let column = |part: usize| -> ArrayRef { Arc::new(Float64Array::new(quantiles.slice(part * groups, groups), nulls.clone())) };
         (0..parts.len()).map(column).collect()
     }
 
@@ -159,6 +165,13 @@ impl Sketches for Quantiles {
             *place.ok_or_else(|| damaged("a sketch of quantiles is of another size"))? = count;
         }
         Ok(())
+    }
+}
+
+fn floats(rows: &Items) -> &[f64] {
+    match rows {
+        Items::Floats(floats) => floats,
+        Items::Words(_) => unreachable!("quantiles are of floats"),
     }
 }
 

@@ -6,6 +6,8 @@
 //!
 //! Sketches come out as a column of bytes and, of such a column, in again: the bytes of a small one are taken as its few values.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BinaryArray, LargeBinaryArray};
@@ -16,7 +18,7 @@ use super::super::Function;
 use super::super::table::{Table, Wanted, known};
 use super::super::values::Values;
 use super::few::Few;
-use super::log::{Log, Order};
+use super::log::{Items, Runs};
 use crate::error::{Error, Result};
 use crate::operator::keys::Slots;
 use crate::state::{Reader, Writer};
@@ -42,7 +44,9 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     /// No sketches, of the same kind.
     fn none(&self) -> Self;
     /// The input as items.
-    fn items(values: &Values) -> &[Self::Item];
+    fn items(values: &Values) -> Cow<'_, [Self::Item]>;
+    /// Appends the items of some rows that waited to `to`.
+    fn append(rows: &Items, run: Range<usize>, to: &mut Vec<Self::Item>);
     /// How many sketches there are.
     fn len(&self) -> usize;
     /// Adds an empty one.
@@ -79,9 +83,9 @@ pub(crate) trait Sketches: Clone + Send + 'static {
     }
     /// The answers of a group of few values, which may be reordered, one after the other.
     fn exact(few: &mut Vec<Self::Item>, functions: &[&Function], answer: impl FnMut(Option<f64>));
-    /// The answers of groups of few values each, a column for each function: the values of group `g` are
-    /// `items[starts[g]..starts[g + 1]]`.
-    fn exact_runs(starts: &[u32], items: &[Self::Item], functions: &[&Function]) -> Vec<ArrayRef>;
+    /// The answers of groups of few values each, a column for each function: the rows of group `g` are
+    /// `rows[starts[g]..starts[g + 1]]`.
+    fn exact_runs(starts: &[u32], rows: &Items, functions: &[&Function]) -> Vec<ArrayRef>;
     /// The answers of a sketch.
     fn estimate(&self, number: u32, functions: &[&Function], answer: impl FnMut(Option<f64>));
     /// Answers as a column.
@@ -102,8 +106,11 @@ pub(crate) struct Sketched<S: Sketches> {
     input: usize,
     /// Whether the input is sketches rather than values.
     of_sketches: bool,
-    /// Rows that wait; while there are any, all groups are empty but for them.
-    log: Log<S::Item>,
+    /// Groups that there is room for.
+    groups: usize,
+    /// Rows that waited; where there are any, all groups are empty but for them.
+    runs: Option<Arc<Runs>>,
+    /// Of the first groups; those behind are empty.
     few: Few<S::Item>,
     many: S,
     free: Vec<u32>,
@@ -129,7 +136,8 @@ impl<S: Sketches> Sketched<S> {
         Box::new(Sketched {
             input,
             of_sketches,
-            log: Log::new(),
+            groups: 0,
+            runs: None,
             few: Few::new(),
             many,
             free: Vec::new(),
@@ -139,12 +147,23 @@ impl<S: Sketches> Sketched<S> {
         })
     }
 
-    /// Takes the rows that wait into their groups; those to come wait no more.
-    fn take_log(&mut self) {
-        let mut log = std::mem::replace(&mut self.log, Log::new());
-        log.give(|slot, item| self.add(slot, item));
-        self.log = log;
+    /// Makes lists of all groups, and takes the rows that waited into them.
+    fn open_groups(&mut self) {
+        self.few.reserve(self.groups);
+        let Some(runs) = self.runs.take() else { return };
+        let mut items = Vec::new();
+        for slot in 0..runs.groups() as u32 {
+            items.clear();
+            S::append(runs.items(), runs.of(slot), &mut items);
+            items.iter().for_each(|&item| self.add(slot, item));
+        }
         self.flush();
+    }
+
+    /// The same of `groups` groups, or more.
+    fn open(&mut self, groups: usize) {
+        self.reserve(groups);
+        self.open_groups();
     }
 
     #[inline]
@@ -212,7 +231,9 @@ impl<S: Sketches> Sketched<S> {
     /// Appends the values of a group that is a list to `values`, in no order.
     fn append_to(&self, slot: u32, values: &mut Vec<S::Item>) {
         self.few.append_to(slot, values);
-        values.extend_from_slice(self.log.of(slot));
+        if let Some(runs) = &self.runs {
+            S::append(runs.items(), runs.of(slot), values);
+        }
     }
 
     fn accumulate_sketches(&mut self, slots: &[u32], images: &LargeBinaryArray) -> Result<()> {
@@ -251,8 +272,10 @@ impl<S: Sketches> Sketched<S> {
 
     /// The numbers that are wanted, a column each.
     fn answers(&self, functions: &[&Function], slots: &Slots<'_>) -> Vec<ArrayRef> {
-        if let Some((starts, items)) = self.log.runs(slots, S::FEW) {
-            return S::exact_runs(starts, items, functions);
+        if let Some(runs) = &self.runs
+            && let Some(starts) = runs.short(slots, S::FEW)
+        {
+            return S::exact_runs(starts, runs.items(), functions);
         }
         let mut answers = vec![Vec::with_capacity(slots.len()); functions.len()];
         let mut values = Vec::new();
@@ -304,7 +327,7 @@ impl<S: Sketches> Sketched<S> {
             }
         }
         self.few.clear_all();
-        self.log.clear();
+        self.runs = None;
     }
 }
 
@@ -323,22 +346,19 @@ impl<S: Sketches> Table for Sketched<S> {
     }
 
     fn reserve(&mut self, groups: usize) {
-        self.few.reserve(groups);
+        self.groups = self.groups.max(groups);
     }
 
     fn accumulate(&mut self, slots: &[u32], values: &[Values], _: u64) -> Result<()> {
         let input = &values[self.input];
-        if !self.of_sketches && self.log.takes(slots.len(), self.few.groups()) {
-            self.log.extend(slots, S::items(input), input.nulls().as_ref());
-            return Ok(());
-        }
-        self.take_log();
+        self.open_groups();
         if self.of_sketches {
             self.accumulate_sketches(slots, input.as_whole().as_binary())?;
             self.flush();
             return Ok(());
         }
-        let rows = slots.iter().zip(S::items(input));
+        let items = S::items(input);
+        let rows = slots.iter().zip(items.iter());
         match input.nulls() {
             None => rows.for_each(|(&slot, &item)| self.add(slot, item)),
             Some(nulls) => rows.zip(nulls.iter()).filter(|(_, valid)| *valid).for_each(|((&slot, &item), _)| self.add(slot, item)),
@@ -347,54 +367,52 @@ impl<S: Sketches> Table for Sketched<S> {
         Ok(())
     }
 
-    fn defer(&mut self) {
-        self.log.defer();
+    fn waits_for(&self) -> Option<usize> {
+        (!self.of_sketches).then_some(self.input)
     }
 
-    fn settle(&mut self, order: &mut Order) {
-        self.log.settle(self.few.groups(), order);
+    fn take_runs(&mut self, runs: &Arc<Runs>) {
+        self.runs = Some(Arc::clone(runs));
     }
 
     fn combine(&mut self, from: &dyn Table) {
         let from = known::<Sketched<S>>(from);
-        self.take_log();
-        self.reserve(from.few.groups());
+        self.open(from.groups);
         let mut values = Vec::new();
-        (0..from.few.groups() as u32).for_each(|slot| self.take(slot, from, slot, &mut values));
+        (0..from.groups as u32).for_each(|slot| self.take(slot, from, slot, &mut values));
         self.flush();
     }
 
     fn place(&mut self, from: &dyn Table, slots: &[u32], groups: usize) {
         let from = known::<Sketched<S>>(from);
         self.clear_all();
-        self.take_log();
-        self.reserve(groups);
+        self.open(groups);
         let mut values = Vec::new();
-        (0..from.few.groups() as u32).zip(slots).for_each(|(slot, &into)| self.take(into, from, slot, &mut values));
+        (0..from.groups as u32).zip(slots).for_each(|(slot, &into)| self.take(into, from, slot, &mut values));
         self.flush();
     }
 
     fn gather(&mut self, from: &dyn Table, slots: &[u32]) {
         let from = known::<Sketched<S>>(from);
         self.clear_all();
-        self.take_log();
-        self.reserve(slots.len());
+        self.open(slots.len());
         let mut values = Vec::new();
-        let known = (0u32..).zip(slots).filter(|(_, slot)| (**slot as usize) < from.few.groups());
+        let known = (0u32..).zip(slots).filter(|(_, slot)| (**slot as usize) < from.groups);
         known.for_each(|(into, &slot)| self.take(into, from, slot, &mut values));
         self.flush();
     }
 
     fn copy(&mut self, from: &dyn Table) {
         let from = known::<Sketched<S>>(from);
-        self.log.clone_from(&from.log);
+        self.groups = from.groups;
+        self.runs.clone_from(&from.runs);
         self.few.clone_from(&from.few);
         self.many.clone_from(&from.many);
         self.free.clone_from(&from.free);
     }
 
     fn merge(&mut self, into: u32, from: u32) {
-        self.take_log();
+        self.open_groups();
         if let Some(sketch) = self.few.replacement(from) {
             let number = self.promote(into);
             self.flush();
@@ -414,7 +432,7 @@ impl<S: Sketches> Table for Sketched<S> {
             // A range from the start is that of all groups in use.
             Slots::Range(range) if range.start == 0 => self.clear_all(),
             slots => {
-                self.take_log();
+                self.open_groups();
                 slots.map(|slot| slot).into_iter().for_each(|slot| self.clear_one(slot));
             }
         }
@@ -432,14 +450,10 @@ impl<S: Sketches> Table for Sketched<S> {
 
     fn bytes(&self) -> usize {
         let waiting = self.items.capacity() * size_of::<S::Item>() + self.numbers.capacity() * size_of::<u32>();
-        self.log.bytes() + self.few.bytes() + self.many.bytes() + waiting
+        self.runs.as_ref().map_or(0, Runs::share) + self.few.bytes() + self.many.bytes() + waiting
     }
 
     fn save(&self, slot: u32, out: &mut Writer) -> Result<()> {
-        if (slot as usize) >= self.few.groups() {
-            out.words(&[0, 0]);
-            return Ok(());
-        }
         match self.few.replacement(slot) {
             Some(number) => {
                 out.word(1);
@@ -456,7 +470,7 @@ impl<S: Sketches> Table for Sketched<S> {
     }
 
     fn load(&mut self, slot: u32, from: &mut Reader<'_>) -> Result<()> {
-        self.take_log();
+        self.open_groups();
         if from.word()? == 1 {
             let number = self.promote(slot);
             return self.many.load(number, from);
