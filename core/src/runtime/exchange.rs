@@ -265,8 +265,63 @@ fn estimate_keys(seen: usize, rows: usize) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::estimate_keys;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{Int32Type, Int64Type};
+
+    use super::{Exchange, KEY_GROUPS, KeyColumns, Router, estimate_keys};
+    use crate::batch::{Batch, EventTime, PartitionId, Segment};
+    use crate::config;
+
+    fn router(batch: &Batch, workers: usize) -> Router {
+        let keys = KeyColumns::new(&["key".to_owned()], &batch.records.schema(), 1 << 20).unwrap();
+        let (label, steps, exits) = (String::new(), Vec::new(), Vec::new());
+        Router::new(
+            Exchange { label, keys, before: None, ways: [true, false], node: 0, steps, stride: 1, exits },
+            workers,
+            config::Exchange::Auto,
+        )
+    }
+
+    /// A batch of two partitions whose times are the column `time`, and of which each row is known by it.
+    fn batch(rows: usize) -> Batch {
+        let times: Int64Array = (0..rows as i64).collect::<Vec<_>>().into();
+        let keys: Int32Array = (0..rows as i32).map(|row| row * 7_919 % 101).collect::<Vec<_>>().into();
+        let names: StringArray = (0..rows).map(|row| (row % 3 > 0).then(|| row.to_string())).collect();
+        let time = EventTime { times: times.values().clone(), watermarks: Some(times.values().clone()), earliest: 0, latest: rows as i64 };
+        let columns: [(&str, ArrayRef); 3] = [("time", Arc::new(times)), ("key", Arc::new(keys)), ("name", Arc::new(names))];
+        let half = |partition, rows| Segment { partition: PartitionId(partition), rows, offset: 0 };
+        let segments = vec![half(0, rows / 3), half(1, rows - rows / 3)];
+        Batch { time: Some(time), ..Batch::of_source(RecordBatch::try_from_iter(columns).unwrap(), segments, 9) }
+    }
+
+    #[test]
+    fn every_row_goes_to_one_worker_and_all_of_a_key_to_the_same() {
+        let batch = batch(1_000);
+        for workers in [2, 3, 7, KEY_GROUPS] {
+            let (mut seen, mut owners) = (vec![0; 1_000], vec![None; 101]);
+            for (worker, share) in router(&batch, workers).by_hash(&batch).unwrap() {
+                let Some(own) = share.take().unwrap() else { continue };
+                let (rows, time) = (own.records.column(0).as_primitive::<Int64Type>().values(), own.time.as_ref().unwrap());
+                assert!(rows.is_sorted() && time.times.as_ref() == rows.as_ref() && time.watermarks.as_ref() == Some(&time.times));
+                assert_eq!(own.segments.iter().map(|segment| segment.rows).sum::<usize>(), rows.len());
+                let origins = own.origins.of_rows(&own.segments, own.rows());
+                for ((row, &number), origin) in rows.iter().enumerate().zip(origins) {
+                    let number = number as usize;
+                    seen[number] += 1;
+                    let key = own.records.column(1).as_primitive::<Int32Type>().value(row);
+                    assert_eq!(*owners[key as usize].get_or_insert(worker), worker);
+                    assert_eq!(batch.records.column(2).slice(number, 1).as_ref(), own.records.column(2).slice(row, 1).as_ref());
+                    let (partition, first) = if number < 333 { (0, 0) } else { (1, 333) };
+                    assert_eq!(origin, Some((PartitionId(partition), (number - first) as u64)));
+                }
+            }
+            assert!(seen.iter().all(|&times| times == 1), "{workers} workers");
+        }
+    }
 
     #[test]
     fn keys_are_estimated_by_how_often_they_come_again() {
