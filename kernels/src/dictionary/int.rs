@@ -132,8 +132,8 @@ impl IntDictionary {
         }
     }
 
-    /// Forgets all keys and slots, and keeps the memory. That costs a table indexed by key next to nothing, and a hash table in proportion
-    /// to the slots handed out since the dictionary was empty, or to its size if that is smaller.
+    /// Forgets all keys and slots, and keeps the memory. The cost is in proportion to the slots handed out since the
+    /// dictionary was empty, or to the table if that is smaller.
     ///
     /// The next keys go to the kind of table that suited those so far; the other one is given back.
     pub fn clear(&mut self) {
