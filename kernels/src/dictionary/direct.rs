@@ -1,7 +1,4 @@
 //! A table indexed by key, in pages that exist where keys are: it grows without moving what it holds.
-//!
-//! What an entry is at most that holds no key rises when the table is cleared, past all entries so far. So clearing it touches none of them,
-//! but for once in some thousand times.
 
 use std::hint::select_unpredictable;
 
@@ -11,10 +8,9 @@ use crate::simd::prefetch::{FAR, prefetch};
 const PAGE_BITS: u32 = 9;
 const PAGE: usize = 1 << PAGE_BITS;
 
-/// Slots plus 1 by key, and `stale` more; no key is where an entry is not above that.
+/// Slots plus 1 by key; 0 where there is no key.
 #[derive(Debug, Default)]
 pub(super) struct Direct {
-    stale: u32,
     /// Number of the first page: its keys divided by [`PAGE`], rounded down.
     first: i64,
     pages: Vec<Option<Box<[u32; PAGE]>>>,
@@ -41,12 +37,6 @@ impl Direct {
 
     #[inline(always)]
     pub fn find(&self, key: i64) -> u32 {
-        self.held(key).saturating_sub(self.stale)
-    }
-
-    /// The entry of a key, or 0 if there is no page for it.
-    #[inline(always)]
-    fn held(&self, key: i64) -> u32 {
         match self.pages.get(self.page(key)) {
             Some(Some(page)) => page[entry(key)],
             _ => 0,
@@ -57,11 +47,10 @@ impl Direct {
     pub fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
         self.ask(keys);
         let mut all = true;
-        for (key, found) in keys.iter().zip(&mut *found) {
-            *found = self.held((*key).into());
-            all &= *found > self.stale;
+        for (key, found) in keys.iter().zip(found) {
+            *found = self.find((*key).into());
+            all &= *found != 0;
         }
-        found.iter_mut().for_each(|found| *found = found.saturating_sub(self.stale));
         all
     }
 
@@ -106,22 +95,21 @@ impl Direct {
     ///
     /// Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
     pub fn find_or_add_block<K: Copy + Into<i64>>(&mut self, own: &[K], found: &mut [u32], keys: &mut Vec<i64>) -> usize {
-        let (before, mut next, mut rows, stale) = (keys.len(), keys.len(), 0, self.stale);
+        let (before, mut next, mut rows) = (keys.len(), keys.len(), 0);
         keys.resize(before + own.len(), 0);
         self.ask(own);
-        for (key, found) in own.iter().zip(&mut *found) {
+        for (key, found) in own.iter().zip(found) {
             let key = (*key).into();
             let page = self.page(key);
             let Some(Some(page)) = self.pages.get_mut(page) else { break };
             let place = &mut page[entry(key)];
-            let is_new = *place <= stale;
+            let is_new = *place == 0;
             keys[next] = key;
-            *found = select_unpredictable(is_new, next as u32 + 1 + stale, *place);
+            *found = select_unpredictable(is_new, next as u32 + 1, *place);
             *place = *found;
             next += usize::from(is_new);
             rows += 1;
         }
-        found[..rows].iter_mut().for_each(|found| *found -= stale);
         keys.truncate(next);
         self.len += next - before;
         rows
@@ -131,7 +119,7 @@ impl Direct {
     pub fn add(&mut self, key: i64, slot: u32) {
         let page = self.page(key);
         self.backed += usize::from(self.pages[page].is_none());
-        self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))[entry(key)] = slot + self.stale;
+        self.pages[page].get_or_insert_with(|| Box::new([0; PAGE]))[entry(key)] = slot;
         self.len += 1;
     }
 
@@ -140,7 +128,7 @@ impl Direct {
     pub fn remove(&mut self, key: i64, slot: u32) -> bool {
         let page = self.page(key);
         let removed = match self.pages.get_mut(page) {
-            Some(Some(page)) if page[entry(key)].saturating_sub(self.stale) == slot => std::mem::take(&mut page[entry(key)]) > self.stale,
+            Some(Some(page)) if page[entry(key)] == slot => std::mem::take(&mut page[entry(key)]) > 0,
             _ => false,
         };
         self.len -= usize::from(removed);
@@ -151,7 +139,7 @@ impl Direct {
     /// past the end. Gives back the memory of each page that it comes to the end of.
     pub fn pop_entry(&mut self, index: usize) -> Option<Option<(i64, u32)>> {
         let place = self.pages.get_mut(index / PAGE)?;
-        let slot = place.as_mut().map_or(0, |page| std::mem::take(&mut page[index % PAGE]).saturating_sub(self.stale));
+        let slot = place.as_mut().map_or(0, |page| std::mem::take(&mut page[index % PAGE]));
         if index % PAGE == PAGE - 1 {
             self.backed -= usize::from(place.take().is_some());
         }
@@ -159,16 +147,18 @@ impl Direct {
         Some((slot > 0).then(|| ((self.first << PAGE_BITS).wrapping_add(index as i64), slot)))
     }
 
-    /// Forgets all keys, whose slots are below `slots` as those of keys to come are below `limit`, and keeps the pages.
-    pub fn clear(&mut self, slots: usize, limit: usize) {
-        let stale = self.stale as usize + slots;
-        self.stale = match stale.saturating_add(limit) < u32::MAX as usize {
-            true => stale as u32,
-            false => {
-                self.pages.iter_mut().flatten().for_each(|page| page.fill(0));
-                0
+    /// Forgets all keys, which are among `keys`, and keeps the pages.
+    pub fn clear(&mut self, keys: &[i64]) {
+        if self.pages.len() * PAGE < keys.len() * size_of::<u64>() {
+            self.pages.iter_mut().flatten().for_each(|page| page.fill(0));
+        } else {
+            for &key in keys {
+                let page = self.page(key);
+                if let Some(Some(page)) = self.pages.get_mut(page) {
+                    page[entry(key)] = 0;
+                }
             }
-        };
+        }
         self.len = 0;
     }
 
@@ -183,26 +173,4 @@ impl Direct {
 #[inline(always)]
 fn entry(key: i64) -> usize {
     key as usize % PAGE
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{Direct, PAGE};
-
-    #[test]
-    fn keys_are_gone_however_often_the_table_was_cleared() {
-        let mut table = Direct::default();
-        for round in 0..10 {
-            assert!(table.reach(5, PAGE as u64));
-            assert_eq!((table.find(5), table.find(6), table.len()), (0, 0, 0), "round {round}");
-            table.add(5, 7);
-            let (mut found, mut keys) = ([0; 2], vec![0; 20]);
-            assert_eq!(table.find_or_add_block(&[5_i64, 6], &mut found, &mut keys), 2);
-            assert_eq!((found, keys.len(), table.len()), ([7, 21], 21, 2));
-            assert!(!table.remove(6, 20) && table.remove(6, 21) && !table.remove(6, 21));
-            assert_eq!((table.find(5), table.find(6)), (7, 0));
-            // Said to hold so many that every third time the numbers of entries run out.
-            table.clear(u32::MAX as usize / 3, 100);
-        }
-    }
 }

@@ -139,7 +139,7 @@ impl IntDictionary {
     pub fn clear(&mut self) {
         self.dense |= self.range() <= reach(self.slots.next);
         if self.dense {
-            self.direct.clear(self.slots.next, self.slots.limit);
+            self.direct.clear(&self.keys);
         } else {
             self.direct = Direct::default();
         }
