@@ -129,7 +129,7 @@ pub use first_last::{First, FirstLast, Last, Timed, accumulate_first_last, combi
 pub use groups::{combine_at, sum_at};
 pub use histogram::{Bins, histogram};
 pub use moments::{Moments, accumulate_moments, combine_moments, fold_moments};
-pub use partition::{hash_keys, order_by_part, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64};
+pub use partition::{group_keys, hash_keys, order_by_part, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64, select_groups};
 pub use rolling::{
     Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns,
     rolling_moments, rolling_order, rolling_sums,

@@ -1,5 +1,7 @@
 //! Rows by the hash of their key: to workers, to key groups.
 
+use std::ops::RangeInclusive;
+
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::{scalar, simd};
@@ -13,12 +15,26 @@ use crate::{scalar, simd};
 /// If the lengths differ.
 pub fn hash_keys(keys: &[i64], hashes: &mut [u64]) {
     check_lengths("keys and hashes", keys.len(), hashes.len());
-    for (hash, &key) in hashes.iter_mut().zip(keys) {
-        let key = (key as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        *hash = key ^ (key >> 31);
-    }
+    hashes.iter_mut().zip(keys).for_each(|(hash, &key)| *hash = hash_key(key));
+}
+
+/// The hash of [`hash_keys`].
+#[inline(always)]
+pub(crate) fn hash_key(key: i64) -> u64 {
+    let key = (key as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    key ^ (key >> 31)
+}
+
+/// Appends the key group of each key: which of 256 parts its hash of [`hash_keys`] is in, by [`part_of`].
+pub fn group_keys<K: Copy + Into<i64>>(keys: &[K], groups: &mut Vec<u8>) {
+    Backend::active().group_keys(keys, groups);
+}
+
+/// Appends, as a bitmap of their rows, which of `groups` lie in a range; least significant bit first, bits past the last row are 0.
+pub fn select_groups(groups: &[u8], range: RangeInclusive<u8>, selection: &mut Vec<u8>) {
+    Backend::active().select_groups(groups, range, selection);
 }
 
 /// The part of `parts` that a hash belongs to: `floor(hash · parts / 2^64)`, so that parts are ranges of hashes of one size,
@@ -62,6 +78,22 @@ pub fn prefix_sum_u64(values: &mut [u64]) -> u64 {
 }
 
 impl Backend {
+    /// [`group_keys`] on this backend.
+    pub fn group_keys<K: Copy + Into<i64>>(self, keys: &[K], groups: &mut Vec<u8>) {
+        match self {
+            Self::Scalar => scalar::partition::group_keys(keys, groups),
+            Self::Simd(level) => simd::partition::group_keys(level, keys, groups),
+        }
+    }
+
+    /// [`select_groups`] on this backend.
+    pub fn select_groups(self, groups: &[u8], range: RangeInclusive<u8>, selection: &mut Vec<u8>) {
+        match self {
+            Self::Scalar => scalar::partition::select_groups(groups, range, selection),
+            Self::Simd(level) => simd::partition::select_groups(level, groups, range, selection),
+        }
+    }
+
     /// [`partition_rows`] on this backend.
     pub fn partition_rows(self, hashes: &[u64], starts: &mut [u32], rows: &mut [u32]) {
         check_lengths("hashes and rows", hashes.len(), rows.len());
@@ -100,6 +132,31 @@ mod tests {
     use crate::testing::{Case, on_every_backend};
 
     on_every_backend!(partitions, super::check_partitions);
+    on_every_backend!(groups, super::check_groups);
+
+    fn check_groups(backend: Backend, case: &Case) {
+        let mut hashes = vec![0; case.ints.len()];
+        hash_keys(&case.ints, &mut hashes);
+        let expected: Vec<u8> = [7].into_iter().chain(hashes.iter().map(|&hash| part_of(hash, 256) as u8)).collect();
+        let mut groups = vec![7];
+        backend.group_keys(&case.ints, &mut groups);
+        assert!(groups == expected, "{backend}");
+        let narrow: Vec<u8> = case.ints.iter().map(|&int| int as u8).collect();
+        let wide: Vec<i64> = narrow.iter().map(|&int| i64::from(int)).collect();
+        let (mut of_narrow, mut of_wide) = (Vec::new(), Vec::new());
+        backend.group_keys(&narrow, &mut of_narrow);
+        Backend::Scalar.group_keys(&wide, &mut of_wide);
+        assert!(of_narrow == of_wide, "{backend}");
+        for range in [0..=255, 0..=127, 128..=255, 77..=77, 200..=100] {
+            let mut selection = vec![9];
+            backend.select_groups(&groups, range.clone(), &mut selection);
+            assert_eq!(selection.len(), 1 + groups.len().div_ceil(8), "{backend}");
+            for bit in 0..8 * (selection.len() - 1) {
+                let expected = groups.get(bit).is_some_and(|group| range.contains(group));
+                assert_eq!(selection[1 + bit / 8] >> (bit % 8) & 1 == 1, expected, "{backend}, row {bit}, {range:?}");
+            }
+        }
+    }
 
     fn check_partitions(backend: Backend, case: &Case) {
         let mut hashes = vec![0; case.ints.len()];

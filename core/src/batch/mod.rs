@@ -5,7 +5,7 @@ mod origins;
 use std::ops::Range;
 
 use arrow::array::{Array, BooleanArray, Int64Array, RecordBatch};
-use arrow::buffer::ScalarBuffer;
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::compute::{FilterBuilder, FilterPredicate, prep_null_mask_filter};
 use arrow::datatypes::Schema;
 
@@ -98,23 +98,23 @@ impl Batch {
             return Ok(self);
         }
         let records = predicate.filter_record_batch(&self.records)?;
-        let time = self.time.map(|time| time.filter(&predicate)).transpose()?;
-        let origins = match mask.null_count() {
-            0 => self.origins.masked(&self.segments, mask.values()),
-            _ => self.origins.masked(&self.segments, prep_null_mask_filter(mask).values()),
+        let (segments, origins) = match mask.null_count() {
+            0 => self.parts(mask.values()),
+            _ => self.parts(prep_null_mask_filter(mask).values()),
         };
-        let mut start = 0;
-        let segments = self
-            .segments
-            .iter()
-            .map(|segment| {
-                let kept = mask.slice(start, segment.rows).true_count();
-                start += segment.rows;
-                Segment { rows: kept, ..*segment }
-            })
-            .filter(|segment| segment.rows > 0)
-            .collect();
+        let time = self.time.map(|time| time.filter(&predicate)).transpose()?;
         Ok(Batch { records, time, segments, origins, received: self.received, sequence: self.sequence })
+    }
+
+    /// Where the rows come from at which `mask` is true.
+    pub(crate) fn parts(&self, mask: &BooleanBuffer) -> (Vec<Segment>, Origins) {
+        let mut start = 0;
+        let kept = |segment: &Segment| {
+            let rows = mask.slice(start, segment.rows).count_set_bits();
+            start += segment.rows;
+            (rows > 0).then_some(Segment { rows, ..*segment })
+        };
+        (self.segments.iter().filter_map(kept).collect(), self.origins.masked(&self.segments, mask))
     }
 
     /// The rows in `range`, without a copy.

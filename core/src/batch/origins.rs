@@ -1,6 +1,6 @@
 //! Which row of its partition each row of a batch is, told only when someone asks.
 //!
-//! Steps that take rows out or put them in another order note how, which costs nothing per row: the mask or the places are there anyway.
+//! Steps that take rows out or put them in another order note how, which costs nothing per row: the mask or the order is there anyway.
 //! Who asks, for late rows, has them followed back to the runs that the source delivered.
 
 use std::sync::Arc;
@@ -23,8 +23,6 @@ enum Origin {
     From(Arc<Origin>, usize),
     /// Those where the mask is true.
     Masked(Arc<Origin>, BooleanBuffer),
-    /// Those in these places.
-    Taken(Arc<Origin>, ScalarBuffer<u32>),
     /// Rows of several batches: which batch, which row. Those of a batch without origins have none.
     Interleaved(Vec<Origins>, Vec<(usize, usize)>),
 }
@@ -49,11 +47,6 @@ impl Origins {
     /// Those of the rows where `mask` is true.
     pub(super) fn masked(&self, segments: &[Segment], mask: &BooleanBuffer) -> Origins {
         Origins(self.of(segments).map(|origin| Arc::new(Origin::Masked(origin, mask.clone()))))
-    }
-
-    /// Those of the rows in `places`.
-    pub(crate) fn taken(&self, segments: &[Segment], places: &ScalarBuffer<u32>) -> Origins {
-        Origins(self.of(segments).map(|origin| Arc::new(Origin::Taken(origin, places.clone()))))
     }
 
     /// Those of rows of several batches, each with its segments: which batch, which row.
@@ -100,10 +93,6 @@ impl Origin {
             Origin::Masked(origin, mask) => {
                 let kept: Vec<usize> = mask.set_indices().collect();
                 rows.iter_mut().for_each(|(row, _)| *row = kept[*row]);
-                origin.follow(rows, found);
-            }
-            Origin::Taken(origin, places) => {
-                rows.iter_mut().for_each(|(row, _)| *row = places[*row] as usize);
                 origin.follow(rows, found);
             }
             Origin::Interleaved(batches, taken) => {
@@ -190,8 +179,5 @@ mod tests {
         assert_eq!(found, [Some((0, 3)), Some((2, 203)), None, Some((1, 100)), Some((0, 0))]);
         let none = Origins::interleaved(std::iter::once((&results.origins, results.segments.as_slice())), &[(0, 0)]);
         assert_eq!(none.of_rows(&[], 1), [None]);
-        let places = ScalarBuffer::from(vec![1_u32, 4]);
-        let found = first.origins.taken(&first.segments, &places).of_rows(&[], 2);
-        assert_eq!(found, [Some((PartitionId(1), 103)), Some((PartitionId(2), 203))]);
     }
 }

@@ -15,7 +15,7 @@ mod keys;
 mod late;
 pub mod process;
 pub mod rolling;
-mod split;
+pub(crate) mod split;
 pub mod window;
 
 pub(crate) use crate::batch::column_index;

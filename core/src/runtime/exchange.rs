@@ -1,27 +1,31 @@
 //! The exchange before a step that workers share: which worker gets which rows.
 //!
-//! * **By key hash**: rows go to the worker that owns the key group of their key, which holds all state of the key.
+//! * **By key hash**: rows go to the worker that owns the key group of their key, which holds all state of the key. Batches go to all workers,
+//!   with the key group of each row, and each worker picks its rows. Costs the pipeline's thread some tenths of a nanosecond per row where
+//!   keys are integers, and every worker about one for each row, be it its own or not.
 //! * **In two phases**, for windows made of panes: batches go to the workers in turn, whole; what they make of them is combined, see
-//!   [`window`](crate::operator::window). Costs the pipeline's thread next to nothing per row, but work for every key that several
+//!   [`window`](crate::operator::window). Costs nobody anything per row, but the pipeline's thread work for every key that several
 //!   workers have in a pane, and shares the rows equally however they are spread over keys.
 //!
 //! Which suits is measured on the first rows.
 
-use arrow::array::{BooleanArray, RecordBatch, UInt32Array};
-use arrow::buffer::ScalarBuffer;
-use arrow::compute::take_record_batch;
-use thalweg_kernels::order_by_part;
+use std::ops::RangeInclusive;
 
-use crate::batch::{Batch, EventTime, Segment};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
+use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
+use thalweg_kernels::select_groups;
+
+use crate::batch::{Batch, EventTime};
 use crate::config;
 use crate::error::{Error, Result};
+use crate::operator::split::{array, is_of, select, selected};
 use crate::operator::{KeyColumn, KeyColumns};
 use crate::state::{KEY_GROUPS, Saved, damaged};
 
-/// Keys times workers up to which two phases are chosen. Measured, combining costs the pipeline's thread some 20 ns per key, pane and
-/// worker; sharing out by hash costs it some 10 ns per row, and the workers as much again. So two phases suit keys that have a few rows in
-/// a pane for each worker, which of more keys than this few streams have.
-const FEW_KEYS: f64 = 40_000.0;
+/// Keys times workers up to which two phases are chosen. Measured, combining costs the pipeline's thread some 8 ns per key, pane and
+/// worker, and every worker has its own beginnings of a key; sharing out by hash costs each worker 1 ns for every row. So two phases suit
+/// keys that have a few rows in a pane for each worker, which of more keys than this few streams have.
+const FEW_KEYS: f64 = 24_000.0;
 
 /// Times its equal share of the rows that the fullest worker may get by key hash.
 const FULLEST: f64 = 1.5;
@@ -62,48 +66,52 @@ pub(crate) struct Router {
     pub exchange: Exchange,
     asked: config::Exchange,
     way: Option<Way>,
-    /// The worker of each key group.
-    owners: Vec<u32>,
     workers: usize,
     /// The worker whose turn it is, and the number of the next row, in two phases.
     turn: usize,
     rows: u64,
-    groups: Vec<u8>,
-    parts: Vec<u32>,
-    starts: Vec<u32>,
 }
 
-/// Rows of a batch for one worker. It is the worker who copies them, so that the pipeline's thread need not.
+/// Rows of a batch for one worker. It is the worker who picks them, so that the pipeline's thread need not.
 pub(crate) struct Share {
     batch: Batch,
-    /// Which rows, in the order in which they came; all if there are none named.
-    rows: Option<UInt32Array>,
+    /// The key group of each row, and those that are the worker's; all rows are its if there are none named.
+    groups: Option<(ScalarBuffer<u8>, RangeInclusive<u8>)>,
 }
 
 impl Share {
-    /// The rows.
+    /// The rows, in the order in which they came, if there are any.
     ///
     /// # Errors
     /// If Arrow cannot take rows of a column, which would be a defect.
-    pub fn take(self) -> Result<Batch> {
-        let Some(rows) = self.rows else { return Ok(self.batch) };
-        let gather = |values: &ScalarBuffer<i64>| -> ScalarBuffer<i64> { rows.values().iter().map(|&row| values[row as usize]).collect() };
-        let time = self.batch.time.as_ref().map(|time| EventTime {
-            times: gather(&time.times),
-            watermarks: time.watermarks.as_ref().map(gather),
-            ..*time
-        });
-        let records = take_record_batch(&self.batch.records, &rows)?;
-        let (mut end, mut taken) = (0, 0);
-        let kept = |segment: &Segment| {
-            end += segment.rows;
-            let before = std::mem::replace(&mut taken, rows.values().partition_point(|&row| (row as usize) < end));
-            (taken > before).then_some(Segment { rows: taken - before, ..*segment })
-        };
-        let segments = self.batch.segments.iter().filter_map(kept).collect();
-        let origins = self.batch.origins.taken(&self.batch.segments, rows.values());
-        Ok(Batch { records, time, segments, origins, received: self.batch.received, sequence: None })
+    pub fn take(self) -> Result<Option<Batch>> {
+        let Share { batch, groups: Some((groups, own)) } = self else { return Ok(Some(self.batch)) };
+        let mut selection = Vec::new();
+        select_groups(&groups, own, &mut selection);
+        let selection = BooleanBuffer::new(Buffer::from_vec(selection), 0, batch.rows());
+        match selection.count_set_bits() {
+            0 => Ok(None),
+            all if all == batch.rows() => Ok(Some(batch)),
+            rows => picked(batch, &selection, rows).map(Some),
+        }
     }
+}
+
+/// The `rows` rows of a batch that are selected.
+fn picked(batch: Batch, selection: &BooleanBuffer, rows: usize) -> Result<Batch> {
+    let (segments, origins) = batch.parts(selection);
+    let picked = |values: &ScalarBuffer<i64>| ScalarBuffer::from(selected(values, selection));
+    let own = batch.time.as_ref().map(|time| picked(&time.times));
+    let column = |column: &ArrayRef| match (&batch.time, &own) {
+        // The event time is often a column as it stands, which is picked once.
+        (Some(time), Some(own)) if is_of(column, &time.times) => array(column, own.clone()),
+        _ => select(column, selection),
+    };
+    let columns = batch.records.columns().iter().map(column).collect::<Result<_>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let records = RecordBatch::try_new_with_options(batch.records.schema(), columns, &options)?;
+    let time = batch.time.zip(own).map(|(time, times)| EventTime { times, watermarks: time.watermarks.as_ref().map(picked), ..time });
+    Ok(Batch { records, time, segments, origins, received: batch.received, sequence: None })
 }
 
 /// Where a batch goes.
@@ -116,18 +124,7 @@ pub(crate) enum Routed {
 
 impl Router {
     pub fn new(exchange: Exchange, workers: usize, asked: config::Exchange) -> Router {
-        Router {
-            exchange,
-            asked,
-            way: None,
-            owners: (0..KEY_GROUPS).map(|group| (group * workers / KEY_GROUPS) as u32).collect(),
-            workers,
-            turn: 0,
-            rows: 0,
-            groups: Vec::new(),
-            parts: Vec::new(),
-            starts: vec![0; workers + 1],
-        }
+        Router { exchange, asked, way: None, workers, turn: 0, rows: 0 }
     }
 
     /// How rows are shared out, once that is known.
@@ -200,15 +197,17 @@ impl Router {
         let keys = self.exchange.keys.in_table(&table.schema())?;
         let mut keys = keys.ok_or_else(|| damaged("a table has not the columns of the key"))?;
         keys.encode(table)?.groups(&mut groups)?;
-        Ok(groups.iter().map(|&group| Some(self.owners[usize::from(group)] as usize == worker)).collect())
+        let own = self.own(worker);
+        Ok(groups.iter().map(|group| Some(own.contains(group))).collect())
     }
 
     /// Rows that the fullest worker would get by key hash.
-    fn fullest(&mut self, keys: &KeyColumn) -> Result<usize> {
-        keys.groups(&mut self.groups)?;
-        let mut rows = vec![0; self.workers];
-        self.groups.iter().for_each(|&group| rows[self.owners[usize::from(group)] as usize] += 1);
-        Ok(rows.into_iter().max().unwrap_or(0))
+    fn fullest(&self, keys: &KeyColumn) -> Result<usize> {
+        let (mut groups, mut rows) = (Vec::new(), vec![0; KEY_GROUPS]);
+        keys.groups(&mut groups)?;
+        groups.iter().for_each(|&group| rows[usize::from(group)] += 1);
+        let of = |worker| self.own(worker).map(|group| rows[usize::from(group)]).sum();
+        Ok((0..self.workers).map(of).max().unwrap_or(0))
     }
 
     /// Where the rows of a batch go, once that has been chosen; `early` rows have the steps before the exchange still to go.
@@ -222,29 +221,26 @@ impl Router {
                 self.rows += self.exchange.stride * batch.rows() as u64;
                 let worker = self.turn;
                 self.turn = (worker + 1) % self.workers;
-                Ok(Routed::Workers(vec![(worker, Share { batch, rows: None })]))
+                Ok(Routed::Workers(vec![(worker, Share { batch, groups: None })]))
             }
             (_, Some((first, _))) if early => Ok(Routed::Node(*first, batch)),
-            _ => self.by_hash(batch).map(Routed::Workers),
+            _ => self.by_hash(&batch).map(Routed::Workers),
         }
     }
 
-    /// The rows of each worker that has any.
-    fn by_hash(&mut self, batch: Batch) -> Result<Vec<(usize, Share)>> {
-        self.exchange.keys.encode(&batch.records)?.groups(&mut self.groups)?;
-        self.parts.clear();
-        self.parts.extend(self.groups.iter().map(|&group| self.owners[usize::from(group)]));
-        let mut order = vec![0; batch.rows()];
-        order_by_part(&self.parts, &mut self.starts, &mut order);
-        let order = UInt32Array::from(order);
-        let runs = self.starts.windows(2).enumerate().filter(|(_, run)| run[0] < run[1]);
-        let share = |(worker, run): (usize, &[u32])| {
-            let rows = order.slice(run[0] as usize, (run[1] - run[0]) as usize);
-            // Who gets all rows gets them as they are.
-            let rows = (rows.len() < batch.rows()).then_some(rows);
-            (worker, Share { batch: batch.clone(), rows })
-        };
-        Ok(runs.map(share).collect())
+    /// Every worker gets the batch, and picks its own rows.
+    fn by_hash(&mut self, batch: &Batch) -> Result<Vec<(usize, Share)>> {
+        let mut groups = Vec::with_capacity(batch.rows());
+        self.exchange.keys.encode(&batch.records)?.groups(&mut groups)?;
+        let groups = ScalarBuffer::from(groups);
+        let share = |worker| Share { batch: batch.clone(), groups: Some((groups.clone(), self.own(worker))) };
+        Ok((0..self.workers).map(|worker| (worker, share(worker))).collect())
+    }
+
+    /// The key groups of a worker: every one has some, as there are no more workers than groups.
+    fn own(&self, worker: usize) -> RangeInclusive<u8> {
+        let first = |worker: usize| (worker * KEY_GROUPS).div_ceil(self.workers);
+        first(worker) as u8..=(first(worker + 1) - 1) as u8
     }
 }
 
@@ -269,8 +265,63 @@ fn estimate_keys(seen: usize, rows: usize) -> Option<f64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::estimate_keys;
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{Int32Type, Int64Type};
+
+    use super::{Exchange, KEY_GROUPS, KeyColumns, Router, estimate_keys};
+    use crate::batch::{Batch, EventTime, PartitionId, Segment};
+    use crate::config;
+
+    fn router(batch: &Batch, workers: usize) -> Router {
+        let keys = KeyColumns::new(&["key".to_owned()], &batch.records.schema(), 1 << 20).unwrap();
+        let (label, steps, exits) = (String::new(), Vec::new(), Vec::new());
+        Router::new(
+            Exchange { label, keys, before: None, ways: [true, false], node: 0, steps, stride: 1, exits },
+            workers,
+            config::Exchange::Auto,
+        )
+    }
+
+    /// A batch of two partitions whose times are the column `time`, and of which each row is known by it.
+    fn batch(rows: usize) -> Batch {
+        let times: Int64Array = (0..rows as i64).collect::<Vec<_>>().into();
+        let keys: Int32Array = (0..rows as i32).map(|row| row * 7_919 % 101).collect::<Vec<_>>().into();
+        let names: StringArray = (0..rows).map(|row| (row % 3 > 0).then(|| row.to_string())).collect();
+        let time = EventTime { times: times.values().clone(), watermarks: Some(times.values().clone()), earliest: 0, latest: rows as i64 };
+        let columns: [(&str, ArrayRef); 3] = [("time", Arc::new(times)), ("key", Arc::new(keys)), ("name", Arc::new(names))];
+        let half = |partition, rows| Segment { partition: PartitionId(partition), rows, offset: 0 };
+        let segments = vec![half(0, rows / 3), half(1, rows - rows / 3)];
+        Batch { time: Some(time), ..Batch::of_source(RecordBatch::try_from_iter(columns).unwrap(), segments, 9) }
+    }
+
+    #[test]
+    fn every_row_goes_to_one_worker_and_all_of_a_key_to_the_same() {
+        let batch = batch(1_000);
+        for workers in [2, 3, 7, KEY_GROUPS] {
+            let (mut seen, mut owners) = (vec![0; 1_000], vec![None; 101]);
+            for (worker, share) in router(&batch, workers).by_hash(&batch).unwrap() {
+                let Some(own) = share.take().unwrap() else { continue };
+                let (rows, time) = (own.records.column(0).as_primitive::<Int64Type>().values(), own.time.as_ref().unwrap());
+                assert!(rows.is_sorted() && time.times.as_ref() == rows.as_ref() && time.watermarks.as_ref() == Some(&time.times));
+                assert_eq!(own.segments.iter().map(|segment| segment.rows).sum::<usize>(), rows.len());
+                let origins = own.origins.of_rows(&own.segments, own.rows());
+                for ((row, &number), origin) in rows.iter().enumerate().zip(origins) {
+                    let number = number as usize;
+                    seen[number] += 1;
+                    let key = own.records.column(1).as_primitive::<Int32Type>().value(row);
+                    assert_eq!(*owners[key as usize].get_or_insert(worker), worker);
+                    assert_eq!(batch.records.column(2).slice(number, 1).as_ref(), own.records.column(2).slice(row, 1).as_ref());
+                    let (partition, first) = if number < 333 { (0, 0) } else { (1, 333) };
+                    assert_eq!(origin, Some((PartitionId(partition), (number - first) as u64)));
+                }
+            }
+            assert!(seen.iter().all(|&times| times == 1), "{workers} workers");
+        }
+    }
 
     #[test]
     fn keys_are_estimated_by_how_often_they_come_again() {

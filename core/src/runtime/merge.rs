@@ -43,6 +43,7 @@ pub(super) fn merge(workers: Vec<Vec<Batch>>) -> Result<Vec<Batch>> {
 /// The pieces in order. Worker by worker there are `counts` batches.
 fn order(batches: &[Batch], counts: &[usize]) -> Vec<Piece> {
     let time = |batch: usize, row: usize| batches[batch].time.as_ref().map_or(i64::MIN, |time| time.times[row]);
+    let latest = |batch: usize| batches[batch].time.as_ref().map_or(i64::MIN, |time| time.latest);
     let mut heads: Vec<(Range<usize>, usize)> = Vec::with_capacity(counts.len());
     let mut start = 0;
     for count in counts {
@@ -64,6 +65,7 @@ fn order(batches: &[Batch], counts: &[usize]) -> Vec<Piece> {
         let rows = batches[left.start].rows();
         let end = match alive.get(1) {
             None => rows,
+            Some(&rival) if (latest(left.start), worker) <= rival => rows,
             Some(&rival) => (*row..rows).find(|&row| (time(left.start, row), worker) > rival).unwrap_or(rows),
         };
         pieces.push(Piece { batch: left.start, rows: *row..end });

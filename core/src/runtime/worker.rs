@@ -205,7 +205,9 @@ fn take(graph: &mut Graph, entries: &[Entry], work: Work, counters: &Counters) -
         if let (Some(window), false) = (entry.window, part.spare.is_empty()) {
             graph.absorb(window, &mut part.spare)?;
         }
-        part.batches.into_iter().try_for_each(|share| graph.send(entry.target, share.take()?, counters))?;
+        for share in part.batches {
+            share.take()?.map_or(Ok(()), |batch| graph.send(entry.target, batch, counters))?;
+        }
         advanced.push(entry.target);
     }
     reply.rows = std::mem::take(&mut graph.left);

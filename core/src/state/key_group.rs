@@ -2,9 +2,10 @@
 //!
 //! As in Flink, a worker owns a range of groups; how many workers there are changes the ranges and not the groups.
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray};
-use arrow::datatypes::{DataType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
-use thalweg_kernels::{Hash, hash_bytes, hash_keys, part_of};
+use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::buffer::ScalarBuffer;
+use arrow::datatypes::{ArrowNativeType, DataType};
+use thalweg_kernels::{Hash, group_keys, hash_bytes, part_of};
 
 use crate::error::{Error, Result};
 
@@ -45,8 +46,8 @@ pub(crate) fn key_groups(column: Option<&ArrayRef>, rows: usize, groups: &mut Ve
             row_groups(binary.value_offsets(), binary.value_data(), groups);
         }
         DataType::Boolean => {
-            let keys: Vec<i64> = column.as_boolean().values().iter().map(i64::from).collect();
-            integers(&keys, groups);
+            let keys: Vec<u8> = column.as_boolean().values().iter().map(u8::from).collect();
+            group_keys(&keys, groups);
         }
         _ => stored_as_integers(column, groups)?,
     }
@@ -60,17 +61,14 @@ pub(crate) fn key_groups(column: Option<&ArrayRef>, rows: usize, groups: &mut Ve
 fn stored_as_integers(column: &ArrayRef, groups: &mut Vec<u8>) -> Result<()> {
     let unsigned = column.data_type().is_unsigned_integer();
     match (column.data_type().primitive_width(), unsigned) {
-        (Some(1), false) => widened::<Int8Type>(column, groups),
-        (Some(1), true) => widened::<UInt8Type>(column, groups),
-        (Some(2), false) => widened::<Int16Type>(column, groups),
-        (Some(2), true) => widened::<UInt16Type>(column, groups),
-        (Some(4), false) => widened::<Int32Type>(column, groups),
-        (Some(4), true) => widened::<UInt32Type>(column, groups),
-        (Some(8), false) => integers(&stored::<Int64Type>(column), groups),
-        (Some(8), true) => {
-            let keys: Vec<i64> = stored::<UInt64Type>(column).iter().map(|&key| key as i64).collect();
-            integers(&keys, groups);
-        }
+        (Some(1), false) => group_keys(&stored::<i8>(column), groups),
+        (Some(1), true) => group_keys(&stored::<u8>(column), groups),
+        (Some(2), false) => group_keys(&stored::<i16>(column), groups),
+        (Some(2), true) => group_keys(&stored::<u16>(column), groups),
+        (Some(4), false) => group_keys(&stored::<i32>(column), groups),
+        (Some(4), true) => group_keys(&stored::<u32>(column), groups),
+        // Unsigned ones as their bits.
+        (Some(8), _) => group_keys(&stored::<i64>(column), groups),
         _ => {
             return Err(Error::schema(format!(
                 "a key of type {} has no key group; this is a defect, please report it",
@@ -82,23 +80,9 @@ fn stored_as_integers(column: &ArrayRef, groups: &mut Vec<u8>) -> Result<()> {
 }
 
 /// The values of a column as they are stored.
-fn stored<T: ArrowPrimitiveType>(column: &ArrayRef) -> arrow::buffer::ScalarBuffer<T::Native> {
+fn stored<T: ArrowNativeType>(column: &ArrayRef) -> ScalarBuffer<T> {
     let data = column.to_data();
-    arrow::buffer::ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
-}
-
-fn widened<T: ArrowPrimitiveType<Native: Into<i64>>>(column: &ArrayRef, groups: &mut Vec<u8>) {
-    let keys: Vec<i64> = stored::<T>(column).iter().map(|&key| key.into()).collect();
-    integers(&keys, groups);
-}
-
-fn integers(keys: &[i64], groups: &mut Vec<u8>) {
-    let mut hashes = [0; CHUNK];
-    for keys in keys.chunks(CHUNK) {
-        let hashes = &mut hashes[..keys.len()];
-        hash_keys(keys, hashes);
-        groups.extend(hashes.iter().map(|&hash| group_of(hash)));
-    }
+    ScalarBuffer::new(data.buffers()[0].clone(), data.offset(), data.len())
 }
 
 /// Appends the key groups of byte strings, which may be rows in Arrow's row format: row `i` is `data[offsets[i]..offsets[i + 1]]`.

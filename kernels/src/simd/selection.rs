@@ -1,8 +1,8 @@
-//! Selections, a word of 64 rows at a time: whole words are copied or passed over, sparse ones walked bit by bit, and of the
-//! others every row is written and kept if its bit is set, which no branch has to foresee. Of numbers of rows, eight are written at
-//! once, those whose bits are set first: where they lie, a table tells for each byte.
+//! Selections, a word of 64 rows at a time. Of each eight rows, eight are written at once, those whose bits are set first; the next
+//! eight begin where these end. Where they lie, a table tells for each byte, or an instruction that closes up lanes. Of
+//! numbers of rows, whole words are written as they are and sparse ones walked bit by bit.
 
-use super::vector::Vector;
+use super::vector::{Vector, close_up};
 use super::{Kernel, Level, launch};
 use crate::bits::Bits;
 
@@ -30,7 +30,7 @@ pub(crate) fn gather<T: Copy>(level: Level, values: &[T], rows: &[u32], gathered
 }
 
 /// For each byte, the numbers of the bits that are set in it, ascending.
-const SET: [[u8; 8]; 256] = {
+pub(super) const SET: [[u8; 8]; 256] = {
     let mut set = [[0; 8]; 256];
     let mut byte = 0;
     while byte < 256 {
@@ -120,10 +120,19 @@ impl<T: Copy> Kernel for Compact<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _: V) {
-        for (word, values) in self.values.chunks(WORD).enumerate() {
-            append(self.selection.word(word * WORD), values, self.selected);
+    fn run<V: Vector>(self, v: V) {
+        let Self { values, selection, selected } = self;
+        let words = || (0..values.len()).step_by(WORD).map(|row| selection.word(row));
+        let count: usize = words().map(|word| word.count_ones() as usize).sum();
+        selected.reserve(count + 8);
+        let mut next = selected.len();
+        let start = selected.as_mut_ptr();
+        for (word, values) in words().zip(values.chunks(WORD)).filter(|(word, _)| *word != 0) {
+            // SAFETY: there is room for as many as are selected and eight more.
+            next += unsafe { select(v, values, word, start.add(next)) };
         }
+        // SAFETY: so many were written.
+        unsafe { selected.set_len(next) };
     }
 }
 
@@ -138,24 +147,19 @@ impl<T: Copy> Kernel for Split<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self, _: V) {
+    fn run<V: Vector>(self, v: V) {
         let Self { values, selection, others, selected } = self;
-        others.reserve(values.len());
-        selected.reserve(values.len());
+        others.reserve(values.len() + 8);
+        selected.reserve(values.len() + 8);
         let (mut other, mut next) = (others.len(), selected.len());
         let (others_start, selected_start) = (others.as_mut_ptr(), selected.as_mut_ptr());
-        for (word, values) in values.chunks(WORD).enumerate() {
-            let word = selection.word(word * WORD);
-            for (row, &value) in values.iter().enumerate() {
-                let bit = (word >> row & 1) as usize;
-                // SAFETY: there is room for all values after those that were there, and each written here is one of them: where
-                // neither end has moved past it, it is written over.
-                unsafe {
-                    others_start.add(other).write(value);
-                    selected_start.add(next).write(value);
-                }
-                other += 1 - bit;
-                next += bit;
+        for (number, values) in values.chunks(WORD).enumerate() {
+            let word = selection.word(number * WORD);
+            let rest = !word & u64::MAX >> (WORD - values.len());
+            // SAFETY: there is room for all values and eight more behind those that were there.
+            unsafe {
+                other += select(v, values, rest, others_start.add(other));
+                next += select(v, values, word, selected_start.add(next));
             }
         }
         // SAFETY: so many were written.
@@ -166,26 +170,29 @@ impl<T: Copy> Kernel for Split<'_, T> {
     }
 }
 
-/// Appends the values, at most 64, whose bits are set in `word`; there are no bits beyond the values.
+/// Writes the values, at most 64, whose bits are set in `word`, side by side, and how many; there are no bits beyond the values.
+///
+/// # Safety
+/// There is room for as many values as are selected and eight more.
 #[inline(always)]
-fn append<T: Copy>(word: u64, values: &[T], selected: &mut Vec<T>) {
-    let count = word.count_ones();
-    if count as usize == values.len() {
-        selected.extend_from_slice(values);
-    } else if count <= SPARSE {
-        let mut word = word;
-        while word != 0 {
-            selected.push(values[word.trailing_zeros() as usize]);
-            word &= word - 1;
+unsafe fn select<V: Vector, T: Copy>(v: V, values: &[T], word: u64, to: *mut T) -> usize {
+    let (mut next, (eights, rest)) = (0, values.as_chunks::<8>());
+    for (eight, bits) in eights.iter().zip(word.to_le_bytes()) {
+        let (from, to) = (eight.as_ptr(), to.wrapping_add(next));
+        // SAFETY: eight are there, and so is the room by the caller's promise; values move as they are, whatever they mean.
+        unsafe {
+            match size_of::<T>() {
+                4 => v.close_up_u32(from.cast(), bits, to.cast()),
+                8 => v.close_up_u64(from.cast(), bits, to.cast()),
+                _ => close_up(from, bits, to),
+            }
         }
-    } else {
-        // Never the first value of none: there are more than SPARSE.
-        let mut kept = [values[0]; WORD];
-        let mut next = 0;
-        for (row, &value) in values.iter().enumerate() {
-            kept[next % WORD] = value;
-            next += (word >> row & 1) as usize;
-        }
-        selected.extend_from_slice(&kept[..count as usize]);
+        next += bits.count_ones() as usize;
     }
+    for (row, value) in (WORD.min(values.len()) - rest.len()..).zip(rest) {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(next).write(*value) };
+        next += (word >> row & 1) as usize;
+    }
+    next
 }

@@ -82,6 +82,26 @@ pub trait Vector: Text {
     /// Whether the first `LANES` slots differ from each other; panics if there are fewer.
     fn distinct(self, slots: &[u32]) -> bool;
 
+    /// Writes those of eight numbers whose bits are set side by side, in their order; behind them, up to the eighth place, anything.
+    ///
+    /// # Safety
+    /// Eight numbers may be read and as many be written, elsewhere; they need not be aligned.
+    #[inline(always)]
+    unsafe fn close_up_u32(self, from: *const u32, bits: u8, to: *mut u32) {
+        // SAFETY: the caller's promise.
+        unsafe { close_up(from, bits, to) }
+    }
+
+    /// The same of wider numbers.
+    ///
+    /// # Safety
+    /// As [`Self::close_up_u32`].
+    #[inline(always)]
+    unsafe fn close_up_u64(self, from: *const u64, bits: u8, to: *mut u64) {
+        // SAFETY: the caller's promise.
+        unsafe { close_up(from, bits, to) }
+    }
+
     /// `LANES` rows of four words, word by word: the rows of a matrix become its columns.
     ///
     /// # Safety
@@ -93,6 +113,20 @@ pub trait Vector: Text {
     /// # Safety
     /// The first `LANES` pointers are to words that may be written.
     unsafe fn store_words(self, rows: &[*mut Words; MAX_LANES], words: [Self::I; 4]);
+}
+
+/// [`Vector::close_up_u32`] of any values, one by one: each is written and kept if its bit is set, which no branch has to foresee.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+pub(super) unsafe fn close_up<T: Copy>(from: *const T, bits: u8, to: *mut T) {
+    let mut next = 0;
+    for row in 0..8 {
+        // SAFETY: the caller's promise; no more were kept so far than were read.
+        unsafe { to.add(next).write_unaligned(from.add(row).read_unaligned()) };
+        next += usize::from(bits >> row & 1);
+    }
 }
 
 /// Upper bound of [`Vector::LANES`]: the size of buffers that lanes are folded in.

@@ -187,6 +187,22 @@ impl Accumulators {
         place(&mut self.counts, &from.counts, 0, slots, if from.counts.is_empty() { 0 } else { groups });
     }
 
+    /// Adds the groups of `from` to those in other slots here, of which there are `groups`: group `s` to that in `slots[s]`. `moved` is
+    /// room for what tables have for them, in the slots here.
+    pub fn absorb(&mut self, from: &Accumulators, slots: &[u32], groups: usize, moved: &mut Option<Accumulators>) {
+        self.close();
+        self.reserve(groups);
+        self.combine_at(slots, from);
+        if self.tables.is_empty() {
+            return;
+        }
+        let moved = moved.get_or_insert_with(|| self.empty());
+        for ((into, moved), from) in self.tables.iter_mut().zip(&mut moved.tables).zip(&from.tables) {
+            moved.place(from.as_ref(), slots, groups);
+            into.combine(moved.as_ref());
+        }
+    }
+
     /// Becomes the groups `slots` of `from`, in that order; groups beyond those that it has are empty.
     pub fn gather(&mut self, from: &Accumulators, slots: &[u32]) {
         self.close();
@@ -406,12 +422,11 @@ impl Accumulators {
         live.extend((0..groups as u32).filter(|&slot| self.count(slot) > 0));
     }
 
-    /// Empties the first `groups` groups, the only ones in use.
+    /// Forgets all groups, of which there are `groups`, and keeps the memory for others: cells are emptied when rows reach them.
     pub fn clear(&mut self, groups: usize) {
-        self.columns.iter_mut().for_each(|column| clear(&mut column.cells, Cell::EMPTY, groups));
+        self.truncate();
         self.tables.iter_mut().for_each(|table| table.clear(&Slots::Range(0..groups)));
         self.logs.iter_mut().for_each(Log::clear);
-        clear(&mut self.counts, 0, groups);
     }
 
     /// Adds group `from` to group `into` and empties it.
@@ -476,12 +491,6 @@ impl Spans {
         };
         [typed(self.starts), typed(self.ends)]
     }
-}
-
-/// Empties the first `groups` values, or all if there are fewer.
-fn clear<T: Copy>(values: &mut [T], empty: T, groups: usize) {
-    let used = groups.min(values.len());
-    values[..used].fill(empty);
 }
 
 /// Makes room for `groups` groups.

@@ -67,7 +67,7 @@ pub struct Window {
     sliding: Sliding,
     /// Emptied panes, for those to come: nothing is allocated in steady state.
     spare: Vec<Pane>,
-    /// Room for the groups of a worker's pane in the slots that they get here; only where workers share the rows.
+    /// Room for what tables have for the groups of another pane, in the slots that they get here; only where panes are taken in.
     moved: Option<Accumulators>,
     /// How panes are taken up that other windows share.
     share: Option<Share>,

@@ -160,16 +160,12 @@ fn merge(window: &mut Window, parts: &[Pane]) -> Result<Pane> {
         whole.keys.absorb_part(&parts[part].keys, run, &mut slots[part])?;
     }
     let groups = whole.keys.slots();
-    let mut moved = window.moved.take().unwrap_or_else(|| whole.accumulators.empty());
     for (number, (pane, slots)) in parts.iter().zip(&slots).enumerate() {
-        if number == 0 {
-            whole.accumulators.place(&pane.accumulators, slots, groups);
-        } else {
-            moved.place(&pane.accumulators, slots, groups);
-            whole.accumulators.combine(&moved);
+        match number {
+            0 => whole.accumulators.place(&pane.accumulators, slots, groups),
+            _ => whole.accumulators.absorb(&pane.accumulators, slots, groups, &mut window.moved),
         }
     }
-    window.moved = Some(moved);
     whole.firsts.push((0, 0));
     whole.rows = parts.iter().map(|pane| pane.rows).sum();
     whole.end = parts.iter().map(|pane| pane.end).max().unwrap_or(0);

@@ -243,9 +243,7 @@ pub(super) fn take_up(window: &mut Window, start: i64, shared: &Pane, share: &mu
         pane.accumulators.copy_parts(&shared.accumulators, &share.parts, groups);
         return Ok(());
     }
-    let moved = window.moved.get_or_insert_with(|| pane.accumulators.empty());
-    moved.place(share.part_of(shared), &window.room.slots, groups);
-    pane.accumulators.combine(moved);
+    pane.accumulators.absorb(share.part_of(shared), &window.room.slots, groups, &mut window.moved);
     Ok(())
 }
 

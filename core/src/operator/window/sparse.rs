@@ -416,7 +416,8 @@ impl Sparse {
             std::mem::swap(&mut self.before, &mut pane.groups.accumulators);
             self.front.push(pane);
         }
-        self.back_total.clear(self.held.len());
+        self.back_total.truncate();
+        self.back_total.reserve(self.held.len());
     }
 
     /// The aggregates of the current window by slot, and the slots of its groups.

@@ -4,6 +4,7 @@ use core::arch::x86_64::*;
 use core::mem::offset_of;
 
 use crate::cell::{Cell, NAN_BITS};
+use crate::simd::selection::SET;
 use crate::simd::vector::{MAX_LANES, Vector, Words};
 
 /// Proof of AVX2; made only by [`crate::simd::launch`], under a [`crate::simd::Level`] that detection handed out.
@@ -240,6 +241,22 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn close_up_u32(self, from: *const u32, bits: u8, to: *mut u32) {
+        // SAFETY: the caller's promise; the token proves AVX2.
+        unsafe { permute(from, SET[bits as usize], to) }
+    }
+
+    #[inline(always)]
+    unsafe fn close_up_u64(self, from: *const u64, bits: u8, to: *mut u64) {
+        let (low, high) = (bits & 15, bits >> 4);
+        // SAFETY: the caller's promise, four numbers at a time; the token proves AVX2.
+        unsafe {
+            permute(from.cast(), PAIRS[low as usize], to.cast());
+            permute(from.add(4).cast(), PAIRS[high as usize], to.add(low.count_ones() as usize).cast());
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_words(self, rows: &[*mut Words; MAX_LANES]) -> [__m256i; 4] {
         // SAFETY: the caller's promise; the token proves AVX.
         unsafe {
@@ -257,6 +274,35 @@ impl Vector for Avx2 {
                 _mm256_storeu_pd(to.cast(), row);
             }
         }
+    }
+}
+
+/// For each choice of four lanes of 64 bits, the halves of those that are chosen.
+const PAIRS: [[u8; 8]; 16] = {
+    let mut pairs = [[0; 8]; 16];
+    let mut bits = 0;
+    while bits < 16 {
+        let mut place = 0;
+        while place < 4 {
+            pairs[bits][2 * place] = 2 * SET[bits][place];
+            pairs[bits][2 * place + 1] = 2 * SET[bits][place] + 1;
+            place += 1;
+        }
+        bits += 1;
+    }
+    pairs
+};
+
+/// Writes eight numbers, each the one of the eight at `from` that `numbers` says.
+///
+/// # Safety
+/// Eight numbers may be read and as many be written; the processor has AVX2.
+#[inline(always)]
+unsafe fn permute(from: *const u32, numbers: [u8; 8], to: *mut u32) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let numbers = _mm256_cvtepu8_epi32(_mm_loadl_epi64(numbers.as_ptr().cast()));
+        _mm256_storeu_si256(to.cast(), _mm256_permutevar8x32_epi32(_mm256_loadu_si256(from.cast()), numbers));
     }
 }
 

@@ -223,6 +223,18 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn close_up_u32(self, from: *const u32, bits: u8, to: *mut u32) {
+        // SAFETY: the caller's promise; the token proves AVX-512 F and VL. In memory it would be closed up by microcode on Zen 4.
+        unsafe { _mm256_storeu_si256(to.cast(), _mm256_maskz_compress_epi32(bits, _mm256_loadu_si256(from.cast()))) }
+    }
+
+    #[inline(always)]
+    unsafe fn close_up_u64(self, from: *const u64, bits: u8, to: *mut u64) {
+        // SAFETY: the caller's promise; the token proves AVX-512 F.
+        unsafe { _mm512_storeu_si512(to.cast(), _mm512_maskz_compress_epi64(bits, _mm512_loadu_si512(from.cast()))) }
+    }
+
+    #[inline(always)]
     unsafe fn load_words(self, rows: &[*mut Words; MAX_LANES]) -> [__m512i; 4] {
         // SAFETY: the caller's promise; the token proves AVX-512 F and DQ.
         unsafe {
