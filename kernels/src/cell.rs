@@ -102,15 +102,8 @@ impl Cell {
     }
 }
 
-/// Resizes a table of accumulators as [`reserve_table`] does.
+/// Resizes a table of accumulators, asking for huge pages where it is large: rows reach it at random.
 pub fn resize_table<T: Copy>(table: &mut Vec<T>, len: usize, empty: T) {
-    reserve_table(table, len);
-    table.resize(len, empty);
-}
-
-/// Makes room in a table for `len` entries in all, and for more if it had none left; asks for huge pages where it is large: rows reach it
-/// at random.
-pub fn reserve_table<T: Copy>(table: &mut Vec<T>, len: usize) {
     if table.capacity() < len {
         // Copied, not reallocated: pages that the system moves elsewhere stay small, or become so.
         let mut grown = Vec::with_capacity(len.max(2 * table.capacity()));
@@ -118,6 +111,7 @@ pub fn reserve_table<T: Copy>(table: &mut Vec<T>, len: usize) {
         grown.extend_from_slice(table);
         *table = grown;
     }
+    table.resize(len, empty);
 }
 
 impl Default for Cell {

@@ -121,7 +121,7 @@ pub use anomaly::velocity::{Limit, RecentRows, Velocity, velocity};
 pub use arg::{Arg, ArgMax, ArgMin, accumulate_arg, combine_arg, fold_arg};
 pub use backend::{Backend, NoSuchBackend, Task};
 pub use bits::Bits;
-pub use cell::{Cell, reserve_table, resize_table};
+pub use cell::{Cell, resize_table};
 pub use co_moments::{CoMoments, accumulate_co_moments, combine_co_moments, fold_co_moments};
 pub use column::{behind_watermark, fold, min_max_f64, min_max_i64, running_watermarks, sum_f64};
 pub use dictionary::{BytesDictionary, Full, IntDictionary, Together, WordsDictionary};

@@ -55,9 +55,12 @@ fn records(rows: &[Row], nullable: bool) -> RecordBatch {
     RecordBatch::try_new(Arc::new(schema), columns).unwrap()
 }
 
+/// The times and values of the rows of each key of a window.
+type Groups = BTreeMap<String, Vec<(i64, i64)>>;
+
 /// Every window's groups, in the order in which their keys first came.
 fn model(rows: &[Row], key: impl Fn(&Row) -> String) -> Vec<String> {
-    let mut windows: BTreeMap<i64, (Vec<String>, BTreeMap<String, Vec<(i64, i64)>>)> = BTreeMap::new();
+    let mut windows: BTreeMap<i64, (Vec<String>, Groups)> = BTreeMap::new();
     for row in rows {
         let (order, groups) = windows.entry(row.0.div_euclid(SIZE)).or_default();
         let values = groups.entry(key(row)).or_default();

@@ -6,8 +6,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use thalweg_kernels::{reserve_table, resize_table};
-
 use super::timers::{TOGETHER, Timers};
 use crate::error::{Error, Result};
 use crate::time::Unit;
@@ -97,8 +95,7 @@ impl Sessions {
 
     /// Makes room for keys whose slots are below `keys`.
     pub fn reserve(&mut self, keys: usize) {
-        let keys = keys.max(self.heads.len());
-        resize_table(&mut self.heads, keys, NOBODY);
+        self.heads.resize(keys.max(self.heads.len()), NOBODY);
     }
 
     /// One more than the greatest slot of a session.
@@ -193,8 +190,6 @@ impl Sessions {
                 slot
             }
             None => {
-                let sessions = self.sessions.len() + 1;
-                reserve_table(&mut self.sessions, sessions);
                 self.sessions.push(session);
                 (self.sessions.len() - 1) as u32
             }
