@@ -24,9 +24,9 @@ pub use count::{CountSpec, count_window};
 pub(crate) use global::Triggers;
 pub use global::{GlobalSpec, Pending, Row, global};
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
-pub(crate) use session::Sessions;
 pub use session::{SessionSpec, session};
-pub(crate) use timers::{TOGETHER, Timers};
+pub(crate) use session::{Sessions, TOGETHER};
+pub(crate) use timers::Timers;
 use zone::Zone;
 
 /// What windows a stream is cut into.

@@ -241,21 +241,19 @@ impl Kept {
     fn forget(&mut self, watermark: i64) -> Vec<u32> {
         let mut gone = Vec::new();
         let forgotten = |kept: i64| kept.saturating_add(self.within) <= watermark;
-        self.timers.due(watermark, |due, waits| {
-            for (&slot, waits) in due.slots.iter().zip(waits) {
-                let latest = self.latest[slot as usize];
-                let earlier: Vec<(u32, i64)> =
-                    self.earlier.range((slot, NONE)..(slot, latest)).take_while(|(_, kept)| forgotten(*kept)).copied().collect();
-                earlier.iter().for_each(|entry| {
-                    self.earlier.remove(entry);
-                });
-                if forgotten(latest) {
-                    self.latest[slot as usize] = NONE;
-                    gone.push(slot);
-                } else {
-                    *waits = Some(latest.saturating_add(self.within));
-                }
+        self.timers.due(watermark, |slot, _, _| {
+            let latest = self.latest[slot as usize];
+            let earlier: Vec<(u32, i64)> =
+                self.earlier.range((slot, NONE)..(slot, latest)).take_while(|(_, kept)| forgotten(*kept)).copied().collect();
+            earlier.iter().for_each(|entry| {
+                self.earlier.remove(entry);
+            });
+            if !forgotten(latest) {
+                return Some(latest.saturating_add(self.within));
             }
+            self.latest[slot as usize] = NONE;
+            gone.push(slot);
+            None
         });
         gone
     }

@@ -46,17 +46,15 @@ impl Expiry {
     /// Takes out the keys that are to be forgotten when event time has reached `watermark`, each with the moment, in order of these.
     pub fn take(&mut self, watermark: i64) -> Vec<(i64, u32)> {
         let mut gone = Vec::new();
-        self.timers.due(watermark, |due, waits| {
-            for (&key, waits) in due.slots.iter().zip(waits) {
-                let latest = &mut self.latest[key as usize];
-                let until = latest.saturating_add(self.ttl);
-                if until > watermark {
-                    *waits = Some(until);
-                } else {
-                    *latest = NONE;
-                    gone.push((until, key));
-                }
+        self.timers.due(watermark, |key, _, _| {
+            let latest = &mut self.latest[key as usize];
+            let due = latest.saturating_add(self.ttl);
+            if due > watermark {
+                return Some(due);
             }
+            *latest = NONE;
+            gone.push((due, key));
+            None
         });
         gone.sort_unstable();
         gone

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::timers::{TOGETHER, Timers};
+use super::timers::Timers;
 use crate::error::{Error, Result};
 use crate::time::Unit;
 
@@ -50,6 +50,9 @@ const NO_TIMER: i64 = i64::MIN;
 
 /// Timers lie in buckets of this part of a gap: short enough that one is soon over, few enough that most are near.
 const BUCKETS_PER_GAP: i64 = 64;
+
+/// Keys to give to [`Sessions::look_up`] at a time.
+pub(crate) const TOGETHER: usize = 64;
 
 /// The open sessions of all keys. Keys and sessions have slots of their own.
 #[derive(Debug)]
@@ -124,16 +127,10 @@ impl Sessions {
         self.heads[key as usize] != NOBODY
     }
 
-    /// Looks at the sessions of some keys, and at the slots for as many new ones, so that they are near when their rows are placed.
+    /// Looks at the sessions of some keys, so that they are near when their rows are placed.
     pub fn look_up(&self, keys: &[u32]) {
-        self.look_at(keys.iter().map(|&key| self.heads[key as usize]));
-        self.look_at(self.free.iter().rev().take(keys.len()).copied());
-    }
-
-    /// Looks at sessions without waiting for one before the next.
-    fn look_at(&self, slots: impl Iterator<Item = u32>) {
-        let last = |slot: u32| self.sessions.get(slot as usize).map_or(0, |session| session.last);
-        std::hint::black_box(slots.map(last).fold(0, |all, last| all ^ last));
+        let last = |&key: &u32| self.sessions.get(self.heads[key as usize] as usize).map_or(0, |session| session.last);
+        std::hint::black_box(keys.iter().map(last).fold(0, |all, last| all ^ last));
     }
 
     /// The session that takes a row of `key` at `time`, when the watermark before it was `mark`; none if the row is late. A slot
@@ -244,21 +241,16 @@ impl Sessions {
     /// The sessions that the watermark has ended. They stay until [`Sessions::remove`].
     pub fn ended(&mut self, watermark: i64) -> Vec<u32> {
         let mut ended = Vec::new();
-        let sessions = &mut self.sessions;
-        self.timers.due(watermark, |due, waits| {
-            // All are read before the first is decided on: what that comes to is guessed wrongly now and then.
-            let last = |&slot: &u32| sessions[slot as usize].last;
-            std::hint::black_box(due.slots.iter().map(last).fold(0, |all, last| all ^ last));
-            for (&slot, waits) in due.slots.iter().zip(waits) {
-                let session = &mut sessions[slot as usize];
-                if session.timer != due.bucket {
-                    continue; // Of a session that is gone.
-                }
-                let end = session.last.saturating_add(self.gap);
-                *waits = Some(end).filter(|end| *end > watermark);
-                session.timer = waits.map_or(NO_TIMER, |until| due.bucket_of(until));
-                ended.extend(waits.is_none().then_some(slot));
+        self.timers.due(watermark, |slot, bucket, bucket_of| {
+            let session = &mut self.sessions[slot as usize];
+            let end = session.last.saturating_add(self.gap);
+            if session.timer != bucket {
+                return None; // Of a session that is gone.
             }
+            let waits = Some(end).filter(|end| *end > watermark);
+            session.timer = waits.map_or(NO_TIMER, bucket_of);
+            ended.extend(waits.is_none().then_some(slot));
+            waits
         });
         ended
     }
@@ -277,27 +269,21 @@ impl Sessions {
 
     /// Forgets sessions that have ended; appends the keys that have none left to `keys`, in no order.
     pub fn remove(&mut self, slots: &[u32], keys: &mut Vec<u32>) {
-        for slots in slots.chunks(TOGETHER) {
-            let head = |&slot: &u32| self.heads[self.sessions[slot as usize].key as usize];
-            std::hint::black_box(slots.iter().map(head).fold(0, |all, head| all ^ head));
-            slots.iter().for_each(|&slot| self.remove_one(slot, keys));
+        for &slot in slots {
+            let Session { key, next, .. } = self.sessions[slot as usize];
+            let mut at = self.heads[key as usize];
+            if at == slot {
+                self.heads[key as usize] = next;
+            } else {
+                while self.sessions[at as usize].next != slot {
+                    at = self.sessions[at as usize].next;
+                }
+                self.sessions[at as usize].next = next;
+            }
+            if self.heads[key as usize] == NOBODY {
+                keys.push(key);
+            }
         }
         self.free.extend_from_slice(slots);
-    }
-
-    fn remove_one(&mut self, slot: u32, keys: &mut Vec<u32>) {
-        let Session { key, next, .. } = self.sessions[slot as usize];
-        let mut at = self.heads[key as usize];
-        if at == slot {
-            self.heads[key as usize] = next;
-        } else {
-            while self.sessions[at as usize].next != slot {
-                at = self.sessions[at as usize].next;
-            }
-            self.sessions[at as usize].next = next;
-        }
-        if self.heads[key as usize] == NOBODY {
-            keys.push(key);
-        }
     }
 }

@@ -5,9 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 /// Buckets of the ring.
 const NEAR: i64 = 256;
 
-/// Slots that are looked at together, so that what is kept for them is fetched at once.
-pub(crate) const TOGETHER: usize = 64;
-
 /// Slots by when something is due for them.
 #[derive(Debug)]
 pub(crate) struct Timers {
@@ -21,21 +18,6 @@ pub(crate) struct Timers {
     floor: i64,
     /// Emptied buckets, for those to come.
     spare: Vec<Vec<u32>>,
-}
-
-/// Slots of one bucket whose timers may be due.
-pub(crate) struct Due<'a> {
-    pub slots: &'a [u32],
-    pub bucket: i64,
-    width: i64,
-    floor: i64,
-}
-
-impl Due<'_> {
-    /// The bucket of a time.
-    pub fn bucket_of(&self, due: i64) -> i64 {
-        due.div_euclid(self.width).max(self.floor)
-    }
 }
 
 impl Timers {
@@ -84,30 +66,24 @@ impl Timers {
         bucket
     }
 
-    /// Shows `look` the slots whose timers may be due at `watermark`, some at a time. It says until when each waits; with `None` its timer is
-    /// gone.
-    pub fn due(&mut self, watermark: i64, mut look: impl FnMut(&Due<'_>, &mut [Option<i64>])) {
-        while let Some((bucket, slots)) = self.pop(watermark) {
-            let mut stay = Vec::new();
-            for slots in slots.chunks(TOGETHER) {
-                let due = Due { slots, bucket, width: self.width, floor: self.floor };
-                let mut waits = [None; TOGETHER];
-                look(&due, &mut waits[..slots.len()]);
-                for (&slot, waits) in slots.iter().zip(waits) {
-                    match waits {
-                        Some(until) if due.bucket_of(until) > bucket => {
-                            self.push(until, slot);
-                        }
-                        Some(_) => stay.push(slot),
-                        None => {}
-                    }
+    /// Shows `look` each slot whose timer may be due at `watermark`, with its bucket and how to tell that of another time. It says
+    /// until when the slot waits; with `None` the timer is gone.
+    pub fn due(&mut self, watermark: i64, mut look: impl FnMut(u32, i64, &dyn Fn(i64) -> i64) -> Option<i64>) {
+        while let Some((bucket, mut slots)) = self.pop(watermark) {
+            let (width, floor) = (self.width, self.floor);
+            let bucket_of = move |due: i64| due.div_euclid(width).max(floor);
+            slots.retain(|&slot| match look(slot, bucket, &bucket_of) {
+                Some(due) if bucket_of(due) > bucket => {
+                    self.push(due, slot);
+                    false
                 }
-            }
-            self.recycle(slots);
-            if !stay.is_empty() {
-                self.far.entry(bucket).or_default().extend(stay);
+                waits => waits.is_some(),
+            });
+            if !slots.is_empty() {
+                self.far.entry(bucket).or_default().extend(slots);
                 return;
             }
+            self.recycle(slots);
         }
     }
 
@@ -174,11 +150,10 @@ mod tests {
             });
             let mut popped = Vec::new();
             for watermark in [-5, 0, 13, 14, 400, 401, 899, 5_000, 10_000_300, i64::MAX] {
-                timers.due(watermark, |due, waits| {
-                    for (&slot, waits) in due.slots.iter().zip(waits) {
-                        *waits = Some(dues[slot as usize]).filter(|due| *due > watermark);
-                        popped.extend(waits.is_none().then_some(slot));
-                    }
+                timers.due(watermark, |slot, _, _| {
+                    let waits = Some(dues[slot as usize]).filter(|due| *due > watermark);
+                    popped.extend(waits.is_none().then_some(slot));
+                    waits
                 });
                 let missed = (0..500).filter(|&slot| dues[slot as usize] <= watermark && !popped.contains(&(slot as u32))).count();
                 assert_eq!(missed, 0, "{width} {watermark}");
