@@ -18,9 +18,6 @@ const DIRECT_SPARSITY: u64 = 128;
 /// Hashed keys of which one in this many of their range is there are moved to a table indexed by key.
 const DIRECT_AGAIN: u64 = 8;
 
-/// Rows that are told apart together at most: what it takes for each, 20 bytes, then stays in the caches.
-const TOGETHER_ROWS: usize = 1 << 18;
-
 /// Keys from which on it may be worth to tell rows apart together, and rows to a key up to which it is; of keys close together, the
 /// range from which on, whose table is of 1 MiB.
 const TOGETHER_KEYS: usize = 1 << 13;
@@ -82,6 +79,9 @@ impl Backend {
 }
 
 impl IntDictionary {
+    /// Rows that are worth telling apart together at most: what it takes for each, 20 bytes, then stays in the caches.
+    pub const MOST_TOGETHER: usize = 1 << 18;
+
     /// An empty dictionary of at most `max_slots` keys at a time.
     pub fn new(max_slots: usize) -> Self {
         Backend::active().int_dictionary(max_slots)
@@ -115,7 +115,9 @@ impl IntDictionary {
     /// key, and a table beyond the caches of a core.
     pub fn suits_together(&self, rows: usize) -> bool {
         let keys = self.len();
-        keys >= TOGETHER_KEYS && rows <= TOGETHER_ROWS.min(TOGETHER_ROWS_PER_KEY * keys) && self.range() > TOGETHER_RANGE.min(reach(keys))
+        keys >= TOGETHER_KEYS
+            && rows <= Self::MOST_TOGETHER.min(TOGETHER_ROWS_PER_KEY * keys)
+            && self.range() > TOGETHER_RANGE.min(reach(keys))
     }
 
     /// [`Self::assign`] of the first keys of an empty dictionary, all of them at once: in half to a third of the time where

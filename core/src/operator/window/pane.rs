@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::buffer::BooleanBuffer;
-use thalweg_kernels::{assign_panes, order_by_part};
+use thalweg_kernels::{IntDictionary, assign_panes, order_by_part};
 
 use super::results::Results;
 use super::saved::LoadedGroups;
@@ -19,9 +19,6 @@ use crate::operator::compact::is_sparse;
 use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, Keys};
 use crate::window::Panes;
-
-/// Rows that wait in a pane at most: their keys and values stay in the caches.
-const MOST_WAITING: usize = 1 << 18;
 
 /// The groups of one pane.
 pub(super) struct Pane {
@@ -61,7 +58,7 @@ impl Pane {
     /// Takes rows in, the first of which is number `sequence` in order of arrival, by the time of [`Pane::settle`]. At most `max_keys` keys
     /// may be in a pane.
     pub fn put(&mut self, rows: &Rows, sequence: u64, max_keys: usize, room: &mut Room) -> Result<()> {
-        if self.waits && self.keys.slots() == 0 && self.waiting.take(rows, sequence, max_keys.min(MOST_WAITING)) {
+        if self.waits && self.keys.slots() == 0 && self.waiting.take(rows, sequence, max_keys.min(IntDictionary::MOST_TOGETHER)) {
             self.count(rows.len(), sequence);
             return Ok(());
         }
@@ -134,9 +131,10 @@ impl Pane {
     /// # Errors
     /// If keys cannot be moved, which would be a defect.
     pub fn trim(&mut self, results: &Results) -> Result<()> {
-        self.settle(&mut Room::default())?;
         let groups = self.keys.slots();
         if is_sparse(groups, self.held) {
+            // Rows that wait for their keys take less as they are.
+            self.accumulators.settle(&mut self.placed);
             let all: Vec<u32> = (0..groups as u32).collect();
             self.keys = results.keys.compacted(&self.keys, &all)?;
             let mut kept = Accumulators::new(&results.aggregates).deferring();
@@ -322,7 +320,7 @@ mod tests {
     use arrow::array::{ArrayRef, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Schema};
 
-    use super::{MOST_WAITING, Pane, Results, Room, Rows, before};
+    use super::{IntDictionary, Pane, Results, Room, Rows, before};
     use crate::batch::EventTime;
     use crate::config::Config;
     use crate::operator::aggregate::{count, sum};
@@ -358,7 +356,10 @@ mod tests {
                 plain.add(&rows, first as u64, &mut room).unwrap();
                 assert_eq!(waiting.keys.slots() == 0, pane > 0, "of the first pane nothing is known yet");
             }
-            assert!(waiting.bytes() > 33_000 * 16, "rows that wait count as state");
+            let bytes = waiting.bytes();
+            assert!(bytes > 33_000 * 16, "rows that wait count as state");
+            waiting.trim(&results).unwrap();
+            assert!(waiting.bytes() <= bytes && (waiting.keys.slots() == 0) == (pane > 0), "they go on waiting");
             waiting.settle(&mut room).unwrap();
             plain.settle(&mut room).unwrap();
             assert_eq!((waiting.rows, waiting.end), (plain.rows, plain.end));
@@ -384,7 +385,7 @@ mod tests {
             pane.clear();
         }
         let rows = rows(&mut results, 0, 20_000);
-        for part in 0..=(MOST_WAITING as u64 / 20_000) {
+        for part in 0..=(IntDictionary::MOST_TOGETHER as u64 / 20_000) {
             assert_eq!(pane.keys.slots(), 0);
             pane.put(&rows, part * 20_000, usize::MAX, &mut room).unwrap();
         }
