@@ -233,8 +233,9 @@ pub struct Config {
     pub source_thread: bool,
     /// What a thread does while a ring is empty or full.
     pub wait: WaitStrategy,
-    /// Threads that share the work of a query, beside the pipeline's own, which reads the source, takes the event time, shares the
-    /// rows out and puts the results together. One, the default, is none beside it: all is done on the pipeline's thread.
+    /// Threads that share the work of a query: as many as there are cores for it. The first is the pipeline's own, which also reads the
+    /// source (but see [`source_thread`](Config::source_thread)), takes the event time, shares the rows out and puts the results together;
+    /// so the others do more of the steps than it does. One is the default.
     ///
     /// Shared are the first step with state and those after it with the same key or a finer one: windows, `dedup`, `process` and
     /// `detect`, by the hash of their key, or in two phases (see [`exchange`](Config::exchange)); [`Stream::explain_with`] says which.

@@ -97,7 +97,7 @@ impl From<Span> for Among {
 ///     connection_idle: A client that sends nothing for this long is disconnected.
 ///     source_thread: Reads and decodes on a thread of its own.
 ///     wait: What a thread does while it has nothing to do: "spin", "yield" or "park".
-///     workers: Threads that share the work of a query beside the one that reads, keeps the time and puts results together.
+///     workers: Threads that share the work of a query, that which reads, keeps the time and puts results together among them.
 ///         One, the default, does all on that thread. Results are the same, but for the last bits of sums of floats and the
 ///         order of rows of different keys in one window; `explain(config=...)` says which steps are shared.
 ///     exchange: How rows are shared out to workers: "auto" (whichever suits the first rows), "hash" (by key) or

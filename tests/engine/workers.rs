@@ -406,7 +406,7 @@ fn errors_and_panics_of_workers_end_the_run() {
     assert_eq!(one, "process(trap by [key]): the trap is sprung");
     let panicked = said(&source.process(["key"], Trap { panics: true }), config(100, 2, Exchange::Auto));
     assert_eq!(panicked.kind(), Kind::State);
-    assert!(panicked.to_string().contains("a worker thread has panicked"), "{panicked}");
+    assert!(panicked.to_string().contains("a worker has panicked"), "{panicked}");
     for exchange in [Exchange::Hash, Exchange::TwoPhases] {
         let mut small = config(100, 2, exchange);
         small.max_state_bytes = 100;

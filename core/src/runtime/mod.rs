@@ -1,7 +1,7 @@
 //! Running a pipeline: one loop on one thread that takes deliveries from the source and pushes them through.
 //!
-//! With several [`workers`](crate::Config::workers) that thread shares out the rows of the steps that can be shared, and puts the results
-//! together.
+//! With several [`workers`](crate::Config::workers) that thread is the first of them; it shares out the rows of the steps that can be shared,
+//! and puts the results together.
 
 mod budget;
 mod exchange;
@@ -11,6 +11,7 @@ mod held_back;
 mod merge;
 mod outlet;
 mod running;
+mod subtask;
 mod time_stage;
 mod worker;
 mod workers;
@@ -38,8 +39,8 @@ use held_back::Watch;
 pub use held_back::{HeldBack, SlowPartition};
 pub(crate) use outlet::Outlet;
 pub use running::Running;
+pub(crate) use subtask::Entry;
 pub(crate) use time_stage::{Origin, TimeStage};
-pub(crate) use worker::Entry;
 use workers::Workers;
 pub(crate) use workers::{Exit, Port, Sharing};
 

@@ -1,80 +1,51 @@
-//! A worker: a thread with its own copy of the steps that are shared out, fed through one ring and answering through another.
+//! A worker: a thread that works on a subtask of its own, and on that of the pipeline's thread when it has nothing else to do.
 //!
-//! Each task is answered by one reply, in order. So whoever counts both knows what is on its way, and never has more tasks out than
-//! either ring holds: no push of a worker ever waits, and nothing can lock up.
+//! The first worker is the pipeline's thread itself: with as many workers as cores none waits for a core. That thread also reads the
+//! source, shares the rows out and puts the results together; how much work that is beside the steps differs from query to query, and as
+//! the others lend a hand, all are busy all the same. Rows and results do not depend on who does a task.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::batch::Batch;
 use crate::config::{BATCH_RING, Config};
 use crate::error::{Error, Result};
-use crate::metrics::{Counters, SharedCounters};
-use crate::operator::PartialPane;
+use crate::metrics::SharedCounters;
 use crate::ring::{Consumer, Empty, Producer, spsc_waiting};
-use crate::runtime::exchange::Share;
-use crate::runtime::graph::{Graph, Target};
-use crate::state::Saved;
+use crate::runtime::graph::Graph;
+use crate::runtime::subtask::{Entry, Reply, Subtask, Task, panicked};
 
-/// Where an exchange's rows enter a worker's graph.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Entry {
-    /// What takes the rows.
-    pub target: Target,
-    /// The operator in two phases that puts out panes, and gets emptied ones back.
-    pub window: Option<usize>,
-}
+/// How often, and how long at a time, a worker looks for tasks of its own between looks at those of the pipeline's thread before it sleeps
+/// until it has one of its own: together some ten microseconds.
+const LOOKS: u32 = 8;
+const LOOK: Duration = Duration::from_micros(1);
 
-/// What one exchange has for a worker.
-pub(crate) struct Part {
-    pub entry: usize,
-    pub batches: Vec<Share>,
-    /// Emptied panes, for rows to come.
-    pub spare: Vec<PartialPane>,
-}
+/// The subtask of the pipeline's thread, on which whoever has nothing else to do works too.
+#[derive(Clone)]
+pub(super) struct Common(Arc<Mutex<Subtask>>);
 
-/// What a worker is asked for.
-pub(crate) enum Task {
-    /// To take rows.
-    Rows(Work),
-    /// For the state of its steps.
-    Save,
-    /// To take up the state of some steps.
-    Restore(Vec<(usize, Saved)>),
-    /// To give back memory that is kept for rows to come.
-    Trim,
-}
+impl Common {
+    /// Does the next task, if there is one on which nobody works; whether there was.
+    pub fn help(&self) -> bool {
+        match self.0.try_lock() {
+            Ok(mut subtask) => subtask.try_next(),
+            Err(TryLockError::Poisoned(subtask)) => subtask.into_inner().try_next(),
+            Err(TryLockError::WouldBlock) => false,
+        }
+    }
 
-/// Rows, then how far event time has come after them.
-pub(crate) struct Work {
-    pub parts: Vec<Part>,
-    pub watermark: Option<i64>,
-    pub received: u64,
-    /// Whether to give back memory that is kept for rows to come.
-    pub trim: bool,
-}
-
-/// What became of a task.
-#[derive(Default)]
-pub(crate) struct Reply {
-    /// What came of the rows, by exit.
-    pub rows: Vec<(usize, Batch)>,
-    /// What the watermark brought about, by exit.
-    pub fired: Vec<(usize, Batch)>,
-    /// Panes that are due, by entry.
-    pub panes: Vec<(usize, Vec<PartialPane>)>,
-    pub state_bytes: usize,
-    pub waits_for: Option<i64>,
-    /// By step, if it was asked for.
-    pub saved: Vec<Saved>,
+    /// Does the next task, once nobody works on another one; whether there was one left.
+    pub fn work(&self) -> bool {
+        let mut subtask: MutexGuard<'_, Subtask> = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        subtask.try_next()
+    }
 }
 
 /// The pipeline's end of a worker.
-pub(crate) struct Worker {
+pub(super) struct Worker {
     tasks: Option<Producer<Task>>,
     replies: Option<Consumer<Result<Reply>>>,
+    /// None for the pipeline's own.
     thread: Option<JoinHandle<()>>,
     /// Tasks without a reply so far.
     pub owed: usize,
@@ -84,31 +55,34 @@ impl Worker {
     /// The most tasks that may be on their way.
     pub const MOST_OWED: usize = BATCH_RING;
 
-    /// Starts a worker on `graph`, whose exchanges' rows come in at `entries`.
+    /// The worker that is the pipeline's thread, and its subtask.
+    pub fn own(copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters) -> (Worker, Common) {
+        let (worker, subtask) = Worker::new(copy, config, counters);
+        (worker, Common(Arc::new(Mutex::new(subtask))))
+    }
+
+    /// Starts a thread that works on the subtask of `copy`, and helps with `common`.
     ///
     /// # Errors
     /// [`Kind::Connector`](crate::error::Kind::Connector) if the thread cannot be started.
-    pub fn start(number: usize, mut graph: Graph, entries: Vec<Entry>, config: &Config, counters: &SharedCounters) -> Result<Worker> {
-        let (tasks, mut incoming) = spsc_waiting(Worker::MOST_OWED, config.wait);
-        let (mut outgoing, replies) = spsc_waiting(Worker::MOST_OWED, config.wait);
-        let counters = Arc::clone(counters);
-        let work = move || {
-            while let Some(task) = incoming.pop() {
-                let reply = run(&mut graph, &entries, task, &counters);
-                let failed = reply.is_err();
-                if outgoing.push(reply).is_err() || failed {
-                    break;
-                }
-            }
-        };
-        let thread = std::thread::Builder::new().name(format!("thalweg-{number}")).spawn(work);
-        let thread = thread.map_err(|error| Error::io("cannot start a worker thread", error))?;
-        Ok(Worker { tasks: Some(tasks), replies: Some(replies), thread: Some(thread), owed: 0 })
+    pub fn start(number: usize, copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters, common: &Common) -> Result<Worker> {
+        let (mut worker, subtask) = Worker::new(copy, config, counters);
+        let common = common.clone();
+        let thread = std::thread::Builder::new().name(format!("thalweg-{number}")).spawn(move || work(subtask, &common));
+        worker.thread = Some(thread.map_err(|error| Error::io("cannot start a worker thread", error))?);
+        Ok(worker)
+    }
+
+    fn new(copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters) -> (Worker, Subtask) {
+        let (tasks, incoming) = spsc_waiting(Worker::MOST_OWED, config.wait);
+        let (outgoing, replies) = spsc_waiting(Worker::MOST_OWED, config.wait);
+        let subtask = Subtask::new(copy, incoming, outgoing, Arc::clone(counters));
+        (Worker { tasks: Some(tasks), replies: Some(replies), thread: None, owed: 0 }, subtask)
     }
 
     /// Hands over a task; there may not be [`Worker::MOST_OWED`] on their way already.
     pub fn send(&mut self, task: Task) -> Result<()> {
-        let ring = self.tasks.as_mut().ok_or_else(gone)?;
+        let ring = self.tasks.as_mut().ok_or_else(panicked)?;
         self.owed += 1;
         // Of a worker that is gone the replies tell why.
         let _ = ring.push(task);
@@ -118,14 +92,14 @@ impl Worker {
     /// The next reply, if it is there.
     ///
     /// # Errors
-    /// What went wrong in the task; [`Kind::State`](crate::error::Kind::State) if the worker has panicked.
+    /// What went wrong in the task; [`Kind::State`](crate::error::Kind::State) if it has panicked.
     pub fn try_receive(&mut self) -> Result<Option<Reply>> {
-        let ring = self.replies.as_mut().ok_or_else(gone)?;
+        let ring = self.replies.as_mut().ok_or_else(panicked)?;
         let reply = match ring.try_pop() {
             Some(reply) => reply?,
             None if ring.is_closed() => match ring.try_pop() {
                 Some(reply) => reply?,
-                None => return Err(gone()),
+                None => return Err(panicked()),
             },
             None => return Ok(None),
         };
@@ -133,30 +107,18 @@ impl Worker {
         Ok(Some(reply))
     }
 
-    /// The next reply.
-    ///
-    /// # Errors
-    /// As [`Worker::try_receive`].
-    pub fn answer(&mut self) -> Result<Reply> {
-        loop {
-            if let Some(reply) = self.receive(Duration::from_secs(1))? {
-                return Ok(reply);
-            }
-        }
-    }
-
     /// The next reply, waiting for it no longer than `wait`.
     ///
     /// # Errors
     /// As [`Worker::try_receive`].
     pub fn receive(&mut self, wait: Duration) -> Result<Option<Reply>> {
-        match self.replies.as_mut().ok_or_else(gone)?.pop_timeout(wait) {
+        match self.replies.as_mut().ok_or_else(panicked)?.pop_timeout(wait) {
             Ok(reply) => {
                 self.owed -= 1;
                 reply.map(Some)
             }
             Err(Empty::TimedOut) => Ok(None),
-            Err(Empty::Closed) => Err(gone()),
+            Err(Empty::Closed) => Err(panicked()),
         }
     }
 }
@@ -170,66 +132,17 @@ impl Drop for Worker {
     }
 }
 
-fn gone() -> Error {
-    Error::state(
-        "a worker thread has panicked, see its message above; if it was not in a function of yours, this is a defect, please report it",
-    )
-}
-
-/// Does a task.
-fn run(graph: &mut Graph, entries: &[Entry], task: Task, counters: &Counters) -> Result<Reply> {
-    let mut reply = match task {
-        Task::Rows(work) => take(graph, entries, work, counters)?,
-        Task::Save => Reply { saved: graph.save()?, panes: put_out(graph, entries), ..Reply::default() },
-        Task::Restore(steps) => {
-            steps.into_iter().try_for_each(|(node, saved)| graph.restore(node, &saved))?;
-            Reply::default()
-        }
-        Task::Trim => {
-            graph.trim()?;
-            Reply::default()
-        }
-    };
-    reply.state_bytes = graph.state_bytes();
-    reply.waits_for = graph.waits_for();
-    Ok(reply)
-}
-
-/// Takes rows, and the watermark after them.
-fn take(graph: &mut Graph, entries: &[Entry], work: Work, counters: &Counters) -> Result<Reply> {
-    let mut reply = Reply::default();
-    graph.received = work.received;
-    let mut advanced = Vec::with_capacity(work.parts.len());
-    for mut part in work.parts {
-        let entry = entries[part.entry];
-        if let (Some(window), false) = (entry.window, part.spare.is_empty()) {
-            graph.absorb(window, &mut part.spare)?;
-        }
-        for share in part.batches {
-            share.take()?.map_or(Ok(()), |batch| graph.send(entry.target, batch, counters))?;
-        }
-        advanced.push(entry.target);
-    }
-    reply.rows = std::mem::take(&mut graph.left);
-    for target in advanced {
-        let Some(watermark) = work.watermark else { break };
-        graph.advance_target(target, watermark, counters)?;
-    }
-    reply.panes = put_out(graph, entries);
-    reply.fired = std::mem::take(&mut graph.left);
-    if work.trim {
-        graph.trim()?;
-    }
-    Ok(reply)
-}
-
-/// The panes that were put out, by entry.
-fn put_out(graph: &mut Graph, entries: &[Entry]) -> Vec<(usize, Vec<PartialPane>)> {
-    let mut by_entry: BTreeMap<usize, Vec<PartialPane>> = BTreeMap::new();
-    for (node, pane) in std::mem::take(&mut graph.panes) {
-        if let Some(entry) = entries.iter().position(|entry| entry.window == Some(node)) {
-            by_entry.entry(entry).or_default().push(pane);
+/// What a worker's thread does.
+fn work(mut own: Subtask, common: &Common) {
+    let mut looks = 0;
+    while !own.is_over {
+        if own.try_next() || common.help() || (looks < LOOKS && own.next_within(LOOK)) {
+            looks = 0;
+        } else if looks < LOOKS {
+            looks += 1;
+        } else {
+            looks = 0;
+            own.next();
         }
     }
-    by_entry.into_iter().collect()
 }

@@ -9,14 +9,18 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::{Counters, SharedCounters};
 use crate::operator::PartialPane;
 use crate::runtime::exchange::{Exchange, Routed, Router, Share, Way};
 use crate::runtime::graph::{Graph, Target};
 use crate::runtime::merge::merge;
-use crate::runtime::worker::{Entry, Part, Reply, Task, Work, Worker};
+use crate::runtime::subtask::{Entry, Part, Reply, Task, Work};
+use crate::runtime::worker::{Common, Worker};
 use crate::state::Saved;
+
+/// The worker that is the pipeline's thread.
+const OWN: usize = 0;
 
 /// The longest wait for a reply before another look at whether the worker is there.
 const LOOK: Duration = Duration::from_millis(100);
@@ -60,7 +64,10 @@ struct Step {
 
 /// See the [module documentation](self).
 pub(crate) struct Workers {
+    /// The first is the pipeline's thread.
     workers: Vec<Worker>,
+    /// The subtask of the first.
+    own: Common,
     routers: Vec<Router>,
     ports: Vec<Port>,
     exits: Vec<Exit>,
@@ -85,14 +92,18 @@ impl Workers {
     /// # Errors
     /// As [`Worker::start`].
     pub fn start(sharing: Sharing, config: &Config, counters: &SharedCounters) -> Result<Workers> {
-        let start = |(number, (graph, entries))| Worker::start(number, graph, entries, config, counters);
-        let workers = sharing.copies.into_iter().enumerate().map(start).collect::<Result<Vec<_>>>()?;
+        let mut copies = sharing.copies.into_iter();
+        let first = copies.next().ok_or_else(|| Error::state("no worker shares the steps; this is a defect, please report it"))?;
+        let (first, own) = Worker::own(first, config, counters);
+        let start = |(number, copy)| Worker::start(number, copy, config, counters, &own);
+        let workers = std::iter::once(Ok(first)).chain((1..).zip(copies).map(start)).collect::<Result<Vec<_>>>()?;
         let count = workers.len();
         let routers: Vec<Router> = sharing.exchanges.into_iter().map(|exchange| Router::new(exchange, count, config.exchange)).collect();
         Ok(Workers {
             replies: workers.iter().map(|_| VecDeque::new()).collect(),
             state: vec![(0, None); count],
             workers,
+            own,
             spare: routers.iter().map(|_| Vec::new()).collect(),
             routers,
             ports: sharing.ports,
@@ -123,9 +134,9 @@ impl Workers {
         self.settle(graph, counters)?;
         self.spare.iter_mut().for_each(Vec::clear);
         self.workers.iter_mut().try_for_each(|worker| worker.send(Task::Trim))?;
-        for (worker, state) in self.workers.iter_mut().zip(&mut self.state) {
-            let reply = worker.answer()?;
-            *state = (reply.state_bytes, reply.waits_for);
+        for worker in 0..self.workers.len() {
+            let reply = self.answer(worker)?;
+            self.state[worker] = (reply.state_bytes, reply.waits_for);
         }
         Ok(())
     }
@@ -199,7 +210,7 @@ impl Workers {
         self.steps.push_back(step);
         for (worker, batches) in batches.iter_mut().enumerate() {
             while self.workers[worker].owed >= Worker::MOST_OWED {
-                self.receive(worker, LOOK)?;
+                self.work(worker, LOOK)?;
                 self.collect(graph, counters)?;
             }
             let part = |&exchange: &usize| Part {
@@ -213,13 +224,13 @@ impl Workers {
         Ok(())
     }
 
-    /// Takes in what comes within `wait` from the worker that the oldest step waits for.
+    /// Works on what is there for the pipeline's thread, or takes in what comes within `wait` from the worker that the oldest step waits for.
     ///
     /// # Errors
     /// As [`Workers::step`].
     pub fn wait(&mut self, wait: Duration, graph: &mut Graph, counters: &Counters) -> Result<()> {
         if let Some(slowest) = self.replies.iter().position(VecDeque::is_empty).filter(|_| self.is_busy()) {
-            self.receive(slowest, wait)?;
+            self.work(slowest, wait)?;
         }
         self.collect(graph, counters)
     }
@@ -243,8 +254,8 @@ impl Workers {
     pub fn save(&mut self, graph: &mut Graph) -> Result<Vec<(usize, Saved)>> {
         self.workers.iter_mut().try_for_each(|worker| worker.send(Task::Save))?;
         let mut parts = Vec::new();
-        for worker in &mut self.workers {
-            let reply = worker.answer()?;
+        for worker in 0..self.workers.len() {
+            let reply = self.answer(worker)?;
             for (entry, mut panes) in reply.panes {
                 graph.absorb(self.routers[entry / 2].exchange.node, &mut panes)?;
                 self.spare[entry / 2].append(&mut panes);
@@ -262,10 +273,12 @@ impl Workers {
     pub fn restore(&mut self, saved: &[&Saved], watermark: Option<i64>, counters: &Counters) -> Result<Vec<usize>> {
         self.watermark = watermark;
         let mut taken = Vec::new();
-        for (exchange, router) in self.routers.iter_mut().enumerate() {
-            let copies = || (0..).zip(&self.nodes).filter(|(_, (_, of))| *of == Some(exchange)).map(|(copy, (node, _))| (copy, *node));
+        for exchange in 0..self.routers.len() {
+            let copies = (0..).zip(&self.nodes).filter(|(_, (_, of))| *of == Some(exchange));
+            let copies: Vec<(usize, usize)> = copies.map(|(copy, (node, _))| (copy, *node)).collect();
+            let router = &mut self.routers[exchange];
             let own: Vec<&Saved> = router.exchange.steps.iter().map(|&node| saved[node]).collect();
-            let of_chain = copies().map(|(_, node)| saved[node]).chain(own.iter().copied());
+            let of_chain = copies.iter().map(|(_, node)| saved[*node]).chain(own.iter().copied());
             let rows = of_chain.map(Saved::rows).max().unwrap_or(0);
             if rows == 0 {
                 continue;
@@ -274,20 +287,40 @@ impl Workers {
             if router.way() != Some(Way::Hash) {
                 continue;
             }
-            for (number, worker) in self.workers.iter_mut().enumerate() {
-                let part = |(copy, node): (usize, usize)| Ok((copy, saved[node].select(|table| router.owned(number, table))?));
-                worker.send(Task::Restore(copies().map(part).collect::<Result<_>>()?))?;
-                worker.answer()?;
+            for worker in 0..self.workers.len() {
+                let router = &self.routers[exchange];
+                let part = |&(copy, node): &(usize, usize)| Ok((copy, saved[node].select(|table| router.owned(worker, table))?));
+                let steps = copies.iter().map(part).collect::<Result<_>>()?;
+                self.workers[worker].send(Task::Restore(steps))?;
+                self.answer(worker)?;
             }
-            taken.extend(copies().map(|(_, node)| node));
+            taken.extend(copies.iter().map(|(_, node)| *node));
         }
         Ok(taken)
     }
 
-    fn receive(&mut self, worker: usize, wait: Duration) -> Result<()> {
+    /// Does the next task of the pipeline's thread, if there is one, or else waits for a reply of `worker`, no longer than `wait`.
+    fn work(&mut self, worker: usize, wait: Duration) -> Result<()> {
+        // Whoever works on a task of the pipeline's thread is waited for where it is the reply to that one that is needed.
+        let worked = if worker == OWN { self.own.work() } else { self.own.help() };
+        if worked || worker == OWN {
+            return Ok(());
+        }
         let reply = self.workers[worker].receive(wait)?;
         self.take_in(worker, reply);
         Ok(())
+    }
+
+    /// The reply of a worker to a task that is the only one on its way.
+    fn answer(&mut self, worker: usize) -> Result<Reply> {
+        loop {
+            if worker == OWN {
+                self.own.work();
+            }
+            if let Some(reply) = self.workers[worker].receive(LOOK)? {
+                return Ok(reply);
+            }
+        }
     }
 
     fn take_in(&mut self, worker: usize, reply: Option<Reply>) {
