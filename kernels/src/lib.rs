@@ -37,7 +37,7 @@
 //! | answer each row from the rows before it | [`rolling_moments`], [`rolling_order`], [`rolling_sums`], [`smooth()`] |
 //! | count values by bin | [`histogram()`] |
 //! | order rows by time | [`sorted_rows`] |
-//! | keep or split rows | [`selected_rows`], [`compact`], [`split`], [`gather`], [`partition_rows`], [`order_by_part`] |
+//! | keep or split rows | [`select_range`], [`selected_rows`], [`compact`], [`split`], [`gather`], [`partition_rows`], [`order_by_part`] |
 //! | read numbers and strings in text | a [`Task`], given a [`Text`] by [`Backend::run`] |
 //! | score anomalies | [`ewma`], [`novelty()`], [`left_discord`], [`judge`] by [`RollingZ`], [`RobustZ`], [`QuantileBand`], [`PeaksOverThreshold`], [`Cusum`], [`PageHinkley`], [`Adwin`] |
 //! | score what a model does not expect | [`judge`] by [`Residuals`] of [`HoltWinters`] or [`ArRls`] |
@@ -129,13 +129,13 @@ pub use first_last::{First, FirstLast, Last, Timed, accumulate_first_last, combi
 pub use groups::{combine_at, sum_at};
 pub use histogram::{Bins, histogram};
 pub use moments::{Moments, accumulate_moments, combine_moments, fold_moments};
-pub use partition::{group_keys, hash_keys, order_by_part, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64, select_groups};
+pub use partition::{group_keys, hash_keys, order_by_part, part_of, partition_rows, prefix_sum_u32, prefix_sum_u64};
 pub use rolling::{
     Divisor, Extent, Frame, MomentColumns, OrderColumns, RollingMoments, RollingOrder, RollingRows, RollingSums, SumColumns,
     rolling_moments, rolling_order, rolling_sums,
 };
 pub use runs::{distinct_floats_in_runs, distinct_in_runs, group_runs, quantiles_in_runs};
-pub use selection::{compact, gather, selected_rows, split};
+pub use selection::{compact, gather, select_range, selected_rows, split};
 pub use simd::Level;
 pub use sketch::datasketches::{
     HllImage, ImageError, MAX_COUPONS, hll_coupon, hll_coupons_to_datasketches, hll_from_datasketches, hll_to_datasketches,

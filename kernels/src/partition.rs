@@ -1,7 +1,5 @@
 //! Rows by the hash of their key: to workers, to key groups.
 
-use std::ops::RangeInclusive;
-
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::{scalar, simd};
@@ -30,11 +28,6 @@ pub(crate) fn hash_key(key: i64) -> u64 {
 /// Appends the key group of each key: which of 256 parts its hash of [`hash_keys`] is in, by [`part_of`].
 pub fn group_keys<K: Copy + Into<i64>>(keys: &[K], groups: &mut Vec<u8>) {
     Backend::active().group_keys(keys, groups);
-}
-
-/// Appends, as a bitmap of their rows, which of `groups` lie in a range; least significant bit first, bits past the last row are 0.
-pub fn select_groups(groups: &[u8], range: RangeInclusive<u8>, selection: &mut Vec<u8>) {
-    Backend::active().select_groups(groups, range, selection);
 }
 
 /// The part of `parts` that a hash belongs to: `floor(hash · parts / 2^64)`, so that parts are ranges of hashes of one size,
@@ -86,14 +79,6 @@ impl Backend {
         }
     }
 
-    /// [`select_groups`] on this backend.
-    pub fn select_groups(self, groups: &[u8], range: RangeInclusive<u8>, selection: &mut Vec<u8>) {
-        match self {
-            Self::Scalar => scalar::partition::select_groups(groups, range, selection),
-            Self::Simd(level) => simd::partition::select_groups(level, groups, range, selection),
-        }
-    }
-
     /// [`partition_rows`] on this backend.
     pub fn partition_rows(self, hashes: &[u64], starts: &mut [u32], rows: &mut [u32]) {
         check_lengths("hashes and rows", hashes.len(), rows.len());
@@ -127,8 +112,6 @@ pub(crate) fn check_parts(starts: &[u32], rows: &[u32]) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::RangeInclusive;
-
     use super::{hash_keys, part_of, prefix_sum_u32, prefix_sum_u64};
     use crate::Backend;
     use crate::testing::{Case, on_every_backend};
@@ -149,15 +132,6 @@ mod tests {
         backend.group_keys(&narrow, &mut of_narrow);
         Backend::Scalar.group_keys(&wide, &mut of_wide);
         assert!(of_narrow == of_wide, "{backend}");
-        for range in [0..=255, 0..=127, 128..=255, 77..=77, RangeInclusive::new(200, 100)] {
-            let mut selection = vec![9];
-            backend.select_groups(&groups, range.clone(), &mut selection);
-            assert_eq!(selection.len(), 1 + groups.len().div_ceil(8), "{backend}");
-            for bit in 0..8 * (selection.len() - 1) {
-                let expected = groups.get(bit).is_some_and(|group| range.contains(group));
-                assert_eq!(selection[1 + bit / 8] >> (bit % 8) & 1 == 1, expected, "{backend}, row {bit}, {range:?}");
-            }
-        }
     }
 
     fn check_partitions(backend: Backend, case: &Case) {

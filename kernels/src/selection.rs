@@ -1,9 +1,17 @@
-//! Selections: the rows that a bitmap names, as numbers or as columns closed up.
+//! Selections: bitmaps of the rows whose values lie in a range, and the rows that a bitmap names, as numbers or as columns closed up.
+
+use std::ops::RangeInclusive;
 
 use crate::aggregate::check_lengths;
 use crate::backend::Backend;
 use crate::bits::Bits;
 use crate::{scalar, simd};
+
+/// Appends, as a bitmap of their rows, which of `values` lie in a range; least significant bit first, bits past the last row are 0.
+/// NaN lies in no range.
+pub fn select_range<T: Copy + PartialOrd>(values: &[T], range: RangeInclusive<T>, selection: &mut Vec<u8>) {
+    Backend::active().select_range(values, range, selection);
+}
 
 /// Appends the numbers of the selected rows, ascending.
 ///
@@ -38,6 +46,14 @@ pub fn gather<T: Copy>(values: &[T], rows: &[u32], gathered: &mut Vec<T>) {
 }
 
 impl Backend {
+    /// [`select_range`] on this backend.
+    pub fn select_range<T: Copy + PartialOrd>(self, values: &[T], range: RangeInclusive<T>, selection: &mut Vec<u8>) {
+        match self {
+            Self::Scalar => scalar::selection::select_range(values, range, selection),
+            Self::Simd(level) => simd::selection::select_range(level, values, range, selection),
+        }
+    }
+
     /// [`selected_rows`] on this backend.
     pub fn selected_rows(self, selection: Bits<'_>, rows: &mut Vec<u32>) {
         Bits::check(Some(selection), selection.len);
@@ -79,10 +95,35 @@ impl Backend {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use crate::testing::{Case, on_every_backend};
     use crate::{Backend, Bits, scalar};
 
+    on_every_backend!(ranges, super::check_ranges);
     on_every_backend!(selections, super::check_selections);
+
+    fn check_range<T: Copy + PartialOrd>(backend: Backend, values: &[T], range: RangeInclusive<T>) {
+        let mut selection = vec![9];
+        backend.select_range(values, range.clone(), &mut selection);
+        assert_eq!(selection.len(), 1 + values.len().div_ceil(8), "{backend}");
+        for bit in 0..8 * (selection.len() - 1) {
+            let expected = values.get(bit).is_some_and(|value| range.contains(value));
+            assert_eq!(selection[1 + bit / 8] >> (bit % 8) & 1 == 1, expected, "{backend}, row {bit}");
+        }
+    }
+
+    fn check_ranges(backend: Backend, case: &Case) {
+        let bytes: Vec<u8> = case.ints.iter().map(|&int| int as u8).collect();
+        for range in [0..=255, 0..=127, 128..=255, 77..=77, RangeInclusive::new(200, 100)] {
+            check_range(backend, &bytes, range);
+        }
+        for range in [i64::MIN..=i64::MAX, 0..=i64::MAX, i64::MIN..=-1, case.ints.first().copied().unwrap_or(3)..=i64::MAX] {
+            check_range(backend, &case.ints, range);
+        }
+        check_range(backend, &case.floats, f64::NEG_INFINITY..=0.0);
+        check_range(backend, &case.floats, f64::NAN..=0.0);
+    }
 
     fn check_selections(backend: Backend, case: &Case) {
         let len = case.slots.len();

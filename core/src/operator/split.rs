@@ -1,7 +1,9 @@
 //! The rows of a column in two: what an edge in time, or any other mask, parts.
 
+use std::ops::RangeInclusive;
+
 use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, make_array};
-use arrow::buffer::{BooleanBuffer, ScalarBuffer};
+use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
 use arrow::compute::filter;
 use arrow::datatypes::{ArrowNativeType, DataType};
 use thalweg_kernels::{self as kernels, Bits};
@@ -21,6 +23,13 @@ pub(crate) fn split(column: &ArrayRef, selection: &BooleanBuffer) -> Result<[Arr
             Ok([filter(column, &others)?, filter(column, &BooleanArray::new(selection.clone(), None))?])
         }
     }
+}
+
+/// The rows whose values lie in a range.
+pub(crate) fn in_range<T: Copy + PartialOrd>(values: &[T], range: RangeInclusive<T>) -> BooleanBuffer {
+    let mut selection = Vec::new();
+    kernels::select_range(values, range, &mut selection);
+    BooleanBuffer::new(Buffer::from_vec(selection), 0, values.len())
 }
 
 /// The rows of `column` that `selection` selects.

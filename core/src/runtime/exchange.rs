@@ -12,13 +12,12 @@
 use std::ops::RangeInclusive;
 
 use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
-use thalweg_kernels::select_groups;
+use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 
 use crate::batch::{Batch, EventTime};
 use crate::config;
 use crate::error::{Error, Result};
-use crate::operator::split::{array, is_of, select, selected};
+use crate::operator::split::{array, in_range, is_of, select, selected};
 use crate::operator::{KeyColumn, KeyColumns};
 use crate::state::{KEY_GROUPS, Saved, damaged};
 
@@ -86,9 +85,7 @@ impl Share {
     /// If Arrow cannot take rows of a column, which would be a defect.
     pub fn take(self) -> Result<Option<Batch>> {
         let Share { batch, groups: Some((groups, own)) } = self else { return Ok(Some(self.batch)) };
-        let mut selection = Vec::new();
-        select_groups(&groups, own, &mut selection);
-        let selection = BooleanBuffer::new(Buffer::from_vec(selection), 0, batch.rows());
+        let selection = in_range(&groups, own);
         match selection.count_set_bits() {
             0 => Ok(None),
             all if all == batch.rows() => Ok(Some(batch)),

@@ -1,18 +1,10 @@
 //! Twin of [`crate::partition`].
 
-use std::ops::RangeInclusive;
-
 use crate::partition::{hash_key, part_of, prefix_sum_u32};
 
 /// Twin of [`crate::group_keys`].
 pub fn group_keys<K: Copy + Into<i64>>(keys: &[K], groups: &mut Vec<u8>) {
     groups.extend(keys.iter().map(|&key| part_of(hash_key(key.into()), 256) as u8));
-}
-
-/// Twin of [`crate::select_groups`].
-pub fn select_groups(groups: &[u8], range: RangeInclusive<u8>, selection: &mut Vec<u8>) {
-    let bit = |byte: u8, (bit, group): (usize, &u8)| byte | u8::from(range.contains(group)) << bit;
-    selection.extend(groups.chunks(8).map(|groups| groups.iter().enumerate().fold(0, bit)));
 }
 
 /// Twin of [`crate::partition_rows`].

@@ -1,6 +1,14 @@
 //! Twin of [`crate::selection`].
 
+use std::ops::RangeInclusive;
+
 use crate::bits::Bits;
+
+/// Twin of [`crate::select_range`].
+pub fn select_range<T: Copy + PartialOrd>(values: &[T], range: RangeInclusive<T>, selection: &mut Vec<u8>) {
+    let bit = |byte: u8, (bit, value): (usize, &T)| byte | u8::from(range.contains(value)) << bit;
+    selection.extend(values.chunks(8).map(|values| values.iter().enumerate().fold(0, bit)));
+}
 
 /// Twin of [`crate::selected_rows`].
 pub fn selected_rows(selection: Bits<'_>, rows: &mut Vec<u32>) {

@@ -1,8 +1,6 @@
 //! Rows placed in four streams, so that a row of a part need not wait for the row before it in the same part. Groups of keys without a
 //! branch, which compilers turn into vectors.
 
-use std::ops::RangeInclusive;
-
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
 use crate::partition::{hash_key, part_of};
@@ -10,10 +8,6 @@ use crate::scalar;
 
 pub(crate) fn group_keys<K: Copy + Into<i64>>(level: Level, keys: &[K], groups: &mut Vec<u8>) {
     launch(level, GroupKeys { keys, groups });
-}
-
-pub(crate) fn select_groups(level: Level, groups: &[u8], range: RangeInclusive<u8>, selection: &mut Vec<u8>) {
-    launch(level, SelectGroups { groups, range, selection });
 }
 
 struct GroupKeys<'a, K> {
@@ -30,37 +24,6 @@ impl<K: Copy + Into<i64>> Kernel for GroupKeys<'_, K> {
         self.groups.resize(start + self.keys.len(), 0);
         let rows = self.groups[start..].iter_mut().zip(self.keys);
         rows.for_each(|(group, &key)| *group = part_of(hash_key(key.into()), 256) as u8);
-    }
-}
-
-struct SelectGroups<'a> {
-    groups: &'a [u8],
-    range: RangeInclusive<u8>,
-    selection: &'a mut Vec<u8>,
-}
-
-impl Kernel for SelectGroups<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<V: Vector>(self, _: V) {
-        let (first, last) = (*self.range.start(), *self.range.end());
-        let (words, rest) = self.groups.as_chunks::<64>();
-        self.selection.reserve(self.groups.len().div_ceil(8));
-        for groups in words {
-            let mut selected = [0; 64];
-            for (selected, &group) in selected.iter_mut().zip(groups) {
-                *selected = u8::from(first <= group) & u8::from(group <= last);
-            }
-            let (bytes, _) = selected.as_chunks::<8>();
-            let mut packed = [0; 8];
-            for (packed, bytes) in packed.iter_mut().zip(bytes) {
-                // One bit of each byte to its place in the highest byte; all others go to places of their own, or over the top.
-                *packed = (u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
-            }
-            self.selection.extend_from_slice(&packed);
-        }
-        scalar::partition::select_groups(rest, self.range, self.selection);
     }
 }
 

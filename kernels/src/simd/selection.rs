@@ -2,15 +2,22 @@
 //! eight begin where these end. Where they lie, a table tells for each byte, or an instruction that closes up lanes. Of
 //! numbers of rows, whole words are written as they are and sparse ones walked bit by bit.
 
+use std::ops::RangeInclusive;
+
 use super::vector::{Vector, close_up};
 use super::{Kernel, Level, launch};
 use crate::bits::Bits;
+use crate::scalar;
 
 /// Rows of a word.
 const WORD: usize = 64;
 
 /// Up to so many selected rows, a word is walked from bit to bit.
 const SPARSE: u32 = 12;
+
+pub(crate) fn select_range<T: Copy + PartialOrd>(level: Level, values: &[T], range: RangeInclusive<T>, selection: &mut Vec<u8>) {
+    launch(level, InRange { values, range, selection });
+}
 
 pub(crate) fn selected_rows(level: Level, selection: Bits<'_>, rows: &mut Vec<u32>) {
     launch(level, Rows { selection, rows });
@@ -46,6 +53,37 @@ pub(super) const SET: [[u8; 8]; 256] = {
     }
     set
 };
+
+struct InRange<'a, T> {
+    values: &'a [T],
+    range: RangeInclusive<T>,
+    selection: &'a mut Vec<u8>,
+}
+
+impl<T: Copy + PartialOrd> Kernel for InRange<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self, _: V) {
+        let (first, last) = (*self.range.start(), *self.range.end());
+        let (words, rest) = self.values.as_chunks::<WORD>();
+        self.selection.reserve(self.values.len().div_ceil(8));
+        for values in words {
+            let mut selected = [0; WORD];
+            for (selected, &value) in selected.iter_mut().zip(values) {
+                *selected = u8::from(first <= value) & u8::from(value <= last);
+            }
+            let (bytes, _) = selected.as_chunks::<8>();
+            let mut packed = [0; 8];
+            for (packed, bytes) in packed.iter_mut().zip(bytes) {
+                // One bit of each byte to its place in the highest byte; all others go to places of their own, or over the top.
+                *packed = (u64::from_le_bytes(*bytes).wrapping_mul(0x0102_0408_1020_4080) >> 56) as u8;
+            }
+            self.selection.extend_from_slice(&packed);
+        }
+        scalar::selection::select_range(rest, self.range, self.selection);
+    }
+}
 
 struct Rows<'a> {
     selection: Bits<'a>,

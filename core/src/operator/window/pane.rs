@@ -18,6 +18,7 @@ use crate::operator::aggregate::{Accumulators, Placed, Values};
 use crate::operator::compact::is_sparse;
 use crate::operator::devices::Devices;
 use crate::operator::keys::{KeyColumn, Keys};
+use crate::operator::split::in_range;
 use crate::window::Panes;
 
 /// The groups of one pane.
@@ -239,7 +240,7 @@ impl Sorter {
         }
         if last == first + 1 {
             let edge = panes.start_of(last);
-            let [before, after] = rows.split(&BooleanBuffer::collect_bool(times.len(), |row| times[row] >= edge))?;
+            let [before, after] = rows.split(&in_range(times, edge..=i64::MAX))?;
             add(first, &before)?;
             return add(last, &after);
         }
