@@ -173,12 +173,15 @@ impl Keys {
         }
     }
 
-    /// Nulls share one reserved slot; the values are assigned without them.
+    /// Nulls share one reserved slot, given to the first of them as if it were any other key; the values are assigned without them.
     fn assign_nullable(&mut self, column: &ArrayRef, slots: &mut Vec<u32>) -> Result<()> {
-        let valid: UInt32Array = (0..column.len() as u32).filter(|&row| column.is_valid(row as usize)).collect();
+        let before = (0..column.len()).take_while(|&row| self.null_slot.is_none() && column.is_valid(row)).count();
+        self.table.assign(&column.slice(0, before), slots)?;
+        let null = self.null()?;
+        let valid: UInt32Array = (before as u32..column.len() as u32).filter(|&row| column.is_valid(row as usize)).collect();
         let mut assigned = Vec::with_capacity(valid.len());
         self.table.assign(&take(column, &valid, None)?, &mut assigned)?;
-        slots.resize(column.len(), self.null()?);
+        slots.resize(column.len(), null);
         for (row, slot) in valid.values().iter().zip(assigned) {
             slots[*row as usize] = slot;
         }

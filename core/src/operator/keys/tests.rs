@@ -1,4 +1,4 @@
-use arrow::array::Int64Array;
+use arrow::array::{Int64Array, StringArray};
 use arrow::datatypes::{Field, Schema, TimeUnit};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -142,6 +142,22 @@ fn nulls_where_there_are_to_be_none_are_refused() {
     let mut keys = keys_of(&pair(Some(1), 2, false));
     let error = keys.encode(&pair(None, 2, true)).unwrap_err();
     assert_eq!(error.to_string(), "the key column `a` has nulls, but its schema says that it has none; declare the column nullable");
+}
+
+#[test]
+fn a_null_takes_its_turn_among_new_keys_however_rows_are_cut() {
+    let ints: Int64Array = [Some(5), None, Some(7), None, Some(5), Some(9)].into_iter().collect();
+    let texts: StringArray = [Some("v"), None, Some("vii"), None, Some("v"), Some("ix")].into_iter().collect();
+    for column in [Arc::new(ints) as ArrayRef, Arc::new(texts)] {
+        let records = RecordBatch::try_from_iter_with_nullable([("a", column, true)]).unwrap();
+        for cut in 0..=records.num_rows() {
+            let mut keys = keys_of(&records);
+            let mut dictionary = keys.dictionary();
+            let mut slots = assign(&mut dictionary, &keys.encode(&records.slice(0, cut)).unwrap());
+            slots.extend(assign(&mut dictionary, &keys.encode(&records.slice(cut, records.num_rows() - cut)).unwrap()));
+            assert_eq!(slots, [0, 1, 2, 1, 0, 3], "cut at {cut}");
+        }
+    }
 }
 
 #[test]
