@@ -1,8 +1,8 @@
-//! A worker: a thread that works on a subtask of its own, and on that of the pipeline's thread when it has nothing else to do.
+//! A worker: a thread that works on a subtask of its own, and on those of others when it has nothing else to do.
 //!
-//! The first worker is the pipeline's thread itself: with as many workers as cores none waits for a core. That thread also reads the
-//! source, shares the rows out and puts the results together; how much work that is beside the steps differs from query to query, and as
-//! the others lend a hand, all are busy all the same. Rows and results do not depend on who does a task.
+//! The first worker is the pipeline's thread: with as many workers as cores none waits for a core. That thread also reads the
+//! source, shares the rows out and puts the results together; how much work that is beside the steps differs from query to query, but
+//! as all lend each other a hand, all are busy. Rows and results do not depend on who does a task.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -15,29 +15,56 @@ use crate::ring::{Consumer, Empty, Producer, spsc_waiting};
 use crate::runtime::graph::Graph;
 use crate::runtime::subtask::{Entry, Reply, Subtask, Task, panicked};
 
-/// How often, and how long at a time, a worker looks for tasks of its own between looks at those of the pipeline's thread before it sleeps
-/// until it has one of its own: together some ten microseconds.
+/// How often, and how long at a time, a worker looks for tasks of its own between looks at those of others before it sleeps until
+/// it has one of its own: together some ten microseconds.
 const LOOKS: u32 = 8;
 const LOOK: Duration = Duration::from_micros(1);
 
-/// The subtask of the pipeline's thread, on which whoever has nothing else to do works too.
+/// The subtasks of all workers, each with its lock: whoever holds it does the tasks, in their order.
 #[derive(Clone)]
-pub(super) struct Common(Arc<Mutex<Subtask>>);
+pub(super) struct Subtasks(Arc<[Mutex<Subtask>]>);
 
-impl Common {
-    /// Does the next task, if there is one on which nobody works; whether there was.
-    pub fn help(&self) -> bool {
-        match self.0.try_lock() {
+impl Subtasks {
+    pub fn new(subtasks: impl IntoIterator<Item = Subtask>) -> Subtasks {
+        Subtasks(subtasks.into_iter().map(Mutex::new).collect())
+    }
+
+    /// Does one task: the next of a subtask that has one and that nobody works on, the first such from number `first` on. Whether there was
+    /// one.
+    pub fn help(&self, first: usize) -> bool {
+        let (before, from) = self.0.split_at(first);
+        from.iter().chain(before).any(|subtask| match subtask.try_lock() {
             Ok(mut subtask) => subtask.try_next(),
             Err(TryLockError::Poisoned(subtask)) => subtask.into_inner().try_next(),
             Err(TryLockError::WouldBlock) => false,
-        }
+        })
     }
 
-    /// Does the next task, once nobody works on another one; whether there was one left.
-    pub fn work(&self) -> bool {
-        let mut subtask: MutexGuard<'_, Subtask> = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        subtask.try_next()
+    /// The subtask of this number, once nobody works on it.
+    fn lock(&self, number: usize) -> MutexGuard<'_, Subtask> {
+        self.0[number].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the thread of a worker does, until there is no more to come for its own subtask.
+    fn work(&self, number: usize) {
+        let mut looks = 0;
+        loop {
+            if self.help(number) {
+                looks = 0;
+                continue;
+            }
+            let mut own = self.lock(number);
+            if own.is_over {
+                break;
+            }
+            if looks == LOOKS {
+                own.next();
+            } else if !own.next_within(LOOK) {
+                looks += 1;
+                continue;
+            }
+            looks = 0;
+        }
     }
 }
 
@@ -55,29 +82,23 @@ impl Worker {
     /// The most tasks that may be on their way.
     pub const MOST_OWED: usize = BATCH_RING;
 
-    /// The worker that is the pipeline's thread, and its subtask.
-    pub fn own(copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters) -> (Worker, Common) {
-        let (worker, subtask) = Worker::new(copy, config, counters);
-        (worker, Common(Arc::new(Mutex::new(subtask))))
-    }
-
-    /// Starts a thread that works on the subtask of `copy`, and helps with `common`.
-    ///
-    /// # Errors
-    /// [`Kind::Connector`](crate::error::Kind::Connector) if the thread cannot be started.
-    pub fn start(number: usize, copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters, common: &Common) -> Result<Worker> {
-        let (mut worker, subtask) = Worker::new(copy, config, counters);
-        let common = common.clone();
-        let thread = std::thread::Builder::new().name(format!("thalweg-{number}")).spawn(move || work(subtask, &common));
-        worker.thread = Some(thread.map_err(|error| Error::io("cannot start a worker thread", error))?);
-        Ok(worker)
-    }
-
-    fn new(copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters) -> (Worker, Subtask) {
+    /// A worker and its subtask, of the steps of `copy`; so far it has no thread.
+    pub fn new(copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters) -> (Worker, Subtask) {
         let (tasks, incoming) = spsc_waiting(Worker::MOST_OWED, config.wait);
         let (outgoing, replies) = spsc_waiting(Worker::MOST_OWED, config.wait);
         let subtask = Subtask::new(copy, incoming, outgoing, Arc::clone(counters));
         (Worker { tasks: Some(tasks), replies: Some(replies), thread: None, owed: 0 }, subtask)
+    }
+
+    /// Starts the thread of a worker, whose number is that of its subtask.
+    ///
+    /// # Errors
+    /// [`Kind::Connector`](crate::error::Kind::Connector) if it cannot be started.
+    pub fn start(&mut self, number: usize, subtasks: &Subtasks) -> Result<()> {
+        let subtasks = subtasks.clone();
+        let thread = std::thread::Builder::new().name(format!("thalweg-{number}")).spawn(move || subtasks.work(number));
+        self.thread = Some(thread.map_err(|error| Error::io("cannot start a worker thread", error))?);
+        Ok(())
     }
 
     /// Hands over a task; there may not be [`Worker::MOST_OWED`] on their way already.
@@ -128,21 +149,6 @@ impl Drop for Worker {
         (self.tasks, self.replies) = (None, None);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-        }
-    }
-}
-
-/// What a worker's thread does.
-fn work(mut own: Subtask, common: &Common) {
-    let mut looks = 0;
-    while !own.is_over {
-        if own.try_next() || common.help() || (looks < LOOKS && own.next_within(LOOK)) {
-            looks = 0;
-        } else if looks < LOOKS {
-            looks += 1;
-        } else {
-            looks = 0;
-            own.next();
         }
     }
 }

@@ -9,21 +9,18 @@ use std::time::Duration;
 
 use crate::batch::Batch;
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::metrics::{Counters, SharedCounters};
 use crate::operator::PartialPane;
 use crate::runtime::exchange::{Exchange, Routed, Router, Share, Way};
 use crate::runtime::graph::{Graph, Target};
 use crate::runtime::merge::merge;
-use crate::runtime::subtask::{Entry, Part, Reply, Task, Work};
-use crate::runtime::worker::{Common, Worker};
+use crate::runtime::subtask::{Entry, Part, Reply, Subtask, Task, Work};
+use crate::runtime::worker::{Subtasks, Worker};
 use crate::state::Saved;
 
-/// The worker that is the pipeline's thread.
-const OWN: usize = 0;
-
-/// The longest wait for a reply before another look at whether the worker is there.
-const LOOK: Duration = Duration::from_millis(100);
+/// The longest wait for a reply before another look at whether there is something to do meanwhile.
+const LOOK: Duration = Duration::from_millis(1);
 
 /// What a plan compiles to where steps are shared by workers.
 pub(crate) struct Sharing {
@@ -66,8 +63,7 @@ struct Step {
 pub(crate) struct Workers {
     /// The first is the pipeline's thread.
     workers: Vec<Worker>,
-    /// The subtask of the first.
-    own: Common,
+    subtasks: Subtasks,
     routers: Vec<Router>,
     ports: Vec<Port>,
     exits: Vec<Exit>,
@@ -92,18 +88,17 @@ impl Workers {
     /// # Errors
     /// As [`Worker::start`].
     pub fn start(sharing: Sharing, config: &Config, counters: &SharedCounters) -> Result<Workers> {
-        let mut copies = sharing.copies.into_iter();
-        let first = copies.next().ok_or_else(|| Error::state("no worker shares the steps; this is a defect, please report it"))?;
-        let (first, own) = Worker::own(first, config, counters);
-        let start = |(number, copy)| Worker::start(number, copy, config, counters, &own);
-        let workers = std::iter::once(Ok(first)).chain((1..).zip(copies).map(start)).collect::<Result<Vec<_>>>()?;
+        let copies = sharing.copies.into_iter().map(|copy| Worker::new(copy, config, counters));
+        let (mut workers, subtasks): (Vec<Worker>, Vec<Subtask>) = copies.unzip();
+        let subtasks = Subtasks::new(subtasks);
+        (0..).zip(&mut workers).skip(1).try_for_each(|(number, worker)| worker.start(number, &subtasks))?;
         let count = workers.len();
         let routers: Vec<Router> = sharing.exchanges.into_iter().map(|exchange| Router::new(exchange, count, config.exchange)).collect();
         Ok(Workers {
             replies: workers.iter().map(|_| VecDeque::new()).collect(),
             state: vec![(0, None); count],
             workers,
-            own,
+            subtasks,
             spare: routers.iter().map(|_| Vec::new()).collect(),
             routers,
             ports: sharing.ports,
@@ -224,7 +219,7 @@ impl Workers {
         Ok(())
     }
 
-    /// Works on what is there for the pipeline's thread, or takes in what comes within `wait` from the worker that the oldest step waits for.
+    /// Does a task that is there, or takes in what comes within `wait` from the worker that the oldest step waits for.
     ///
     /// # Errors
     /// As [`Workers::step`].
@@ -299,24 +294,19 @@ impl Workers {
         Ok(taken)
     }
 
-    /// Does the next task of the pipeline's thread, if there is one, or else waits for a reply of `worker`, no longer than `wait`.
+    /// Does a task that nobody works on, of `worker` if it has one, or else waits for a reply of it, no longer than `wait`.
     fn work(&mut self, worker: usize, wait: Duration) -> Result<()> {
-        // Whoever works on a task of the pipeline's thread is waited for where it is the reply to that one that is needed.
-        let worked = if worker == OWN { self.own.work() } else { self.own.help() };
-        if worked || worker == OWN {
-            return Ok(());
+        if !self.subtasks.help(worker) {
+            let reply = self.workers[worker].receive(wait)?;
+            self.take_in(worker, reply);
         }
-        let reply = self.workers[worker].receive(wait)?;
-        self.take_in(worker, reply);
         Ok(())
     }
 
-    /// The reply of a worker to a task that is the only one on its way.
+    /// The reply of a worker to a task that is the only one of its on its way.
     fn answer(&mut self, worker: usize) -> Result<Reply> {
         loop {
-            if worker == OWN {
-                self.own.work();
-            }
+            self.subtasks.help(worker);
             if let Some(reply) = self.workers[worker].receive(LOOK)? {
                 return Ok(reply);
             }
