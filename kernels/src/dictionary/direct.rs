@@ -101,7 +101,7 @@ impl Direct {
     /// Puts into `found` the slot plus 1 of each key, those that are not there getting the slots from `keys.len()` on, and being
     /// appended to `keys`. Stops at the first key that there is no page for. Returns how many it came to.
     ///
-    /// Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
+    /// The caller has asked for the keys. Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
     pub fn find_or_add_block<K: Copy + Into<i64>>(&mut self, own: &[K], found: &mut [u32], keys: &mut Vec<i64>) -> usize {
         let (before, mut next, mut rows) = (keys.len(), keys.len(), 0);
         keys.resize(before + own.len(), 0);

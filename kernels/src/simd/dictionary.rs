@@ -33,7 +33,7 @@ pub(crate) trait Mark: Copy + Eq + std::fmt::Debug {
     /// Which of the numbers that a bucket begins with are equal to this one, the first being the lowest bit. Bits beyond those
     /// of its marks say nothing.
     fn equal<V: Vector>(self, v: V, line: &Self::Line) -> u64;
-    /// As many marks as are compared soonest, one less than a power of two or a power of two: most keys are among them.
+    /// As many marks as are compared at first, at most those of a bucket: hardly a key of a table with room to spare is beyond them.
     const FIRST: usize;
     /// [`Self::equal`] of the first so many. Bits beyond them say nothing.
     fn equal_first<V: Vector>(self, v: V, line: &Self::Line) -> u64;
@@ -147,7 +147,7 @@ impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
         (unsafe { self.slot(equal) }, equal.trailing_zeros() as usize + Self::NONE - M::FIRST)
     }
 
-    /// A bit that `FIRST` or the number behind it has and no number below.
+    /// A bit that no way below `FIRST` has, each moved up by as much as makes `FIRST` this bit.
     const NONE: usize = {
         assert!(M::FIRST <= WAYS);
         M::FIRST.next_power_of_two()
