@@ -13,9 +13,11 @@ use crate::dictionary::BLOCK;
 /// for ahead.
 const NEAR: usize = 2 * FAR;
 
-/// Groups of eight rows between hashing their marks and looking them up in a table that is near, and rows whose places are kept.
+/// Groups of eight rows between hashing their marks and looking them up in a table that is near, and rows whose places are kept there and
+/// for a table that is far.
 const LEAD: usize = 4;
-const RING: usize = 2 * BLOCK;
+const NEAR_RING: usize = 2 * LEAD * 8;
+const FAR_RING: usize = 2 * BLOCK;
 
 /// Bytes of a cache line, and of a bucket.
 const LINE: usize = 64;
@@ -352,21 +354,23 @@ pub(crate) fn find<K: Copy + Into<M>, M: Mark, const WAYS: usize>(
 ) -> usize {
     let found = &mut found[..marks.len()];
     match (size_of_val(view.now) > NEAR, !view.before.is_empty()) {
-        (false, false) => launch(level, Find::<_, _, WAYS, false, false> { view, marks, found }),
-        (true, false) => launch(level, Find::<_, _, WAYS, true, false> { view, marks, found }),
-        (_, true) => launch(level, Find::<_, _, WAYS, true, true> { view, marks, found }),
+        (false, false) => launch(level, Find::<_, _, WAYS, NEAR_RING, false, false> { view, marks, found }),
+        (true, false) => launch(level, Find::<_, _, WAYS, FAR_RING, true, false> { view, marks, found }),
+        (_, true) => launch(level, Find::<_, _, WAYS, FAR_RING, true, true> { view, marks, found }),
     }
 }
 
 /// Looks marks up: `FAR`, in a table beyond the second-level cache, where it is memory that costs, or in two of which one `MOVES` to the
 /// other; else in one within that cache, where it is instructions that cost.
-struct Find<'a, K, M, const WAYS: usize, const FAR: bool, const MOVES: bool> {
+struct Find<'a, K, M, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool> {
     view: View<'a, M, WAYS>,
     marks: &'a [K],
     found: &'a mut [u32],
 }
 
-impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const FAR: bool, const MOVES: bool> Kernel for Find<'_, K, M, WAYS, FAR, MOVES> {
+impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool> Kernel
+    for Find<'_, K, M, WAYS, RING, FAR, MOVES>
+{
     type Output = usize;
 
     #[inline(always)]
@@ -402,14 +406,18 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const FAR: bool, const MOVES
     }
 }
 
-impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const FAR: bool, const MOVES: bool> Find<'a, K, M, WAYS, FAR, MOVES> {
+impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool>
+    Find<'a, K, M, WAYS, RING, FAR, MOVES>
+{
     /// Notes the places of the homes of eight marks, and asks for the buckets if they are far.
     #[inline(always)]
     fn place<V: Vector>(&self, v: V, group: usize, places: &mut [i64; RING]) {
         let mut marks = [M::ZERO; 8];
         marks.iter_mut().zip(&self.marks[group * 8..group * 8 + 8]).for_each(|(own, &mark)| *own = mark.into());
         // More than a page ahead, as the processor's own prefetching stops at the end of one.
-        prefetch_far(self.marks, group * 8 + 2 * BLOCK);
+        if self.marks.len() > group * 8 + 2 * BLOCK {
+            prefetch_far(self.marks, group * 8 + 2 * BLOCK);
+        }
         let hashes = M::hashes(v, &marks, self.view.seeds);
         let places = &mut places[group * 8 % RING..][..8];
         if !MOVES {
