@@ -2,7 +2,7 @@
 
 use std::hint::select_unpredictable;
 
-use crate::simd::prefetch::{FAR, prefetch};
+use crate::simd::prefetch::{FAR, prefetch_far};
 
 /// Keys of a page, as a power of two: 2 KiB.
 const PAGE_BITS: u32 = 9;
@@ -43,29 +43,37 @@ impl Direct {
         }
     }
 
-    /// Puts into `found` the slot plus 1 of each key, or 0; whether all were there.
-    pub fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
-        self.ask(keys);
+    /// Puts into `found` the slot plus 1 of each key, or 0, asking for those that come next; whether all were there.
+    pub fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], coming: &[K], found: &mut [u32]) -> bool {
         let mut all = true;
-        for (key, found) in keys.iter().zip(found) {
-            *found = self.find((*key).into());
+        let mut find = |key: K, found: &mut u32| {
+            *found = self.find(key.into());
             all &= *found != 0;
+        };
+        let (first, rest) = keys.split_at(if self.is_far() { coming.len() } else { 0 });
+        for ((&key, found), &next) in first.iter().zip(&mut *found).zip(coming) {
+            self.prefetch(next.into());
+            find(key, found);
         }
+        rest.iter().zip(&mut found[first.len()..]).for_each(|(&key, found)| find(key, found));
         all
     }
 
-    /// Asks for the places of keys, if they may lie in memory: more at a time than the processor would look ahead.
-    #[inline(always)]
-    fn ask<K: Copy + Into<i64>>(&self, keys: &[K]) {
-        if self.backed * size_of::<[u32; PAGE]>() > FAR {
+    /// Asks for the places of keys, if they may lie beyond the second-level cache.
+    pub fn ask<K: Copy + Into<i64>>(&self, keys: &[K]) {
+        if self.is_far() {
             keys.iter().for_each(|&key| self.prefetch(key.into()));
         }
+    }
+
+    fn is_far(&self) -> bool {
+        self.backed * size_of::<[u32; PAGE]>() > FAR
     }
 
     #[inline(always)]
     pub fn prefetch(&self, key: i64) {
         if let Some(Some(page)) = self.pages.get(self.page(key)) {
-            prefetch(&**page, entry(key));
+            prefetch_far(&**page, entry(key));
         }
     }
 
@@ -93,11 +101,10 @@ impl Direct {
     /// Puts into `found` the slot plus 1 of each key, those that are not there getting the slots from `keys.len()` on, and being
     /// appended to `keys`. Stops at the first key that there is no page for. Returns how many it came to.
     ///
-    /// Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
+    /// The caller has asked for the keys. Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
     pub fn find_or_add_block<K: Copy + Into<i64>>(&mut self, own: &[K], found: &mut [u32], keys: &mut Vec<i64>) -> usize {
         let (before, mut next, mut rows) = (keys.len(), keys.len(), 0);
         keys.resize(before + own.len(), 0);
-        self.ask(own);
         for (key, found) in own.iter().zip(found) {
             let key = (*key).into();
             let page = self.page(key);

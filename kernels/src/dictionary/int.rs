@@ -27,6 +27,9 @@ const TOGETHER_RANGE: u64 = 1 << 18;
 /// Entries of the table indexed by key that are moved to the hash table for each key added.
 const ENTRIES: usize = 16;
 
+/// Rows of a call for each home of a hash table that is moved to a larger one: look-ups in one table alone cost less.
+const ROWS_PER_HOME: usize = 8;
+
 /// 64-bit integer keys to slots.
 ///
 /// Keys that lie close together are in a table indexed by key, others in a hash table, which is seeded at random. Where
@@ -93,21 +96,11 @@ impl IntDictionary {
     /// [`Full`] if a new key found no slot. `slots` is then as it was; the keys before that one stay.
     pub fn assign<K: Copy + Into<i64>>(&mut self, keys: &[K], slots: &mut Vec<u32>) -> Result<(), Full> {
         self.index();
+        self.hashed.settle(keys.len().div_ceil(ROWS_PER_HOME));
         let start = slots.len();
-        slots.reserve(keys.len());
-        for keys in keys.chunks(BLOCK) {
-            let mut found = [0; BLOCK];
-            let found = &mut found[..keys.len()];
-            // Where keys were new, more of them may be.
-            if !(self.grows && self.writes(keys.len())) && self.find_block(keys, found) {
-                self.grows = false;
-            } else {
-                let live = self.len();
-                self.find_or_add_block(keys, found).inspect_err(|_| slots.truncate(start))?;
-                self.grows = self.len() > live;
-            }
-            slots.extend(found.iter().map(|found| found - 1));
-        }
+        slots.resize(start + keys.len(), 0);
+        self.find_or_add_all(keys, &mut slots[start..]).inspect_err(|_| slots.truncate(start))?;
+        slots[start..].iter_mut().for_each(|found| *found -= 1);
         Ok(())
     }
 
@@ -261,12 +254,49 @@ impl IntDictionary {
         self.direct.bytes() + self.hashed.bytes() + self.keys.capacity() * size_of::<i64>() + self.slots.bytes()
     }
 
-    /// Puts into `found` the slot plus 1 of each of at most [`BLOCK`] keys, or 0; whether all were there.
-    fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
+    /// Puts into `found`, which is of zeros, the slot plus 1 of each key, new if need be.
+    fn find_or_add_all<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> Result<(), Full> {
+        self.direct.ask(&keys[..keys.len().min(BLOCK)]);
+        let mut row = 0;
+        while row < keys.len() {
+            // Where keys were new, more of them may be.
+            if !(self.grows && self.writes(keys.len().min(row + BLOCK) - row)) {
+                let known = self.find(&keys[row..], &mut found[row..]);
+                self.grows &= known == 0;
+                row += known;
+            }
+            let end = keys.len().min(row + BLOCK);
+            if row < end {
+                self.direct.ask(&keys[end..keys.len().min(end + BLOCK)]);
+                let live = self.len();
+                self.find_or_add_block(&keys[row..end], &mut found[row..end])?;
+                self.grows = self.len() > live;
+                row = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts into `found` the slot plus 1 of each key, in blocks of [`BLOCK`], up to the first block of which a key is not there, that one
+    /// included: 0 for what is not there. How many keys there are in the blocks before it.
+    fn find<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> usize {
         if self.direct.len() == 0 {
             return self.find_hashed(keys, found);
         }
-        let all = self.direct.find_block(keys, found);
+        let mut start = 0;
+        for (own, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
+            let end = start + own.len();
+            if !self.find_block(own, &keys[end..keys.len().min(end + BLOCK)], found) {
+                return start;
+            }
+            start = end;
+        }
+        start
+    }
+
+    /// Puts into `found` the slot plus 1 of each of at most [`BLOCK`] keys, or 0; whether all were there.
+    fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], coming: &[K], found: &mut [u32]) -> bool {
+        let all = self.direct.find_block(keys, coming, found);
         if all || self.hashed.len() == 0 {
             return all;
         }
@@ -277,17 +307,25 @@ impl IntDictionary {
             len += usize::from(*found == 0);
         }
         let mut hashed = [0; BLOCK];
-        let all = self.find_hashed(&missing[..len], &mut hashed);
+        let known = self.find_hashed(&missing[..len], &mut hashed);
         rows[..len].iter().zip(hashed).for_each(|(&row, slot)| found[row] = slot);
-        all
+        known == len
     }
 
-    fn find_hashed<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> bool {
+    /// [`Self::find`] in the hash table.
+    fn find_hashed<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> usize {
         match self.backend {
-            _ if self.hashed.len() == 0 => false,
+            _ if self.hashed.len() == 0 => 0,
             Backend::Scalar => {
-                keys.iter().zip(&mut *found).for_each(|(&key, found)| *found = self.hashed.find(key.into(), |_| true));
-                !found[..keys.len()].contains(&0)
+                let mut start = 0;
+                for (keys, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
+                    keys.iter().zip(&mut *found).for_each(|(&key, found)| *found = self.hashed.find(key.into(), |_| true));
+                    if found[..keys.len()].contains(&0) {
+                        return start;
+                    }
+                    start += keys.len();
+                }
+                start
             }
             Backend::Simd(level) => simd::dictionary::find(level, self.hashed.view(), keys, found),
         }
@@ -334,6 +372,20 @@ impl IntDictionary {
 
     /// The slot of a key, plus 1; new if need be.
     fn find_or_add(&mut self, key: i64) -> Result<u32, Full> {
+        if !self.dense
+            && self.direct.len() == 0
+            && let Some(slot) = self.slots.peek()
+        {
+            // Looked for and added at once, as all keys are in one table.
+            let known = self.hashed.find_or_add(key, slot + 1);
+            if known == 0 {
+                self.slots.take()?;
+                self.write_down(key, slot);
+                (self.low, self.high) = (self.low.min(key), self.high.max(key));
+                self.choose();
+            }
+            return Ok(if known == 0 { slot + 1 } else { known });
+        }
         let known = match self.direct.find(key) {
             0 => self.hashed.find(key, |_| true),
             known => known,
@@ -342,12 +394,17 @@ impl IntDictionary {
             return Ok(known);
         }
         let slot = self.slots.take()?;
+        self.write_down(key, slot);
+        self.take_in(key, slot + 1);
+        Ok(slot + 1)
+    }
+
+    /// Notes the key of a slot.
+    fn write_down(&mut self, key: i64, slot: u32) {
         match self.keys.get_mut(slot as usize) {
             Some(old) => *old = key,
             None => self.keys.push(key),
         }
-        self.take_in(key, slot + 1);
-        Ok(slot + 1)
     }
 
     /// Puts a new key into a table, under its slot plus 1.

@@ -19,6 +19,10 @@ const STEP: usize = 2;
 /// Most keys per bucket on average, of five or seven that there is room for: of a hundred keys, one or two lie past their home then.
 const FILL: usize = 2;
 
+/// Buckets up to which a table has one key per bucket at most, so that hardly a key lies past its home: a quarter of a common second-level
+/// cache.
+const SPACIOUS: usize = 1 << 12;
+
 /// Up to so many buckets per key, all are overwritten to clear the table; of more, those of the keys.
 const OVERWRITE: usize = 2;
 
@@ -75,15 +79,36 @@ impl<M: Mark, const WAYS: usize> Table<M, WAYS> {
 
     /// Adds a key that is not there under its slot plus 1.
     pub fn add(&mut self, mark: M, slot: u32) {
-        if self.len >= FILL * self.now.as_slice().len() {
-            self.grow();
-        }
-        if self.is_moving() {
-            (0..STEP).for_each(|_| self.drain());
-        }
+        self.make_room();
         let (buckets, home) = self.part(mark);
         place(buckets, home, mark, slot);
         self.len += 1;
+    }
+
+    /// Adds a key under a slot plus 1 and returns 0, or the slot plus 1 of the first key with this mark, if there is one.
+    pub fn find_or_add(&mut self, mark: M, slot: u32) -> u32 {
+        self.make_room();
+        let (buckets, home) = self.part(mark);
+        let known = match buckets[home].find_one(mark, &|_| true) {
+            0 if buckets[home].passed > 0 => self.view().find(mark, |_| true),
+            known => known,
+        };
+        if known == 0 {
+            let (buckets, home) = self.part(mark);
+            place(buckets, home, mark, slot);
+            self.len += 1;
+        }
+        known
+    }
+
+    /// Makes sure that there is room for one more key, and moves some of those that are to be moved.
+    #[inline(always)]
+    fn make_room(&mut self) {
+        let buckets = self.now.as_slice().len();
+        if self.len >= if buckets <= SPACIOUS { buckets } else { FILL * buckets } {
+            self.grow();
+        }
+        self.settle(STEP);
     }
 
     /// Removes the key of a slot, given plus 1; whether it was there.
@@ -110,6 +135,14 @@ impl<M: Mark, const WAYS: usize> Table<M, WAYS> {
     /// Whether keys are still moving from a smaller table.
     pub fn is_moving(&self) -> bool {
         !self.before.is_empty()
+    }
+
+    /// Moves the keys of so many homes, if keys are still moving.
+    #[inline]
+    pub fn settle(&mut self, homes: usize) {
+        if self.is_moving() {
+            (0..homes).for_each(|_| self.drain());
+        }
     }
 
     /// Gives back the memory of an empty table.
@@ -313,13 +346,58 @@ mod tests {
                 for level in Backend::available().filter_map(|backend| if let Backend::Simd(level) = backend { Some(level) } else { None })
                 {
                     for (key, slot) in keys.iter().zip(1..) {
-                        let (mut found, expected) = ([7; 3], if gone { 0 } else { slot });
-                        assert_eq!(simd::dictionary::find(level, table.view(), &[*key; 3], &mut found), !gone, "{level:?} {held} {key}");
-                        assert_eq!(found, [expected; 3], "{level:?} {held} {key}");
+                        // Eight that are looked up together, and some that are not.
+                        let (mut found, expected) = ([7; 11], if gone { 0 } else { slot });
+                        let known = simd::dictionary::find(level, table.view(), &[*key; 11], &mut found);
+                        assert_eq!(known, if gone { 0 } else { 11 }, "{level:?} {held} {key}");
+                        assert_eq!(found, [expected; 11], "{level:?} {held} {key}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn look_ups_end_at_the_block_of_a_key_that_is_not_there() {
+        // Tables that are small, that move, and that lie beyond the second-level cache; keys that any bits may stand for.
+        let odd = [0, -1, i64::MIN, i64::MAX];
+        for held in [4, 60, 1_100, 3_000, 8_000, 20_000, 40_000] {
+            let keys: Vec<i64> = odd.into_iter().chain((4..held).map(|n| scramble(n) as i64)).collect();
+            let mut table = Ints::new([scramble(1) | 1, scramble(2) | 1]);
+            keys.iter().zip(1..).for_each(|(&key, slot)| table.add(key, slot));
+            for moves in [true, false] {
+                if !moves {
+                    table.settle(4 * keys.len());
+                }
+                assert!(moves || !table.is_moving());
+                for missing in [0, 255, 256, 300, 699, 700] {
+                    let places: Vec<usize> = (0..700).map(|row| scramble(row) as usize % keys.len()).collect();
+                    let key = |row| if row == missing { 1 << 40 } else { keys[places[row]] };
+                    let (asked, mut found): (Vec<i64>, _) = ((0..700).map(key).collect(), vec![0; 700]);
+                    for level in
+                        Backend::available().filter_map(|backend| if let Backend::Simd(level) = backend { Some(level) } else { None })
+                    {
+                        let known = simd::dictionary::find(level, table.view(), &asked, &mut found);
+                        assert_eq!(known, if missing == 700 { 700 } else { missing / 256 * 256 }, "{level:?} {held} {missing}");
+                        for row in 0..700.min(known + 256) {
+                            let slot = if row == missing { 0 } else { places[row] as u32 + 1 };
+                            assert_eq!(found[row], slot, "{level:?} {held} {missing} {row}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_key_is_found_or_added_at_once() {
+        let mut table = Ints::new([scramble(1) | 1, scramble(2) | 1]);
+        for n in 0..9_000u32 {
+            let old = scramble(u64::from(n)) % (u64::from(n) + 1);
+            assert_eq!(table.find_or_add(scramble(u64::from(n)) as i64, n + 1), 0);
+            assert_eq!(table.find_or_add(scramble(old) as i64, u32::MAX), old as u32 + 1);
+        }
+        assert_eq!(table.len(), 9_000);
     }
 
     #[test]

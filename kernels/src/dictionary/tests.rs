@@ -335,3 +335,30 @@ fn a_full_dictionary_says_so_and_stays_of_use() {
     dictionary.assign(&[6i32], &mut slots).unwrap();
     assert_eq!(slots, [0, 1]);
 }
+
+#[test]
+fn spread_keys_act_like_the_twin_while_their_table_grows() {
+    let key = |n: u64| match n {
+        0..4 => [0, -1, i64::MIN, i64::MAX][n as usize],
+        n => scramble(n) as i64,
+    };
+    for backend in Backend::available() {
+        let (mut dictionary, mut twin) = (backend.int_dictionary(1 << 20), Dictionary::new(1 << 20));
+        let mut known = 0;
+        for act in 0..60u64 {
+            // Rows of keys that are known, a few that are not, and many at times; half of the slots are freed once.
+            let new = if act % 7 == 0 { 3_000 } else { act % 3 };
+            let keys: Vec<i64> = (0..2_500 + new).map(|row| key(scramble(act << 32 | row) % (known + new).max(1))).collect();
+            known += new;
+            let expected: Vec<u32> = keys.iter().map(|key| twin.assign(key).unwrap()).collect();
+            assert_eq!(assign_int(&mut dictionary, &keys).unwrap(), expected, "{backend} {act}");
+            if act == 30 {
+                let gone: Vec<u32> = (0..twin.slots() as u32).filter(|slot| slot % 2 == 0).collect();
+                dictionary.remove_all(&gone);
+                gone.iter().for_each(|&slot| twin.remove(slot));
+            }
+            assert_eq!((dictionary.len(), dictionary.slots()), (twin.len(), twin.slots()));
+        }
+        check_int_list(&dictionary, &twin);
+    }
+}

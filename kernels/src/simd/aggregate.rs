@@ -1,7 +1,5 @@
 //! Grouped aggregation, scheduled: blocks, folded runs, private copies of few groups, prefetch of many.
 
-use std::hint::black_box;
-
 use super::column::{fold, fold_run};
 use super::prefetch::{FAR, prefetch, prefetch_far};
 use super::vector::{MAX_LANES, Vector};
@@ -140,7 +138,7 @@ impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, 
         // Only where they are used: to fill them costs more than some hundred rows.
         let mut copies = if few { Some([Cell::EMPTY; MAX_LANES * FEW]) } else { None };
         let mut valid = validity.map(|bits| (bits, Valid { slots: [0; BLOCK], values: [T::default(); BLOCK] }));
-        let mut wide = None;
+        let (mut wide, mut apart) = (None, [false; BLOCK / 2]);
         for (block, (block_slots, block_values)) in slots.chunks(BLOCK).zip(values.chunks(BLOCK)).enumerate() {
             let rows = match &mut valid {
                 None => (block_slots, block_values),
@@ -170,8 +168,10 @@ impl<T: Value, const SUM: bool, const ORDER: bool> Kernel for Accumulate<'_, T, 
             unsafe {
                 match &mut copies {
                     Some(copies) => rows.scatter_to_copies::<V, SUM, ORDER>(v, copies),
-                    None if !lanes::crowded(v, rows.slots, 16) => rows.scatter::<V, SUM, ORDER>(v, cells),
-                    None if !lanes::crowded(v.narrow(), rows.slots, 4) => rows.scatter::<V::Narrow, SUM, ORDER>(v.narrow(), cells),
+                    None if !lanes::crowded(v, rows.slots, 16, &mut apart) => rows.scatter::<V, SUM, ORDER>(v, cells, &apart),
+                    None if !lanes::crowded(v.narrow(), rows.slots, 4, &mut apart) => {
+                        rows.scatter::<V::Narrow, SUM, ORDER>(v.narrow(), cells, &apart);
+                    }
                     None => lanes::one_by_one::<V, T::Lane, SUM, ORDER>(v, cells.as_mut_ptr(), rows.slots, rows.values),
                 }
             }
@@ -198,12 +198,9 @@ impl<T, E: Element> Rows<'_, T, E> {
     /// A register of rows at a time where they are of different cells, else one by one.
     ///
     /// # Safety
-    /// Every slot is below `cells.len()`.
+    /// Every slot is below `cells.len()`, and `apart` tells for each register of slots whether they differ.
     #[inline(always)]
-    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell]) {
-        // The same slots, though compilers must not know: they would take slots one by one from the register that they were
-        // compared in, which costs more than to load them once more.
-        let seen = black_box(self.slots);
+    unsafe fn scatter<V: Vector, const SUM: bool, const ORDER: bool>(&self, v: V, cells: &mut [Cell], apart: &[bool; BLOCK / 2]) {
         let whole = self.slots.len() / V::LANES * V::LANES;
         for row in (0..whole).step_by(V::LANES) {
             self.ask_for_rows(row);
@@ -212,9 +209,9 @@ impl<T, E: Element> Rows<'_, T, E> {
                 next.iter().for_each(|&slot| ask(cells, slot));
             }
             let (slots, values, cells) = (&self.slots[rows.clone()], &self.values[rows.clone()], cells.as_mut_ptr());
-            // SAFETY: the caller's promise, and what `distinct` says.
+            // SAFETY: the caller's promises.
             unsafe {
-                if v.distinct(&seen[rows]) {
+                if apart[row / V::LANES] {
                     lanes::take::<V, E, SUM, ORDER>(v, &lanes::at::<V>(cells, slots), values);
                 } else {
                     lanes::one_by_one::<V, E, SUM, ORDER>(v, cells, slots, values);

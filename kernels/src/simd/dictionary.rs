@@ -2,17 +2,26 @@
 
 use std::hint::select_unpredictable;
 use std::mem::offset_of;
+use std::ops::Range;
 
 use super::prefetch::{FAR, ask, ask_far, prefer_huge_pages, prefetch_far};
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
 use crate::dictionary::BLOCK;
 
-/// Rows between asking for a bucket and using it.
-const AHEAD: usize = 64;
+/// Size up to which a table is taken to lie in the second-level cache beside what else is in use, in bytes: its buckets are not asked
+/// for ahead.
+const NEAR: usize = 2 * FAR;
 
-/// Bytes of a cache line.
+/// Groups of eight rows between hashing their marks and looking them up in a table that is near, and rows whose places are kept there and
+/// for a table that is far.
+const LEAD: usize = 4;
+const NEAR_RING: usize = 2 * LEAD * 8;
+const FAR_RING: usize = 2 * BLOCK;
+
+/// Bytes of a cache line, and of a bucket.
 const LINE: usize = 64;
+const PLACE_BITS: u32 = LINE.trailing_zeros();
 
 /// What a bucket holds of a key: all of an integer, some bits of the hash of a string. All bits may take any value.
 pub(crate) trait Mark: Copy + Eq + std::fmt::Debug {
@@ -26,6 +35,10 @@ pub(crate) trait Mark: Copy + Eq + std::fmt::Debug {
     /// Which of the numbers that a bucket begins with are equal to this one, the first being the lowest bit. Bits beyond those
     /// of its marks say nothing.
     fn equal<V: Vector>(self, v: V, line: &Self::Line) -> u64;
+    /// As many marks as are compared at first, at most those of a bucket: hardly a key of a table with room to spare is beyond them.
+    const FIRST: usize;
+    /// [`Self::equal`] of the first so many. Bits beyond them say nothing.
+    fn equal_first<V: Vector>(self, v: V, line: &Self::Line) -> u64;
 }
 
 impl Mark for i64 {
@@ -55,6 +68,14 @@ impl Mark for i64 {
         let registers = line.chunks_exact(V::LANES).enumerate();
         registers.fold(0, |bits, (i, register)| bits | v.equal(v.load_i(register), own) << (i * V::LANES))
     }
+
+    const FIRST: usize = 4;
+
+    #[inline(always)]
+    fn equal_first<V: Vector>(self, v: V, line: &[i64; 8]) -> u64 {
+        let own = v.splat_i(self);
+        (0..Self::FIRST).step_by(V::LANES).fold(0, |bits, i| bits | v.equal(v.load_i(&line[i..]), own) << i)
+    }
 }
 
 impl Mark for u32 {
@@ -76,6 +97,13 @@ impl Mark for u32 {
     fn equal<V: Vector>(self, v: V, line: &[u32; 8]) -> u64 {
         v.equal_u32(line, self)
     }
+
+    const FIRST: usize = 7;
+
+    #[inline(always)]
+    fn equal_first<V: Vector>(self, v: V, line: &[u32; 8]) -> u64 {
+        v.equal_u32(line, self)
+    }
 }
 
 /// Keys that share a home, or whose homes before it were full, with their slots.
@@ -95,7 +123,7 @@ pub(crate) type IntBucket = Bucket<i64, 5>;
 /// Tags of string keys: seven to a line.
 pub(crate) type TagBucket = Bucket<u32, 7>;
 
-const _: () = assert!(size_of::<IntBucket>() == 64 && size_of::<TagBucket>() == 64);
+const _: () = assert!(size_of::<IntBucket>() == LINE && size_of::<TagBucket>() == LINE);
 
 impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
     pub const EMPTY: Self = Self { marks: [M::ZERO; WAYS], slots: [0; WAYS], passed: 0 };
@@ -105,15 +133,44 @@ impl<M: Mark, const WAYS: usize> Bucket<M, WAYS> {
     /// Without a branch: one that is guessed wrongly would have to wait for the bucket, and all rows behind it with it.
     #[inline(always)]
     fn find<V: Vector>(&self, v: V, mark: M) -> u32 {
-        let bucket = &raw const *self;
-        // SAFETY: eight numbers, of 64 or of 32 bits, lie within a bucket, and within its fields, which are numbers.
-        let line = unsafe { &*bucket.cast::<M::Line>() };
-        let equal = mark.equal(v, line) & ((1 << WAYS) - 1);
-        let way = (equal | 1 << WAYS).trailing_zeros() as usize;
-        // SAFETY: behind the slots there is one more number of 32 bits, `passed`, so that there are as many as `way` may be and one.
-        let slot = unsafe { bucket.byte_add(offset_of!(Self, slots)).cast::<u32>().add(way).read() };
+        let equal = mark.equal(v, self.line()) & ((1 << WAYS) - 1);
+        // SAFETY: the lowest bit is at most that of `WAYS`.
+        let slot = unsafe { self.slot(equal | 1 << WAYS) };
         // A key that has gone leaves its mark behind, and an empty bucket has that of 0: their slots are 0 too.
         select_unpredictable(equal == 0, 0, slot)
+    }
+
+    /// [`Self::find`] among the first [`Mark::FIRST`] marks: a slot plus 1 or 0, and some bits, of which [`Self::NONE`] is set if it is
+    /// neither, but anything, as none of those marks is equal.
+    #[inline(always)]
+    fn find_first<V: Vector>(&self, v: V, mark: M) -> (u32, usize) {
+        let equal = mark.equal_first(v, self.line()) | 1 << M::FIRST;
+        // SAFETY: the lowest bit is at most that of `FIRST`, which is at most `WAYS`.
+        (unsafe { self.slot(equal) }, equal.trailing_zeros() as usize + Self::NONE - M::FIRST)
+    }
+
+    /// A bit that no way below `FIRST` has, each moved up by as much as makes `FIRST` this bit.
+    const NONE: usize = {
+        assert!(M::FIRST <= WAYS);
+        M::FIRST.next_power_of_two()
+    };
+
+    /// Its marks and what comes behind them.
+    #[inline(always)]
+    fn line(&self) -> &M::Line {
+        // SAFETY: eight numbers, of 64 or of 32 bits, lie within a bucket, and within its fields, which are numbers.
+        unsafe { &*(&raw const *self).cast::<M::Line>() }
+    }
+
+    /// The slot plus 1 in the way of the lowest bit.
+    ///
+    /// # Safety
+    /// There is a bit, and the lowest is at most that of `WAYS`.
+    #[inline(always)]
+    unsafe fn slot(&self, ways: u64) -> u32 {
+        let slots = (&raw const *self).wrapping_byte_add(offset_of!(Self, slots)).cast::<u32>();
+        // SAFETY: behind the slots there is one more number of 32 bits, `passed`.
+        unsafe { slots.add(ways.trailing_zeros() as usize).read() }
     }
 
     /// The slot plus 1 of the live key with this mark that `is` accepts, or 0.
@@ -232,22 +289,21 @@ impl<'a, M: Mark, const WAYS: usize> View<'a, M, WAYS> {
         }
     }
 
-    /// The buckets at the homes of marks, at most [`BLOCK`].
+    /// Where the home of a hash is: the bytes before it in its table, and 1 more in the one before.
     #[inline(always)]
-    fn addresses<V: Vector, K: Copy + Into<M>>(&self, v: V, marks: &[K], homes: &mut [*const Bucket<M, WAYS>]) {
-        let (eights, rest) = marks.as_chunks::<8>();
-        if self.before.is_empty() {
-            let (first, shift) = (self.now.as_ptr(), self.now_shift);
-            for (marks, homes) in eights.iter().zip(homes.as_chunks_mut::<8>().0) {
-                let mut own = [M::ZERO; 8];
-                own.iter_mut().zip(marks).for_each(|(own, &mark)| *own = mark.into());
-                let hashes = M::hashes(v, &own, self.seeds);
-                homes.iter_mut().zip(hashes).for_each(|(home, hash)| *home = first.wrapping_add((hash as u64 >> shift) as usize));
-            }
-        } else {
-            marks.iter().zip(&mut *homes).for_each(|(&mark, home)| *home = self.address(mark.into()));
+    fn place(&self, hash: u64) -> i64 {
+        let old = hash >> self.before_shift;
+        let (home, is_old) = if old < self.drained { (hash >> self.now_shift, 0) } else { (old, 1) };
+        (home << PLACE_BITS | is_old) as i64
+    }
+
+    /// The bucket at a place.
+    #[inline(always)]
+    fn at<const MOVES: bool>(&self, place: i64) -> *const Bucket<M, WAYS> {
+        if !MOVES {
+            return self.now.as_ptr().wrapping_byte_add(place as usize);
         }
-        rest.iter().zip(&mut homes[eights.len() * 8..]).for_each(|(&mark, home)| *home = self.address(mark.into()));
+        select_unpredictable(place & 1 == 0, self.now.as_ptr(), self.before.as_ptr()).wrapping_byte_add((place & !1) as usize)
     }
 
     /// Asks for the bucket at the home of a mark.
@@ -288,81 +344,181 @@ pub(crate) enum Home {
     Before(usize),
 }
 
-/// Puts into `found` the slot plus 1 of the first key with each mark, or 0; whether all are there. There are as many as
-/// marks, at most [`BLOCK`].
+/// Puts into `found` the slot plus 1 of the first key with each mark, in blocks of [`BLOCK`], up to the first block of which a mark is
+/// not there, that one included: 0 for what is not there. How many marks there are in the blocks before it.
 pub(crate) fn find<K: Copy + Into<M>, M: Mark, const WAYS: usize>(
     level: Level,
     view: View<'_, M, WAYS>,
     marks: &[K],
     found: &mut [u32],
-) -> bool {
-    launch(level, Find { view, marks, found: &mut found[..marks.len()] })
+) -> usize {
+    let found = &mut found[..marks.len()];
+    match (size_of_val(view.now) > NEAR, !view.before.is_empty()) {
+        (false, false) => launch(level, Find::<_, _, WAYS, NEAR_RING, false, false> { view, marks, found }),
+        (true, false) => launch(level, Find::<_, _, WAYS, FAR_RING, true, false> { view, marks, found }),
+        (_, true) => launch(level, Find::<_, _, WAYS, FAR_RING, true, true> { view, marks, found }),
+    }
 }
 
-struct Find<'a, K, M, const WAYS: usize> {
+/// Looks marks up: `FAR`, in a table beyond the second-level cache, where it is memory that costs, or in two of which one `MOVES` to the
+/// other; else in one within that cache, where it is instructions that cost.
+struct Find<'a, K, M, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool> {
     view: View<'a, M, WAYS>,
     marks: &'a [K],
     found: &'a mut [u32],
 }
 
-impl<K: Copy + Into<M>, M: Mark, const WAYS: usize> Kernel for Find<'_, K, M, WAYS> {
-    type Output = bool;
+impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool> Kernel
+    for Find<'_, K, M, WAYS, RING, FAR, MOVES>
+{
+    type Output = usize;
 
     #[inline(always)]
-    fn run<V: Vector>(self, v: V) -> bool {
-        let Self { view, marks, found } = self;
-        // The keys of the block after the next one, while this one is looked up.
-        (0..BLOCK).step_by(LINE / size_of::<K>()).for_each(|row| prefetch_far(marks, 2 * BLOCK + row));
-        let mut homes = [view.now.as_ptr(); BLOCK + AHEAD];
-        view.addresses(v, marks, &mut homes);
-        // SAFETY: the home of a hash is the top bits of it, as many as number the buckets of its table.
-        unsafe {
-            if size_of_val(view.now) > FAR {
-                homes[..AHEAD].iter().for_each(|&home| ask_far(home.cast()));
-                probe::<V, K, M, WAYS, true>(v, &homes, marks, found);
-            } else {
-                probe::<V, K, M, WAYS, false>(v, &homes, marks, found);
+    fn run<V: Vector>(mut self, v: V) -> usize {
+        let view = self.view;
+        let eights = self.marks.len() / 8;
+        let lead = if FAR { BLOCK / 8 } else { LEAD };
+        let mut places = [0; RING];
+        (0..eights.min(lead)).for_each(|group| self.place::<V>(v, group, &mut places));
+        let mut start = 0;
+        while start < self.marks.len() {
+            let end = self.marks.len().min(start + BLOCK);
+            let mut all = true;
+            for group in start / 8..end / 8 {
+                if group + lead < eights {
+                    self.place::<V>(v, group + lead, &mut places);
+                }
+                all &= if FAR { self.find_eight(v, group, &places) } else { self.find_first(v, group, &places) };
             }
+            if FAR && !all {
+                all = self.find_past::<V>(v, start / 8..end / 8, &places);
+            }
+            for row in end / 8 * 8..end {
+                self.found[row] = further(&view, self.marks[row].into());
+                all &= self.found[row] > 0;
+            }
+            if !all {
+                return start;
+            }
+            start = end;
         }
-        let mut all = true;
-        for (group, found) in found.chunks_mut(8).enumerate() {
-            let mut eight = [1; 8];
-            eight[..found.len()].copy_from_slice(found);
+        start
+    }
+}
+
+impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool>
+    Find<'a, K, M, WAYS, RING, FAR, MOVES>
+{
+    /// Notes the places of the homes of eight marks, and asks for the buckets if they are far.
+    #[inline(always)]
+    fn place<V: Vector>(&self, v: V, group: usize, places: &mut [i64; RING]) {
+        let mut marks = [M::ZERO; 8];
+        marks.iter_mut().zip(&self.marks[group * 8..group * 8 + 8]).for_each(|(own, &mark)| *own = mark.into());
+        // More than a page ahead, as the processor's own prefetching stops at the end of one.
+        if self.marks.len() > group * 8 + 2 * BLOCK {
+            prefetch_far(self.marks, group * 8 + 2 * BLOCK);
+        }
+        let hashes = M::hashes(v, &marks, self.view.seeds);
+        let places = &mut places[group * 8 % RING..][..8];
+        if !MOVES {
+            for lane in (0..8).step_by(V::LANES) {
+                let homes = v.down(v.load_i(&hashes[lane..]), i64::from(self.view.now_shift));
+                v.store_i(&mut places[lane..], v.up(homes, i64::from(PLACE_BITS)));
+            }
+        } else {
+            places.iter_mut().zip(hashes).for_each(|(place, hash)| *place = self.view.place(hash as u64));
+        }
+        if FAR {
+            places.iter().for_each(|&place| ask_far(self.view.at::<MOVES>(place).cast()));
+        }
+    }
+
+    /// The bucket at the home of a row.
+    #[inline(always)]
+    fn home(&self, row: usize, places: &[i64; RING]) -> &'a Bucket<M, WAYS> {
+        // SAFETY: the home of a hash is the top bits of it, as many as number the buckets of its table.
+        unsafe { &*self.view.at::<MOVES>(places[row % RING]) }
+    }
+
+    /// Looks up eight by the marks that come first in their buckets, and once more if one of them is not among those; whether all are
+    /// there. In one table only.
+    #[inline(always)]
+    fn find_first<V: Vector>(&mut self, v: V, group: usize, places: &[i64; RING]) -> bool {
+        let (view, narrow) = (self.view, v.narrow());
+        let (rows, first) = (group * 8..group * 8 + 8, group * 8 % RING);
+        let (marks, own, found) = (&self.marks[rows.clone()], &places[first..first + 8], &mut self.found[rows.clone()]);
+        let (mut ways, mut slots) = (0, 0);
+        for row in 0..8 {
+            // SAFETY: as in [`Self::home`].
+            let (slot, way) = unsafe { &*view.at::<MOVES>(own[row]) }.find_first(narrow, marks[row].into());
+            found[row] = slot;
+            ways |= way;
+            // The sign is that of none, 0 less 1, or that of a slot so high that there is none like it.
+            slots |= slot.wrapping_sub(1);
+        }
+        let all = ways & Bucket::<M, WAYS>::NONE == 0 && slots <= i32::MAX as u32;
+        all || self.find_eight(v, group, places) || find_rest(&view, own, marks, &mut self.found[rows])
+    }
+
+    /// Looks up eight at their homes; whether all are there.
+    #[inline(always)]
+    fn find_eight<V: Vector>(&mut self, v: V, group: usize, places: &[i64; RING]) -> bool {
+        let (rows, first) = (group * 8..group * 8 + 8, group * 8 % RING);
+        let (marks, own, found) = (&self.marks[rows.clone()], &places[first..first + 8], &mut self.found[rows]);
+        let mut slots = 0;
+        for row in 0..8 {
+            // SAFETY: as in [`Self::home`].
+            let slot = unsafe { &*self.view.at::<MOVES>(own[row]) }.find(v, marks[row].into());
+            found[row] = slot;
+            slots |= slot.wrapping_sub(1);
+        }
+        slots <= i32::MAX as u32
+    }
+
+    /// Looks up those of a block that may lie past their home, these buckets in flight together too; whether all are there then.
+    #[inline(always)]
+    fn find_past<V: Vector>(&mut self, v: V, groups: Range<usize>, places: &[i64; RING]) -> bool {
+        let (view, mut rows, mut past, mut all) = (self.view, [0; BLOCK + 1], 0, true);
+        for group in groups {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&self.found[group * 8..group * 8 + 8]);
             let mut missing = v.equal_u32(&eight, 0);
             while missing != 0 {
-                let at = missing.trailing_zeros() as usize;
+                let row = group * 8 + missing.trailing_zeros() as usize;
                 missing &= missing - 1;
-                let row = group * 8 + at;
-                // SAFETY: as above.
-                let passed = unsafe { (*homes[row]).passed } > 0;
-                found[at] = if passed { further(&view, marks[row].into()) } else { 0 };
-                all &= found[at] > 0;
+                let home = self.home(row, places);
+                ask((&raw const *home).wrapping_add(1).cast());
+                rows[past] = row;
+                past += usize::from(home.passed > 0);
+                all &= home.passed > 0;
             }
+        }
+        for &row in &rows[..past] {
+            self.found[row] = further(&view, self.marks[row].into());
+            all &= self.found[row] > 0;
         }
         all
     }
 }
 
-/// Looks in the buckets at the homes of marks, asking for those that come [`AHEAD`] rows later if they are far. Of what is not
-/// there, 0 is found.
-///
-/// # Safety
-/// The homes are of buckets.
-#[inline(always)]
-unsafe fn probe<V: Vector, K: Copy + Into<M>, M: Mark, const WAYS: usize, const FAR: bool>(
-    v: V,
-    homes: &[*const Bucket<M, WAYS>; BLOCK + AHEAD],
+/// Looks up those of a few marks for which nothing is found at their homes, which are at these places; whether all are there. Out of line:
+/// few keys lie past their home.
+#[inline(never)]
+fn find_rest<K: Copy + Into<M>, M: Mark, const WAYS: usize>(
+    view: &View<'_, M, WAYS>,
+    places: &[i64],
     marks: &[K],
     found: &mut [u32],
-) {
-    for ((&mark, found), (&home, next)) in marks.iter().zip(found).zip(homes.iter().zip(&homes[AHEAD..])) {
-        if FAR {
-            ask_far((*next).cast());
+) -> bool {
+    let mut all = true;
+    for ((&mark, &place), found) in marks.iter().zip(places).zip(found).filter(|(_, found)| **found == 0) {
+        // SAFETY: the place is that of a home.
+        if unsafe { (*view.at::<true>(place)).passed } > 0 {
+            *found = further(view, mark.into());
         }
-        // SAFETY: the caller's promise.
-        let bucket = unsafe { &*home };
-        *found = bucket.find(v, mark.into());
+        all &= *found > 0;
     }
+    all
 }
 
 /// Out of line: few keys lie past their home.

@@ -6,7 +6,7 @@
 
 use core::mem::offset_of;
 
-use super::aggregate::Element;
+use super::aggregate::{BLOCK, Element};
 use super::vector::{MAX_LANES, Vector, Words};
 use crate::cell::Cell;
 
@@ -61,13 +61,17 @@ pub(super) fn two_sum<V: Vector>(v: V, a: V::F, b: V::F) -> (V::F, V::F) {
     (sum, v.add(v.sub(a, v.sub(sum, b_seen)), v.sub(b, b_seen)))
 }
 
-/// Whether more than one in `share` registers of slots has a slot twice.
+/// Notes which registers of the slots of a block have none twice; whether more than one in `share` has.
 #[inline(always)]
-pub(super) fn crowded<V: Vector>(v: V, slots: &[u32], share: usize) -> bool {
+pub(super) fn crowded<V: Vector>(v: V, slots: &[u32], share: usize, apart: &mut [bool; BLOCK / 2]) -> bool {
     let registers = slots.chunks_exact(V::LANES);
     let all = registers.len();
-    let apart = registers.fold(0, |apart, slots| apart + usize::from(v.distinct(slots)));
-    (all - apart) * share > all
+    let mut count = 0;
+    for (slots, apart) in registers.zip(apart) {
+        *apart = v.distinct(slots);
+        count += usize::from(*apart);
+    }
+    (all - count) * share > all
 }
 
 /// Takes rows into any cells, one after the other.
