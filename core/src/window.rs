@@ -24,8 +24,8 @@ pub use count::{CountSpec, count_window};
 pub(crate) use global::Triggers;
 pub use global::{GlobalSpec, Pending, Row, global};
 pub use rolling::{RollingSpec, rolling_range, rolling_rows};
+pub(crate) use session::{Ended, Sessions, TOGETHER};
 pub use session::{SessionSpec, session};
-pub(crate) use session::{Sessions, TOGETHER};
 pub(crate) use timers::Timers;
 use zone::Zone;
 

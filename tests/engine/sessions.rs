@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use crate::lines::{Lines, keep};
 use crate::trace::{Row, key_of, records, traces};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
 use thalweg::plan::Windowed;
-use thalweg::{Config, Stream, Table, collect_list, count, count_distinct, event_time, millis, secs, session, sum, tumbling};
+use thalweg::testing::{batch, eof, source};
+use thalweg::{Config, Query, Stream, Table, collect_list, count, count_distinct, event_time, millis, secs, session, sum, tumbling};
 
 /// One session: the sum of `whole`, how many different values it has, and its values in event time.
 type Session = (i64, i64, usize, Option<i64>, usize, Vec<i64>);
@@ -223,4 +225,70 @@ fn keys_come_and_go_without_growing_the_state() {
     assert_eq!(table.num_rows(), 200_000);
     let bytes = table.metrics().state_bytes;
     assert!(bytes < 2_000_000, "{bytes} bytes for some thousand keys at a time");
+}
+
+/// Keys are so far apart that no table of keys has a place for those between them.
+const FAR: i64 = 0xffff_fffb;
+
+/// In each round so many keys have a session at once, one of which is the same in all; the others are those of `key`.
+fn rounds(count: i64, keys: i64, key: impl Fn(i64) -> i64) -> Vec<Row> {
+    let row = |time, key| Row { time, key: Some(key), value: Some(1.0), whole: Some(key) };
+    let round = |round: i64| {
+        let others = (0..keys - 1).map(|number| row(round * 1_000 + number / 10, FAR * key(round * keys + number)));
+        others.chain([row(round * 1_000 + 800, -1)]).collect::<Vec<_>>()
+    };
+    (0..count).flat_map(round).collect()
+}
+
+/// Keys that never come again, keys that all do, and keys of which some do.
+const COMING: [fn(i64) -> i64; 3] = [|number| number, |number| number % 250, |number| if number % 3 == 0 { number % 300 } else { number }];
+
+#[test]
+fn keys_without_a_session_take_no_place_from_others() {
+    for (key, text_keys, batch_rows) in
+        COMING.into_iter().flat_map(|key| [(key, false, 100), (key, true, 100), (key, false, 1), (key, true, 20)])
+    {
+        let run = |keys| {
+            let mut config = Config::default();
+            (config.batch_rows, config.max_keys) = (batch_rows, 100);
+            let stream = Stream::from_arrow([records(&rounds(30, keys, key), text_keys)]).event_time("ts");
+            stream.window(session(millis(50))).by(["key"]).agg([count()]).batches(config).unwrap().into_table()
+        };
+        assert_eq!(run(100).unwrap().num_rows(), 3_000);
+        let said = run(101).unwrap_err().to_string();
+        assert!(said.contains("more than 100 keys are live at once"), "{said}");
+    }
+}
+
+#[test]
+fn keys_that_come_again_or_not_leave_the_state_as_it_is() {
+    for (key, text_keys) in COMING.into_iter().flat_map(|key| [(key, false), (key, true)]) {
+        let rows = records(&rounds(400, 100, key), text_keys);
+        let batches: Vec<RecordBatch> = (0..rows.num_rows()).step_by(100).map(|start| rows.slice(start, 100)).collect();
+        let lines = Lines::default();
+        let stream = source(batches.into_iter().map(batch).chain([eof()])).unwrap().event_time("ts");
+        let windows = stream.window(session(millis(50))).by(["key"]).agg([count(), sum("whole")]);
+        let mut pipeline = Query::new().sink(&windows, keep(&lines)).build().unwrap();
+        let counters = pipeline.counters();
+        let mut most = [0, 0];
+        for delivery in 0..400 {
+            let mut asked = 0;
+            let mut stop = || {
+                asked += 1;
+                asked > 1
+            };
+            assert!(!pipeline.step_until(std::time::Duration::from_secs(3_600), &mut stop).unwrap());
+            let half = &mut most[delivery / 200];
+            *half = counters.snapshot().state_bytes.max(*half);
+        }
+        // Memory comes in doublings, and the text of keys that are gone is given up now and then: what grew with the rows would be twice as much.
+        assert!(most[0] > 0 && 2 * most[1] <= 3 * most[0], "{most:?} bytes in each half");
+        // All but the last session have ended, and no snapshot knows their keys.
+        let saved = pipeline.snapshot().unwrap().to_bytes().unwrap().len();
+        assert!(saved < 10_000, "{saved} bytes");
+        let before = counters.snapshot().state_bytes;
+        pipeline.trim().unwrap();
+        let after = counters.snapshot().state_bytes;
+        assert!(4 * after < before, "{after} of {before} bytes are left");
+    }
 }

@@ -241,7 +241,7 @@ impl Kept {
     fn forget(&mut self, watermark: i64) -> Vec<u32> {
         let mut gone = Vec::new();
         let forgotten = |kept: i64| kept.saturating_add(self.within) <= watermark;
-        self.timers.due(watermark, |slot, _, _| {
+        self.timers.due(watermark, |slot| {
             let latest = self.latest[slot as usize];
             let earlier: Vec<(u32, i64)> =
                 self.earlier.range((slot, NONE)..(slot, latest)).take_while(|(_, kept)| forgotten(*kept)).copied().collect();

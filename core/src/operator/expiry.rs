@@ -46,7 +46,7 @@ impl Expiry {
     /// Takes out the keys that are to be forgotten when event time has reached `watermark`, each with the moment, in order of these.
     pub fn take(&mut self, watermark: i64) -> Vec<(i64, u32)> {
         let mut gone = Vec::new();
-        self.timers.due(watermark, |key, _, _| {
+        self.timers.due(watermark, |key| {
             let latest = &mut self.latest[key as usize];
             let due = latest.saturating_add(self.ttl);
             if due > watermark {

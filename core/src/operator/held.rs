@@ -8,14 +8,15 @@ use std::hint::select_unpredictable;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::buffer::ScalarBuffer;
-use arrow::compute::{interleave_record_batch, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::SchemaRef;
-use thalweg_kernels::sorted_rows;
+use thalweg_kernels::{gather, sorted_rows};
 
 use crate::config::BATCH_ROWS;
 use crate::error::Result;
 use crate::operator::compact::is_sparse;
 use crate::operator::keys::KeyColumns;
+use crate::operator::reorder::{Timed, is_time, reorder};
 use crate::state::{Saved, numbers};
 
 /// Name of the table of held rows in a snapshot, and of the column before theirs.
@@ -48,10 +49,11 @@ impl Run {
         if times.is_sorted() {
             return Ok(Run::whole(Sorted { records, times: times.clone() }));
         }
-        let mut order = Vec::new();
+        let (mut order, mut sorted) = (Vec::new(), Vec::new());
         sorted_rows(times, &mut order);
-        let times = order.iter().map(|&row| times[row as usize]).collect();
-        Ok(Run::whole(Sorted { records: take_record_batch(&records, &UInt32Array::from(order))?, times }))
+        gather(times, &order, &mut sorted);
+        let sorted = sorted.into();
+        Ok(Run::whole(Sorted { records: reorder(&[Timed { records: &records, times }], &order, &sorted)?, times: sorted }))
     }
 
     /// Rows that are all of their columns.
@@ -67,8 +69,9 @@ impl Run {
 
     /// Bytes of these rows alone.
     fn own_bytes(&self) -> usize {
-        let columns = self.records.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap_or(0));
-        columns.sum::<usize>() + self.rows() * size_of::<i64>()
+        let columns = self.records.columns().iter().filter(|column| !is_time(column, &self.times));
+        let bytes: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
+        bytes + self.rows() * size_of::<i64>()
     }
 
     /// The rows from `start` on, so many.
@@ -96,46 +99,44 @@ impl Run {
     /// The rows of several runs, which came one after the other.
     fn merge(mut runs: Vec<Run>) -> Result<Option<Sorted>> {
         runs.retain(|run| run.rows() > 0);
-        let (times, rows) = match runs.as_slice() {
+        let (times, order) = match runs.as_slice() {
             [] | [_] => return Ok(runs.pop().map(|Run { records, times, .. }| Sorted { records, times })),
-            [older, newer] => Self::merge_two(older, newer),
+            [older, newer] => Self::merge_two(&older.times, &newer.times),
             runs => Self::merge_many(runs),
         };
-        let records: Vec<&RecordBatch> = runs.iter().map(|run| &run.records).collect();
-        Ok(Some(Sorted { records: interleave_record_batch(&records, &rows)?, times: times.into() }))
+        let parts: Vec<Timed<'_>> = runs.iter().map(|Run { records, times, .. }| Timed { records, times }).collect();
+        let times = times.into();
+        Ok(Some(Sorted { records: reorder(&parts, &order, &times)?, times }))
     }
 
-    /// The times in order, and run and row of each.
-    fn merge_two(older: &Run, newer: &Run) -> (Vec<i64>, Vec<(usize, usize)>) {
-        let all = older.rows() + newer.rows();
-        let (mut times, mut rows) = (Vec::with_capacity(all), Vec::with_capacity(all));
+    /// The times in order, and the row of each, those of the newer run following those of the older.
+    fn merge_two(older: &[i64], newer: &[i64]) -> (Vec<i64>, Vec<u32>) {
+        let all = older.len() + newer.len();
+        assert!(u32::try_from(all).is_ok(), "{all} rows: their numbers do not fit in 32 bits");
+        let (mut times, mut order) = (Vec::with_capacity(all), Vec::with_capacity(all));
         let (mut i, mut j) = (0, 0);
         // Which run is next cannot be foretold: chosen without a branch.
-        while let (Some(&old), Some(&new)) = (older.times.get(i), newer.times.get(j)) {
+        while let (Some(&old), Some(&new)) = (older.get(i), newer.get(j)) {
             let is_new = new < old;
             times.push(select_unpredictable(is_new, new, old));
-            rows.push((usize::from(is_new), select_unpredictable(is_new, j, i)));
+            order.push(select_unpredictable(is_new, older.len() + j, i) as u32);
             i += usize::from(!is_new);
             j += usize::from(is_new);
         }
-        for (number, (run, place)) in [(older, i), (newer, j)].into_iter().enumerate() {
-            times.extend_from_slice(&run.times[place..]);
-            rows.extend((place..run.rows()).map(|row| (number, row)));
+        for (run, place, first) in [(older, i, 0), (newer, j, older.len())] {
+            times.extend_from_slice(&run[place..]);
+            order.extend((first + place..first + run.len()).map(|row| row as u32));
         }
-        (times, rows)
+        (times, order)
     }
 
     /// As [`Self::merge_two`] of more runs.
-    fn merge_many(runs: &[Run]) -> (Vec<i64>, Vec<(usize, usize)>) {
-        let (mut times, mut rows, mut order) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, run) in runs.iter().enumerate() {
-            times.extend_from_slice(&run.times);
-            rows.extend((0..run.rows() as u32).map(|row| (number as u32, row)));
-        }
+    fn merge_many(runs: &[Run]) -> (Vec<i64>, Vec<u32>) {
+        let (mut times, mut order, mut sorted) = (Vec::new(), Vec::new(), Vec::new());
+        runs.iter().for_each(|run| times.extend_from_slice(&run.times));
         sorted_rows(&times, &mut order);
-        let sorted = order.iter().map(|&place| times[place as usize]).collect();
-        let rows = order.iter().map(|&place| rows[place as usize]).map(|(run, row): (u32, u32)| (run as usize, row as usize));
-        (sorted, rows.collect())
+        gather(&times, &order, &mut sorted);
+        (sorted, order)
     }
 }
 

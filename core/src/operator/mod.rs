@@ -14,6 +14,7 @@ mod held;
 mod keys;
 mod late;
 pub mod process;
+mod reorder;
 pub mod rolling;
 pub(crate) mod split;
 pub mod window;

@@ -60,11 +60,17 @@ pub(crate) struct Sessions {
     gap: i64,
     /// By key: one of its sessions, which leads to the others.
     heads: Vec<u32>,
+    /// Keys that have a session.
+    keys: usize,
     /// By session.
     sessions: Vec<Session>,
     free: Vec<u32>,
     /// Sessions by when they may end. A session that has grown meanwhile is put into a later bucket.
     timers: Timers,
+    /// Timers of sessions that have become part of others.
+    stale: usize,
+    /// Room for sessions that may have ended.
+    looked: Vec<Ended>,
     /// Sessions that have become part of others since [`Sessions::take_merges`]: `(into, from)`, in the order to merge them.
     merges: Vec<(u32, u32)>,
 }
@@ -83,15 +89,29 @@ struct Session {
     timer: i64,
 }
 
+/// A session that has ended, or is put out as if it had.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ended {
+    pub slot: u32,
+    pub key: u32,
+    pub start: i64,
+    pub end: i64,
+    /// Whether no other session of its key follows it.
+    is_last: bool,
+}
+
 impl Sessions {
     /// No sessions. `gap` is positive.
     pub fn new(gap: i64) -> Sessions {
         Sessions {
             gap,
             heads: Vec::new(),
+            keys: 0,
             sessions: Vec::new(),
             free: Vec::new(),
             timers: Timers::new((gap / BUCKETS_PER_GAP).max(1)),
+            stale: 0,
+            looked: Vec::new(),
             merges: Vec::new(),
         }
     }
@@ -111,15 +131,27 @@ impl Sessions {
         self.sessions.len() - self.free.len()
     }
 
+    /// How many keys have a session.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// The keys that have none, of all that there is room for.
+    pub fn keys_without(&self) -> Vec<u32> {
+        (0u32..).zip(&self.heads).filter(|(_, head)| **head == NOBODY).map(|(key, _)| key).collect()
+    }
+
     /// Gives back memory that is kept for sessions to come.
     pub fn trim(&mut self) {
         self.timers.trim();
+        self.looked = Vec::new();
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let slots = self.heads.capacity() + self.free.capacity();
-        slots * size_of::<u32>() + self.sessions.capacity() * size_of::<Session>() + self.timers.bytes()
+        let slots = (self.heads.capacity() + self.free.capacity()) * size_of::<u32>();
+        let looked = self.looked.capacity() * size_of::<Ended>();
+        slots + looked + self.sessions.capacity() * size_of::<Session>() + self.timers.bytes()
     }
 
     /// Whether a key has a session.
@@ -164,6 +196,7 @@ impl Sessions {
                     (target.first, target.last) = (target.first.min(session.first), target.last.max(session.last));
                     self.sessions[before as usize].next = session.next;
                     self.sessions[at as usize].timer = NO_TIMER;
+                    self.stale += 1;
                     self.merges.push((into, at));
                     at = session.next;
                     continue;
@@ -180,19 +213,17 @@ impl Sessions {
     }
 
     fn begin(&mut self, key: u32, time: i64) -> u32 {
-        let session = Session { first: time, last: time, next: self.heads[key as usize], key, timer: NO_TIMER };
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self.sessions[slot as usize] = session;
-                slot
-            }
-            None => {
-                self.sessions.push(session);
-                (self.sessions.len() - 1) as u32
-            }
-        };
-        self.heads[key as usize] = slot;
-        self.sessions[slot as usize].timer = self.timers.push(time.saturating_add(self.gap), slot);
+        let (slots, head) = (self.sessions.len(), &mut self.heads[key as usize]);
+        let taken = self.free.pop();
+        let slot = taken.unwrap_or(slots as u32);
+        let timer = self.timers.push(time.saturating_add(self.gap), slot);
+        let session = Session { first: time, last: time, next: *head, key, timer };
+        self.keys += usize::from(*head == NOBODY);
+        *head = slot;
+        match taken {
+            Some(slot) => self.sessions[slot as usize] = session,
+            None => self.sessions.push(session),
+        }
         slot
     }
 
@@ -239,20 +270,63 @@ impl Sessions {
     }
 
     /// The sessions that the watermark has ended. They stay until [`Sessions::remove`].
-    pub fn ended(&mut self, watermark: i64) -> Vec<u32> {
+    pub fn ended(&mut self, watermark: i64) -> Vec<Ended> {
         let mut ended = Vec::new();
-        self.timers.due(watermark, |slot, bucket, bucket_of| {
-            let session = &mut self.sessions[slot as usize];
-            let end = session.last.saturating_add(self.gap);
-            if session.timer != bucket {
-                return None; // Of a session that is gone.
+        while let Some((bucket, mut slots)) = self.timers.pop(watermark) {
+            self.drop_stale(bucket, &mut slots);
+            self.take_ended(watermark, &mut slots, &mut ended);
+            slots.retain(|&slot| {
+                let session = &mut self.sessions[slot as usize];
+                let end = session.last.saturating_add(self.gap);
+                let is_here = self.timers.bucket(end) == bucket;
+                session.timer = if is_here { bucket } else { self.timers.push(end, slot) };
+                is_here
+            });
+            if !slots.is_empty() {
+                // The watermark is within the bucket.
+                self.timers.put_back(bucket, slots);
+                break;
             }
-            let waits = Some(end).filter(|end| *end > watermark);
-            session.timer = waits.map_or(NO_TIMER, bucket_of);
-            ended.extend(waits.is_none().then_some(slot));
-            waits
-        });
+            self.timers.recycle(slots);
+        }
         ended
+    }
+
+    /// Takes out the slots whose timer, of this bucket, is that of a session which is gone. The others have none then.
+    fn drop_stale(&mut self, bucket: i64, slots: &mut Vec<u32>) {
+        if self.stale == 0 {
+            return;
+        }
+        let before = slots.len();
+        slots.retain(|&slot| {
+            let timer = &mut self.sessions[slot as usize].timer;
+            // A slot that is in use again may have another timer, even in the same bucket.
+            let is_own = *timer == bucket;
+            *timer = if is_own { NO_TIMER } else { *timer };
+            is_own
+        });
+        self.stale -= before - slots.len();
+    }
+
+    /// Moves the sessions that have ended from `slots` to `ended`.
+    ///
+    /// Sessions lie anywhere in memory. They are read once, all that is asked of them later, and without a branch or a write in between: to
+    /// guess wrongly whether one has ended would throw away the reads of those behind it, and writes wait for each other.
+    fn take_ended(&mut self, watermark: i64, slots: &mut Vec<u32>, ended: &mut Vec<Ended>) {
+        let mut looked = std::mem::take(&mut self.looked);
+        looked.clear();
+        looked.extend(slots.iter().map(|&slot| self.get(slot)));
+        let (mut over, mut waiting) = (ended.len(), 0);
+        ended.resize(over + slots.len(), Ended::default());
+        for session in &looked {
+            // Written to both lists, counted in one of them.
+            (ended[over], slots[waiting]) = (*session, session.slot);
+            over += usize::from(session.end <= watermark);
+            waiting += usize::from(session.end > watermark);
+        }
+        self.looked = looked;
+        ended.truncate(over);
+        slots.truncate(waiting);
     }
 
     /// The earliest end of a session, as far as timers know.
@@ -261,17 +335,20 @@ impl Sessions {
         open.map(|session| session.last.saturating_add(self.gap)).min()
     }
 
-    /// Key, start and end of a session.
-    pub fn get(&self, slot: u32) -> (u32, i64, i64) {
-        let session = &self.sessions[slot as usize];
-        (session.key, session.first, session.last.saturating_add(self.gap))
+    /// A session as it would be put out now.
+    #[inline]
+    pub fn get(&self, slot: u32) -> Ended {
+        let Session { first, last, next, key, .. } = self.sessions[slot as usize];
+        Ended { slot, key, start: first, end: last.saturating_add(self.gap), is_last: next == NOBODY }
     }
 
     /// Forgets sessions that have ended; appends the keys that have none left to `keys`, in no order.
-    pub fn remove(&mut self, slots: &[u32], keys: &mut Vec<u32>) {
-        for &slot in slots {
-            let Session { key, next, .. } = self.sessions[slot as usize];
+    pub fn remove(&mut self, ended: &[Ended], keys: &mut Vec<u32>) {
+        self.free.extend(ended.iter().map(|session| session.slot));
+        for &Ended { slot, key, is_last, .. } in ended {
             let mut at = self.heads[key as usize];
+            // What was the last of its key's still is: nothing has begun since.
+            let next = if is_last { NOBODY } else { self.sessions[slot as usize].next };
             if at == slot {
                 self.heads[key as usize] = next;
             } else {
@@ -281,9 +358,55 @@ impl Sessions {
                 self.sessions[at as usize].next = next;
             }
             if self.heads[key as usize] == NOBODY {
+                self.keys -= 1;
                 keys.push(key);
             }
         }
-        self.free.extend_from_slice(slots);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::Sessions;
+
+    fn ended(sessions: &mut Sessions, watermark: i64) -> Vec<(u32, i64, i64)> {
+        let ended = sessions.ended(watermark);
+        sessions.remove(&ended, &mut Vec::new());
+        ended.iter().map(|session| (session.key, session.start, session.end)).collect()
+    }
+
+    #[test]
+    fn a_session_ends_once_though_the_timer_of_one_that_is_gone_lies_beside_its_own() {
+        let mut sessions = Sessions::new(6_400);
+        sessions.reserve(2);
+        let gone = sessions.place(0, 0, i64::MIN).unwrap();
+        let whole = sessions.place(0, 10_000, i64::MIN).unwrap();
+        assert_eq!(sessions.place(0, 5_000, i64::MIN), Some(whole));
+        assert_eq!(sessions.take_merges(), [(whole, gone)]);
+        // In its slot, and due in the same bucket.
+        assert_eq!(sessions.place(1, 50, i64::MIN), Some(gone));
+        assert_eq!((sessions.keys(), sessions.live()), (2, 2));
+        assert_eq!(ended(&mut sessions, 6_449), []);
+        assert_eq!(ended(&mut sessions, 6_500), [(1, 50, 6_450)]);
+        assert_eq!((sessions.keys(), sessions.keys_without(), sessions.stale), (1, vec![1], 0));
+        assert_eq!(ended(&mut sessions, i64::MAX), [(0, 0, 16_400)]);
+        assert_eq!((sessions.keys(), sessions.live()), (0, 0));
+    }
+
+    #[test]
+    fn of_sessions_of_a_key_each_ends_in_its_turn() {
+        let mut sessions = Sessions::new(10);
+        sessions.reserve(1);
+        for time in [100, 0, 50, 75] {
+            sessions.place(0, time, i64::MIN).unwrap();
+        }
+        assert_eq!(ended(&mut sessions, 59), [(0, 0, 10)]);
+        let mut both = ended(&mut sessions, 85);
+        both.sort_unstable();
+        assert_eq!(both, [(0, 50, 60), (0, 75, 85)]);
+        assert_eq!((sessions.keys(), sessions.earliest_end()), (1, Some(110)));
+        assert_eq!(ended(&mut sessions, 110), [(0, 100, 110)]);
+        assert_eq!(sessions.keys_without(), [0]);
     }
 }

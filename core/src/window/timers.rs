@@ -66,29 +66,25 @@ impl Timers {
         bucket
     }
 
-    /// Shows `look` each slot whose timer may be due at `watermark`, with its bucket and how to tell that of another time. It says
-    /// until when the slot waits; with `None` the timer is gone.
-    pub fn due(&mut self, watermark: i64, mut look: impl FnMut(u32, i64, &dyn Fn(i64) -> i64) -> Option<i64>) {
+    /// Shows `look` each slot whose timer may be due at `watermark`. It says until when the slot waits; with `None` the timer is gone.
+    pub fn due(&mut self, watermark: i64, mut look: impl FnMut(u32) -> Option<i64>) {
         while let Some((bucket, mut slots)) = self.pop(watermark) {
-            let (width, floor) = (self.width, self.floor);
-            let bucket_of = move |due: i64| due.div_euclid(width).max(floor);
-            slots.retain(|&slot| match look(slot, bucket, &bucket_of) {
-                Some(due) if bucket_of(due) > bucket => {
+            slots.retain(|&slot| match look(slot) {
+                Some(due) if self.bucket(due) > bucket => {
                     self.push(due, slot);
                     false
                 }
                 waits => waits.is_some(),
             });
             if !slots.is_empty() {
-                self.far.entry(bucket).or_default().extend(slots);
-                return;
+                return self.put_back(bucket, slots);
             }
             self.recycle(slots);
         }
     }
 
     /// Takes out the first bucket, if something may be due in it at `watermark`.
-    fn pop(&mut self, watermark: i64) -> Option<(i64, Vec<u32>)> {
+    pub fn pop(&mut self, watermark: i64) -> Option<(i64, Vec<u32>)> {
         let reached = watermark.div_euclid(self.width);
         while let Some(slots) = self.ring.pop_front_if(|slots| slots.is_empty()) {
             self.base += 1;
@@ -108,8 +104,13 @@ impl Timers {
         self.far.remove(&first).map(|slots| (first, slots))
     }
 
+    /// Puts back the slots of a bucket that was popped, which wait on.
+    pub fn put_back(&mut self, bucket: i64, slots: Vec<u32>) {
+        self.far.entry(bucket).or_default().extend(slots);
+    }
+
     /// Gives back the memory of a bucket that was popped.
-    fn recycle(&mut self, mut slots: Vec<u32>) {
+    pub fn recycle(&mut self, mut slots: Vec<u32>) {
         slots.clear();
         if self.spare.len() < NEAR as usize {
             self.spare.push(slots);
@@ -150,7 +151,7 @@ mod tests {
             });
             let mut popped = Vec::new();
             for watermark in [-5, 0, 13, 14, 400, 401, 899, 5_000, 10_000_300, i64::MAX] {
-                timers.due(watermark, |slot, _, _| {
+                timers.due(watermark, |slot| {
                     let waits = Some(dues[slot as usize]).filter(|due| *due > watermark);
                     popped.extend(waits.is_none().then_some(slot));
                     waits

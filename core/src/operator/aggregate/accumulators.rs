@@ -88,6 +88,11 @@ impl Accumulators {
         }
     }
 
+    /// Whether some of what is held is no cell nor count.
+    pub fn has_tables(&self) -> bool {
+        !self.tables.is_empty()
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let cells: usize = self.columns.iter().map(|column| column.cells.capacity() * size_of::<Cell>()).sum();

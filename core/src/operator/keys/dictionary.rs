@@ -117,15 +117,19 @@ impl Keys {
         }
     }
 
-    /// Whether most of its slots have lost their keys.
-    pub fn is_sparse(&self) -> bool {
-        let live = match &self.table {
+    /// How many keys there are.
+    pub fn live(&self) -> usize {
+        match &self.table {
             Table::Single => 1,
             Table::Int(dictionary) => dictionary.len(),
             Table::Words(dictionary) => dictionary.len(),
             Table::Bytes(dictionary) => dictionary.len(),
-        };
-        is_sparse(live, self.slots())
+        }
+    }
+
+    /// Whether most of its slots have lost their keys.
+    pub fn is_sparse(&self) -> bool {
+        is_sparse(self.live(), self.slots())
     }
 
     /// Bytes held.

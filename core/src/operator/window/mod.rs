@@ -9,6 +9,7 @@ mod assigned;
 mod count;
 mod global;
 mod hopping;
+mod idle;
 mod keyed;
 mod pane;
 mod partial;

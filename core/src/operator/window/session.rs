@@ -1,7 +1,8 @@
 //! Session windows: a key's rows that follow each other closely.
 //!
 //! Rows are accumulated once, into the session that they fall into when they come; where a row joins two sessions, their groups
-//! are merged. Sessions are put out in the order in which they end. A key is forgotten with its last session.
+//! are merged. Sessions are put out in the order in which they end. A key is forgotten some time after its last session, as `idle`
+//! says, or as soon as others need its place; no snapshot knows it any more.
 //!
 //! With an allowed lateness sessions stay for so long after they have ended. Rows that come meanwhile join them, and may so join one
 //! with another; a session that has ended and that they changed is put out again, with the bounds that it has then. As in Flink what was put out before
@@ -11,8 +12,9 @@ use std::collections::BTreeSet;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::SchemaRef;
-use thalweg_kernels::sorted_rows;
+use thalweg_kernels::{gather, sorted_rows};
 
+use super::idle::IdleKeys;
 use super::results::{RESULT_ROWS, Results};
 use super::saved::{LoadedGroups, SavedGroups};
 use crate::batch::{Batch, EventTime};
@@ -26,7 +28,7 @@ use crate::operator::{Late, Operator, Output};
 use crate::state::Saved;
 use crate::time::Unit;
 use crate::watermark::{END, NONE};
-use crate::window::{Revisions, SessionSpec, Sessions, TOGETHER};
+use crate::window::{Ended, Revisions, SessionSpec, Sessions, TOGETHER};
 
 /// Name of the table of sessions in a snapshot, and of the columns of their first and last event times.
 const SESSIONS: &str = "sessions";
@@ -41,9 +43,13 @@ pub struct SessionWindow {
     gap: i64,
     results: Results,
     keys: Keys,
+    /// Keys that have no session.
+    idle: IdleKeys,
     sessions: Sessions,
     /// By session.
     groups: Accumulators,
+    /// Room for those that are put out, side by side.
+    together: Accumulators,
     placed: Vec<Placed>,
     /// What results there are besides one at each session's end.
     revisions: Option<Revised>,
@@ -136,8 +142,10 @@ impl SessionWindow {
         Ok(SessionWindow {
             gap,
             keys: results.keys.dictionary(),
+            idle: IdleKeys::new(0),
             sessions: Sessions::new(gap),
             groups: Accumulators::new(&results.aggregates),
+            together: Accumulators::new(&results.aggregates),
             placed: results.aggregates.columns.iter().map(|column| Placed::new(&devices, column)).collect(),
             results,
             revisions: Revised::new(revisions, unit)?,
@@ -178,8 +186,19 @@ impl SessionWindow {
         kept
     }
 
+    /// Finds each row the slot of its key. Keys without a session make room if there are too many.
+    fn assign(&mut self, records: &RecordBatch) -> Result<()> {
+        let (keys, before) = (self.results.keys.encode(records)?, self.keys.live());
+        if self.keys.assign(&keys, &mut self.key_slots).is_err() {
+            self.forget_idle_keys();
+            self.keys.assign(&keys, &mut self.key_slots)?;
+        }
+        self.idle.note_new(self.keys.live().saturating_sub(before));
+        Ok(())
+    }
+
     fn take(&mut self, batch: &Batch, time: &EventTime, out: &mut Output) -> Result<()> {
-        self.keys.assign(&self.results.keys.encode(&batch.records)?, &mut self.key_slots)?;
+        self.assign(&batch.records)?;
         let kept = self.place(time);
         self.groups.reserve(self.sessions.slots());
         let first = self.sequence;
@@ -203,6 +222,13 @@ impl SessionWindow {
             self.groups.merge(into, from);
         }
         self.revise(&merges, out)?;
+        self.check_state()
+    }
+
+    fn check_state(&mut self) -> Result<()> {
+        if self.state_bytes() > self.max_state_bytes && self.idle_keys() > 0 {
+            self.trim()?;
+        }
         match self.state_bytes() {
             bytes if bytes > self.max_state_bytes => Err(self.over_bound(bytes)),
             _ => Ok(()),
@@ -217,7 +243,7 @@ impl SessionWindow {
     /// Notes which sessions the rows at hand have changed, and puts out those that are due at once.
     fn revise(&mut self, merges: &[(u32, u32)], out: &mut Output) -> Result<()> {
         let Some(revised) = &mut self.revisions else { return Ok(()) };
-        let end = |slot: u32| self.sessions.get(slot).2;
+        let end = |slot: u32| self.sessions.get(slot).end;
         // In the order of merging: what a session became part of may be part of another by now.
         let parts: BTreeSet<u32> = merges.iter().map(|(_, from)| *from).collect();
         parts.iter().for_each(|&slot| revised.merged(slot));
@@ -232,14 +258,15 @@ impl SessionWindow {
         let Some(revised) = &mut self.revisions else { return Ok(()) };
         let passed = |every: i64| before != NONE && before.div_euclid(every) != self.watermark.div_euclid(every);
         let early = self.watermark < END && revised.early.is_some_and(passed);
-        let due = revised.take(self.watermark, early, |slot| self.sessions.get(slot).2);
+        let due = revised.take(self.watermark, early, |slot| self.sessions.get(slot).end);
         self.put_out(due, out)
     }
 
     /// Puts out sessions in the order of their ends, those of one end by key.
-    fn put_out(&self, mut sessions: Vec<u32>, out: &mut Output) -> Result<()> {
-        sessions.sort_by_key(|&slot| (self.sessions.get(slot).2, self.sessions.get(slot).0));
-        self.emit(&sessions, out)
+    fn put_out(&mut self, slots: Vec<u32>, out: &mut Output) -> Result<()> {
+        let mut sessions: Vec<Ended> = slots.into_iter().map(|slot| self.sessions.get(slot)).collect();
+        sessions.sort_by_key(|session| (session.end, session.key));
+        sessions.chunks(RESULT_ROWS).try_for_each(|sessions| self.emit(sessions, out))
     }
 
     /// Takes rows into the sessions `slots`.
@@ -259,6 +286,28 @@ impl SessionWindow {
         self.keys.remove_all(&keys);
     }
 
+    /// Keys that have no session.
+    fn idle_keys(&self) -> usize {
+        self.keys.live().saturating_sub(self.sessions.keys())
+    }
+
+    /// Forgets the keys `gone`, which have lost their last session, or lets them stay.
+    fn let_go(&mut self, gone: &[u32]) {
+        self.idle.note_gone(gone.len(), self.keys.slots());
+        if self.idle.none_may_stay() {
+            self.keys.remove_all(gone);
+        } else if self.idle.are_too_many(self.idle_keys(), self.sessions.keys(), self.keys.slots()) {
+            self.forget_idle_keys();
+        }
+    }
+
+    /// Forgets the keys that have no session.
+    fn forget_idle_keys(&mut self) {
+        self.sessions.reserve(self.keys.slots());
+        self.keys.remove_all(&self.sessions.keys_without());
+        self.idle.forgotten(self.sessions.keys());
+    }
+
     fn over_bound(&self, bytes: usize) -> Error {
         Error::state(format!(
             "a session window holds {} sessions in {bytes} bytes, over its bound of {} bytes; use a shorter gap, a coarser key or a smaller \
@@ -268,22 +317,21 @@ impl SessionWindow {
         ))
     }
 
-    /// Puts out sessions, which are in the order of their ends.
-    fn emit(&self, slots: &[u32], out: &mut Output) -> Result<()> {
-        for slots in slots.chunks(RESULT_ROWS) {
-            let (mut keys, mut starts, mut ends) = (Vec::new(), Vec::new(), Vec::new());
-            for &slot in slots {
-                let (key, start, end) = self.sessions.get(slot);
-                keys.push(key);
-                starts.push(start);
-                ends.push(end);
-            }
-            // The event time of a result is the last instant at which a row could have joined its session.
-            let times = ends.clone();
-            let spans = Spans::new(starts, ends, self.results.unit);
-            self.results.put_out_each((&self.keys, &keys), (&self.groups, slots), spans, times, out)?;
+    /// Puts out at most [`RESULT_ROWS`] sessions, which are in the order of their ends.
+    fn emit(&mut self, sessions: &[Ended], out: &mut Output) -> Result<()> {
+        let keys: Vec<u32> = sessions.iter().map(|session| session.key).collect();
+        let slots: Vec<u32> = sessions.iter().map(|session| session.slot).collect();
+        let starts: Vec<i64> = sessions.iter().map(|session| session.start).collect();
+        let ends: Vec<i64> = sessions.iter().map(|session| session.end).collect();
+        // The event time of a result is the last instant at which a row could have joined its session.
+        let times = ends.clone();
+        let spans = Spans::new(starts, ends, self.results.unit);
+        if self.groups.has_tables() {
+            return self.results.put_out_each((&self.keys, &keys), (&self.groups, &slots), spans, times, out);
         }
-        Ok(())
+        // Each result goes over its groups, which lie anywhere: they are brought together once.
+        self.together.gather(&self.groups, &slots);
+        self.results.put_out_windows((&self.keys, &keys), &self.together, spans, times, out)
     }
 }
 
@@ -304,17 +352,19 @@ impl Operator for SessionWindow {
         if ended.is_empty() {
             return Ok(());
         }
-        let ends: Vec<i64> = ended.iter().map(|&slot| self.sessions.get(slot).2).collect();
-        let mut order = Vec::new();
+        let ends: Vec<i64> = ended.iter().map(|session| session.end).collect();
+        let (mut order, mut sorted, mut keys) = (Vec::new(), Vec::new(), Vec::new());
         sorted_rows(&ends, &mut order);
-        let ended: Vec<u32> = order.into_iter().map(|row| ended[row as usize]).collect();
-        if self.revisions.is_none() {
-            self.emit(&ended, out)?;
+        gather(&ended, &order, &mut sorted);
+        // So many at a time that each is still in the cache when it is done with.
+        for sessions in sorted.chunks(RESULT_ROWS) {
+            if self.revisions.is_none() {
+                self.emit(sessions, out)?;
+            }
+            self.groups.forget(&sessions.iter().map(|session| session.slot).collect::<Vec<u32>>());
+            self.sessions.remove(sessions, &mut keys);
         }
-        self.groups.forget(&ended);
-        let mut keys = Vec::new();
-        self.sessions.remove(&ended, &mut keys);
-        self.keys.remove_all(&keys);
+        self.let_go(&keys);
         Ok(())
     }
 
@@ -327,12 +377,12 @@ impl Operator for SessionWindow {
         saved.mark("watermark", self.watermark);
         saved.mark("sequence", self.sequence as i64);
         let slots = self.sessions.open();
-        let sessions: Vec<(u32, i64, i64)> = slots.iter().map(|&slot| self.sessions.get(slot)).collect();
-        let keys: Vec<u32> = sessions.iter().map(|(key, ..)| *key).collect();
+        let sessions: Vec<Ended> = slots.iter().map(|&slot| self.sessions.get(slot)).collect();
+        let keys: Vec<u32> = sessions.iter().map(|session| session.key).collect();
         let changed = |slot: u32| self.revisions.as_ref().is_some_and(|revised| revised.changed.get(slot as usize) == Some(&true));
         let place = |name: &str, row: usize| match name {
-            FIRST => sessions[row].1,
-            LAST => sessions[row].2 - self.gap,
+            FIRST => sessions[row].start,
+            LAST => sessions[row].end - self.gap,
             _ => i64::from(changed(slots[row])),
         };
         let mut groups = SavedGroups::new(&[FIRST, LAST, CHANGED]);
@@ -354,14 +404,18 @@ impl Operator for SessionWindow {
         self.groups.add_at(&loaded.groups(&self.groups, &rows)?, &slots, self.sessions.slots());
         if let Some(revised) = &mut self.revisions {
             let changed = slots.iter().zip(loaded.numbers(CHANGED)?).filter(|(_, changed)| **changed != 0);
-            changed.for_each(|(&slot, _)| revised.note(slot, self.sessions.get(slot).2));
+            changed.for_each(|(&slot, _)| revised.note(slot, self.sessions.get(slot).end));
         }
+        self.idle = IdleKeys::new(self.sessions.keys());
         Ok(())
     }
 
     fn trim(&mut self) -> Result<()> {
+        self.forget_idle_keys();
+        self.idle.spare(self.sessions.keys());
+        self.together = self.groups.empty();
         self.sessions.trim();
-        if !is_sparse(self.sessions.live(), self.sessions.slots()) {
+        if !is_sparse(self.sessions.live(), self.sessions.slots()) && !self.keys.is_sparse() {
             return Ok(());
         }
         let open = self.sessions.open();
@@ -372,7 +426,7 @@ impl Operator for SessionWindow {
             let changed = open.iter().map(|&slot| revised.changed.get(slot as usize) == Some(&true)).collect::<Vec<_>>();
             (revised.changed, revised.due) = (Vec::new(), BTreeSet::new());
             let changed = (0u32..).zip(changed).filter(|(_, changed)| *changed);
-            changed.for_each(|(slot, _)| revised.note(slot, sessions.get(slot).2));
+            changed.for_each(|(slot, _)| revised.note(slot, sessions.get(slot).end));
         }
         self.sessions = sessions;
         Ok(())
@@ -382,7 +436,7 @@ impl Operator for SessionWindow {
         let placed: usize = self.placed.iter().map(Placed::bytes).sum();
         let revised =
             self.revisions.as_ref().map_or(0, |revised| revised.changed.capacity() + 2 * revised.due.len() * size_of::<(i64, u32)>());
-        revised + self.keys.bytes() + self.sessions.bytes() + self.groups.bytes() + placed
+        revised + self.keys.bytes() + self.sessions.bytes() + self.groups.bytes() + self.together.bytes() + placed
     }
 
     fn placement(&self) -> Option<String> {
