@@ -29,15 +29,17 @@ impl Subtasks {
         Subtasks(subtasks.into_iter().map(Mutex::new).collect())
     }
 
-    /// Does one task: the next of a subtask that has one and that nobody works on, the first such from number `first` on. Whether there was
-    /// one.
-    pub fn help(&self, first: usize) -> bool {
-        let (before, from) = self.0.split_at(first);
-        from.iter().chain(before).any(|subtask| match subtask.try_lock() {
+    /// Does one task: the next of a subtask that has one and that nobody works on, of `last` if it is such. Whether there was one; `last`
+    /// is then the subtask that it was of: whose state is in the caches of this core.
+    pub fn help(&self, last: &mut usize) -> bool {
+        let (before, from) = self.0.split_at(*last);
+        let done = from.iter().chain(before).position(|subtask| match subtask.try_lock() {
             Ok(mut subtask) => subtask.try_next(),
             Err(TryLockError::Poisoned(subtask)) => subtask.into_inner().try_next(),
             Err(TryLockError::WouldBlock) => false,
-        })
+        });
+        *last = (*last + done.unwrap_or(0)) % self.0.len();
+        done.is_some()
     }
 
     /// The subtask of this number, once nobody works on it.
@@ -47,9 +49,9 @@ impl Subtasks {
 
     /// What the thread of a worker does, until there is no more to come for its own subtask.
     fn work(&self, number: usize) {
-        let mut looks = 0;
+        let (mut looks, mut last) = (0, number);
         loop {
-            if self.help(number) {
+            if self.help(&mut last) {
                 looks = 0;
                 continue;
             }

@@ -64,6 +64,8 @@ pub(crate) struct Workers {
     /// The first is the pipeline's thread.
     workers: Vec<Worker>,
     subtasks: Subtasks,
+    /// The subtask that this thread worked on last.
+    last: usize,
     routers: Vec<Router>,
     ports: Vec<Port>,
     exits: Vec<Exit>,
@@ -99,6 +101,7 @@ impl Workers {
             state: vec![(0, None); count],
             workers,
             subtasks,
+            last: 0,
             spare: routers.iter().map(|_| Vec::new()).collect(),
             routers,
             ports: sharing.ports,
@@ -294,9 +297,9 @@ impl Workers {
         Ok(taken)
     }
 
-    /// Does a task that nobody works on, of `worker` if it has one, or else waits for a reply of it, no longer than `wait`.
+    /// Does a task that nobody works on, or else waits for a reply of `worker`, no longer than `wait`.
     fn work(&mut self, worker: usize, wait: Duration) -> Result<()> {
-        if !self.subtasks.help(worker) {
+        if !self.subtasks.help(&mut self.last) {
             let reply = self.workers[worker].receive(wait)?;
             self.take_in(worker, reply);
         }
@@ -306,7 +309,7 @@ impl Workers {
     /// The reply of a worker to a task that is the only one of its on its way.
     fn answer(&mut self, worker: usize) -> Result<Reply> {
         loop {
-            self.subtasks.help(worker);
+            self.subtasks.help(&mut self.last);
             if let Some(reply) = self.workers[worker].receive(LOOK)? {
                 return Ok(reply);
             }
