@@ -16,7 +16,8 @@ use crate::config::BATCH_ROWS;
 use crate::error::Result;
 use crate::operator::compact::is_sparse;
 use crate::operator::keys::KeyColumns;
-use crate::operator::reorder::{Timed, is_time, reorder};
+use crate::operator::reorder::{Timed, reorder};
+use crate::operator::split::is_of;
 use crate::state::{Saved, numbers};
 
 /// Name of the table of held rows in a snapshot, and of the column before theirs.
@@ -69,7 +70,7 @@ impl Run {
 
     /// Bytes of these rows alone.
     fn own_bytes(&self) -> usize {
-        let columns = self.records.columns().iter().filter(|column| !is_time(column, &self.times));
+        let columns = self.records.columns().iter().filter(|column| !is_of(column, &self.times));
         let bytes: usize = columns.map(|column| column.to_data().get_slice_memory_size().unwrap_or(0)).sum();
         bytes + self.rows() * size_of::<i64>()
     }

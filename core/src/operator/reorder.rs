@@ -7,6 +7,7 @@ use arrow::datatypes::ArrowNativeType;
 use thalweg_kernels::gather;
 
 use crate::error::Result;
+use crate::operator::split::{is_of, width};
 
 /// Rows with the event time of each.
 pub(super) struct Timed<'a> {
@@ -25,16 +26,16 @@ pub(super) struct Timed<'a> {
 pub(super) fn reorder(parts: &[Timed<'_>], order: &[u32], times: &ScalarBuffer<i64>) -> Result<RecordBatch> {
     let schema = parts[0].records.schema();
     let mut columns = Vec::with_capacity(schema.fields().len());
-    let mut places = None;
+    let (mut rows, mut places) = (None, None);
     for number in 0..schema.fields().len() {
         let arrays: Vec<&ArrayRef> = parts.iter().map(|part| part.records.column(number)).collect();
         columns.push(match arrays.iter().map(|array| Plain::of(array)).collect::<Option<Vec<_>>>() {
             Some(plain) => {
-                let is_time = plain.iter().zip(parts).all(|(plain, part)| plain.is(part.times));
+                let is_time = arrays.iter().zip(parts).all(|(array, part)| is_of(array, part.times));
                 let values = if is_time { times.inner().clone() } else { gathered(&plain, order) };
                 make_array(ArrayData::builder(arrays[0].data_type().clone()).len(order.len()).add_buffer(values).build()?)
             }
-            None if arrays.len() == 1 => take(arrays[0], &UInt32Array::from(order.to_vec()), None)?,
+            None if arrays.len() == 1 => take(arrays[0], rows.get_or_insert_with(|| UInt32Array::from(order.to_vec())), None)?,
             None => {
                 let arrays: Vec<&dyn Array> = arrays.into_iter().map(AsRef::as_ref).collect();
                 interleave(&arrays, places.get_or_insert_with(|| places_in(parts, order)))?
@@ -42,11 +43,6 @@ pub(super) fn reorder(parts: &[Timed<'_>], order: &[u32], times: &ScalarBuffer<i
         });
     }
     Ok(RecordBatch::try_new_with_options(schema, columns, &RecordBatchOptions::new().with_row_count(Some(order.len())))?)
-}
-
-/// Whether a column is these event times, in the same memory.
-pub(super) fn is_time(column: &ArrayRef, times: &ScalarBuffer<i64>) -> bool {
-    Plain::of(column).is_some_and(|plain| plain.is(times))
 }
 
 /// Values of a fixed width of at most eight bytes, none of which is null.
@@ -57,17 +53,9 @@ struct Plain {
 
 impl Plain {
     fn of(column: &ArrayRef) -> Option<Plain> {
-        let width = column.data_type().primitive_width().filter(|width| *width <= size_of::<u64>())?;
-        if column.null_count() > 0 {
-            return None;
-        }
+        let width = width(column).filter(|width| *width <= size_of::<u64>())?;
         let data = column.to_data();
         Some(Plain { width, values: data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width) })
-    }
-
-    fn is(&self, times: &ScalarBuffer<i64>) -> bool {
-        let times = times.inner();
-        self.width == size_of::<i64>() && self.values.as_ptr() == times.as_ptr() && self.values.len() == times.len()
     }
 }
 
@@ -157,7 +145,7 @@ mod tests {
             let parts: Vec<Timed<'_>> = parts.iter().map(|(records, times)| Timed { records, times }).collect();
             let moved = reorder(&parts, &order, &times).unwrap();
             assert_eq!(moved, take_record_batch(&whole, &UInt32Array::from(order)).unwrap());
-            let shares: Vec<bool> = moved.columns().iter().map(|column| is_time(column, &times)).collect();
+            let shares: Vec<bool> = moved.columns().iter().map(|column| is_of(column, &times)).collect();
             assert_eq!(shares[..3], [true, true, false], "the event time is held once");
         }
     }

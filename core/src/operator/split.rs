@@ -52,7 +52,7 @@ pub(crate) fn is_of(column: &ArrayRef, values: &ScalarBuffer<i64>) -> bool {
 }
 
 /// Bytes of a value, where all are stored as numbers of so many and there are no nulls.
-fn width(column: &ArrayRef) -> Option<usize> {
+pub(crate) fn width(column: &ArrayRef) -> Option<usize> {
     // Intervals are several numbers each, and aligned as those are.
     let is_number = column.null_count() == 0 && !matches!(column.data_type(), DataType::Interval(_));
     column.data_type().primitive_width().filter(|_| is_number)

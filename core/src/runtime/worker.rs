@@ -117,17 +117,10 @@ impl Worker {
     /// # Errors
     /// What went wrong in the task; [`Kind::State`](crate::error::Kind::State) if it has panicked.
     pub fn try_receive(&mut self) -> Result<Option<Reply>> {
-        let ring = self.replies.as_mut().ok_or_else(panicked)?;
-        let reply = match ring.try_pop() {
-            Some(reply) => reply?,
-            None if ring.is_closed() => match ring.try_pop() {
-                Some(reply) => reply?,
-                None => return Err(panicked()),
-            },
-            None => return Ok(None),
-        };
-        self.owed -= 1;
-        Ok(Some(reply))
+        // The other end of the ring is with the subtask, which lives as long as all workers do.
+        let reply = self.replies.as_mut().ok_or_else(panicked)?.try_pop();
+        self.owed -= usize::from(reply.is_some());
+        reply.transpose()
     }
 
     /// The next reply, waiting for it no longer than `wait`.
