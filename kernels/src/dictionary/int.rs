@@ -259,6 +259,12 @@ impl IntDictionary {
         self.direct.ask(&keys[..keys.len().min(BLOCK)]);
         let mut row = 0;
         while row < keys.len() {
+            if self.direct.len() == 0 && self.hashed.len() > 0 {
+                let end = row + self.find_hashed(&keys[row..], &mut found[row..]);
+                self.add_missing(&keys[row..end], &mut found[row..end])?;
+                row = end;
+                continue;
+            }
             // Where keys were new, more of them may be.
             if !(self.grows && self.writes(keys.len().min(row + BLOCK) - row)) {
                 let known = self.find(&keys[row..], &mut found[row..]);
@@ -280,9 +286,6 @@ impl IntDictionary {
     /// Puts into `found` the slot plus 1 of each key, in blocks of [`BLOCK`], up to the first block of which a key is not there, that one
     /// included: 0 for what is not there. How many keys there are in the blocks before it.
     fn find<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> usize {
-        if self.direct.len() == 0 {
-            return self.find_hashed(keys, found);
-        }
         let mut start = 0;
         for (own, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
             let end = start + own.len();
@@ -307,25 +310,20 @@ impl IntDictionary {
             len += usize::from(*found == 0);
         }
         let mut hashed = [0; BLOCK];
-        let known = self.find_hashed(&missing[..len], &mut hashed);
+        self.find_hashed(&missing[..len], &mut hashed);
         rows[..len].iter().zip(hashed).for_each(|(&row, slot)| found[row] = slot);
-        known == len
+        !hashed[..len].contains(&0)
     }
 
-    /// [`Self::find`] in the hash table.
+    /// Puts into `found` the slot plus 1 of each key in the hash table, or 0, in blocks of [`BLOCK`], up to the first of which many are not
+    /// there, that one included; how many keys were looked up.
     fn find_hashed<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> usize {
         match self.backend {
-            _ if self.hashed.len() == 0 => 0,
+            _ if self.hashed.len() == 0 => keys.len(),
             Backend::Scalar => {
-                let mut start = 0;
-                for (keys, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
-                    keys.iter().zip(&mut *found).for_each(|(&key, found)| *found = self.hashed.find(key.into(), |_| true));
-                    if found[..keys.len()].contains(&0) {
-                        return start;
-                    }
-                    start += keys.len();
-                }
-                start
+                let block = keys.len().min(BLOCK);
+                keys[..block].iter().zip(found).for_each(|(&key, found)| *found = self.hashed.find(key.into(), |_| true));
+                block
             }
             Backend::Simd(level) => simd::dictionary::find(level, self.hashed.view(), keys, found),
         }
@@ -370,22 +368,48 @@ impl IntDictionary {
         rows
     }
 
+    /// Gives those keys new slots of which nothing is found yet, and of which no earlier one is the same.
+    fn add_missing<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> Result<(), Full> {
+        for (keys, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
+            if !found.contains(&0) {
+                continue;
+            }
+            let (mut rows, mut len) = ([0; BLOCK], 0);
+            for (row, &found) in found.iter().enumerate() {
+                // Written always, counted if missing: no branch to mispredict.
+                rows[len % BLOCK] = row;
+                len += usize::from(found == 0);
+            }
+            let mut missing = rows[..len].iter().map(|&row| (row, keys[row].into()));
+            if !self.dense && self.direct.len() == 0 && self.slots.freed.is_empty() && len <= self.slots.limit - self.slots.next {
+                self.add_hashed(missing, found);
+            } else {
+                missing.try_for_each(|(row, key)| {
+                    found[row] = self.find_or_add(key)?;
+                    Ok(())
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds keys to the hash table, where all are, under the slots never handed out, of which there are as many.
+    fn add_hashed(&mut self, rows: impl Iterator<Item = (usize, i64)>, found: &mut [u32]) {
+        for (row, key) in rows {
+            let slot = self.keys.len() as u32 + 1;
+            found[row] = self.hashed.find_or_add(key, slot);
+            if found[row] == 0 {
+                found[row] = slot;
+                self.keys.push(key);
+                (self.low, self.high) = (self.low.min(key), self.high.max(key));
+            }
+        }
+        self.slots.next = self.keys.len();
+        self.choose();
+    }
+
     /// The slot of a key, plus 1; new if need be.
     fn find_or_add(&mut self, key: i64) -> Result<u32, Full> {
-        if !self.dense
-            && self.direct.len() == 0
-            && let Some(slot) = self.slots.peek()
-        {
-            // Looked for and added at once, as all keys are in one table.
-            let known = self.hashed.find_or_add(key, slot + 1);
-            if known == 0 {
-                self.slots.take()?;
-                self.write_down(key, slot);
-                (self.low, self.high) = (self.low.min(key), self.high.max(key));
-                self.choose();
-            }
-            return Ok(if known == 0 { slot + 1 } else { known });
-        }
         let known = match self.direct.find(key) {
             0 => self.hashed.find(key, |_| true),
             known => known,

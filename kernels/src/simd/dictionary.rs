@@ -9,8 +9,9 @@ use super::vector::Vector;
 use super::{Kernel, Level, launch};
 use crate::dictionary::BLOCK;
 
-/// Size up to which a table is taken to lie in the second-level cache beside what else is in use, in bytes: its buckets are not asked
-/// for ahead.
+/// Sizes up to which a table is taken to lie in the first-level cache beside what else is in use, where its buckets are not asked for
+/// ahead, and in the second-level one, in bytes.
+const NEXT: usize = 32 * 1024;
 const NEAR: usize = 2 * FAR;
 
 /// Groups of eight rows between hashing their marks and looking them up in a table that is near, and rows whose places are kept there and
@@ -18,6 +19,10 @@ const NEAR: usize = 2 * FAR;
 const LEAD: usize = 4;
 const NEAR_RING: usize = 2 * LEAD * 8;
 const FAR_RING: usize = 2 * BLOCK;
+
+/// Marks of a block that may be new while look-ups go on: what they are to be is decided later, and others that are the same as one of
+/// them are found at length.
+const FEW: usize = BLOCK / 8;
 
 /// Bytes of a cache line, and of a bucket.
 const LINE: usize = 64;
@@ -344,8 +349,8 @@ pub(crate) enum Home {
     Before(usize),
 }
 
-/// Puts into `found` the slot plus 1 of the first key with each mark, in blocks of [`BLOCK`], up to the first block of which a mark is
-/// not there, that one included: 0 for what is not there. How many marks there are in the blocks before it.
+/// Puts into `found` the slot plus 1 of the first key with each mark, or 0 for what is not there, in blocks of [`BLOCK`], up to the first
+/// block of which more than [`FEW`] are not there, that one included. How many marks were looked up.
 pub(crate) fn find<K: Copy + Into<M>, M: Mark, const WAYS: usize>(
     level: Level,
     view: View<'_, M, WAYS>,
@@ -397,8 +402,8 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR
                 self.found[row] = further(&view, self.marks[row].into());
                 all &= self.found[row] > 0;
             }
-            if !all {
-                return start;
+            if !all && lacks_many(&self.found[start..end]) {
+                return end;
             }
             start = end;
         }
@@ -409,7 +414,7 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR
 impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool>
     Find<'a, K, M, WAYS, RING, FAR, MOVES>
 {
-    /// Notes the places of the homes of eight marks, and asks for the buckets if they are far.
+    /// Notes the places of the homes of eight marks, and asks for the buckets.
     #[inline(always)]
     fn place<V: Vector>(&self, v: V, group: usize, places: &mut [i64; RING]) {
         let mut marks = [M::ZERO; 8];
@@ -430,6 +435,8 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
         }
         if FAR {
             places.iter().for_each(|&place| ask_far(self.view.at::<MOVES>(place).cast()));
+        } else if size_of_val(self.view.now) > NEXT {
+            places.iter().for_each(|&place| ask(self.view.at::<MOVES>(place).cast()));
         }
     }
 
@@ -499,6 +506,12 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
         }
         all
     }
+}
+
+/// Whether more than [`FEW`] are not there.
+#[inline(never)]
+fn lacks_many(found: &[u32]) -> bool {
+    found.iter().filter(|&&found| found == 0).count() > FEW
 }
 
 /// Looks up those of a few marks for which nothing is found at their homes, which are at these places; whether all are there. Out of line:
