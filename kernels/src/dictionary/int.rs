@@ -380,32 +380,32 @@ impl IntDictionary {
                 rows[len % BLOCK] = row;
                 len += usize::from(found == 0);
             }
-            let mut missing = rows[..len].iter().map(|&row| (row, keys[row].into()));
-            if !self.dense && self.direct.len() == 0 && self.slots.freed.is_empty() && len <= self.slots.limit - self.slots.next {
-                self.add_hashed(missing, found);
-            } else {
-                missing.try_for_each(|(row, key)| {
-                    found[row] = self.find_or_add(key)?;
-                    Ok(())
-                })?;
+            for &row in &rows[..len] {
+                // Of keys of one table, as long as they all stay there.
+                let one = !self.dense && self.direct.len() == 0;
+                let key = keys[row].into();
+                found[row] = if one { self.find_or_add_hashed(key)? } else { self.find_or_add(key)? };
             }
+            self.choose();
         }
         Ok(())
     }
 
-    /// Adds keys to the hash table, where all are, under the slots never handed out, of which there are as many.
-    fn add_hashed(&mut self, rows: impl Iterator<Item = (usize, i64)>, found: &mut [u32]) {
-        for (row, key) in rows {
-            let slot = self.keys.len() as u32 + 1;
-            found[row] = self.hashed.find_or_add(key, slot);
-            if found[row] == 0 {
-                found[row] = slot;
-                self.keys.push(key);
-                (self.low, self.high) = (self.low.min(key), self.high.max(key));
-            }
+    /// The slot of a key, plus 1, all keys being in the hash table; new if need be.
+    #[inline(always)]
+    fn find_or_add_hashed(&mut self, key: i64) -> Result<u32, Full> {
+        let Some(slot) = self.slots.peek() else {
+            let known = self.hashed.find(key, |_| true);
+            return if known > 0 { Ok(known) } else { Err(self.slots.full()) };
+        };
+        let known = self.hashed.find_or_add(key, slot + 1);
+        if known > 0 {
+            return Ok(known);
         }
-        self.slots.next = self.keys.len();
-        self.choose();
+        self.slots.take()?;
+        self.write_down(key, slot);
+        (self.low, self.high) = (self.low.min(key), self.high.max(key));
+        Ok(slot + 1)
     }
 
     /// The slot of a key, plus 1; new if need be.

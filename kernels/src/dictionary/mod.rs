@@ -55,12 +55,21 @@ impl Slots {
         Self { limit: limit.min(u32::MAX as usize - 1), next: 0, freed: Vec::new() }
     }
 
+    /// The slot that is taken next, if there is one.
+    fn peek(&self) -> Option<u32> {
+        self.freed.last().copied().or((self.next < self.limit).then_some(self.next as u32))
+    }
+
+    fn full(&self) -> Full {
+        Full { limit: self.limit }
+    }
+
     fn take(&mut self) -> Result<u32, Full> {
         if let Some(slot) = self.freed.pop() {
             return Ok(slot);
         }
         if self.next == self.limit {
-            return Err(Full { limit: self.limit });
+            return Err(self.full());
         }
         self.next += 1;
         Ok((self.next - 1) as u32)
