@@ -1,6 +1,6 @@
 //! Buckets: numbers of a block in vectors, then one look at the window and one counter per row.
 
-use super::{AHEAD, Valid};
+use super::Valid;
 use crate::aggregate::beyond;
 use crate::bits::Bits;
 use crate::scalar::sketch::ddsketch::take;
@@ -9,6 +9,9 @@ use crate::simd::prefetch::{FAR, prefetch};
 use crate::simd::vector::Vector;
 use crate::simd::{Kernel, Level, launch};
 use crate::sketch::ddsketch::{DdHead, DdLayout};
+
+/// Rows between asking for a line of a large table and using it.
+const AHEAD: usize = 24;
 
 /// A number that is in no window: rows of it go the long way.
 const NO_BUCKET: i32 = -(1 << 30);

@@ -1,11 +1,11 @@
 //! Registers: values of a block in vectors, then one load, maximum and store per row.
 
-use super::{AHEAD, Valid};
+use super::Valid;
 use crate::aggregate::beyond;
 use crate::bits::Bits;
 use crate::scalar::sketch::hll::{raise, value};
 use crate::simd::aggregate::{BLOCK, range};
-use crate::simd::prefetch::{FAR, prefetch};
+use crate::simd::prefetch::{FAR, prefetch_far};
 use crate::simd::vector::Vector;
 use crate::simd::{Kernel, Level, launch};
 use crate::sketch::hll::{ADDRESS_BITS, MAX_VALUE};
@@ -40,37 +40,64 @@ impl Kernel for Update<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, _: V) {
+        if self.registers.len() > FAR { self.raise::<true>() } else { self.raise::<false>() }
+    }
+}
+
+impl Update<'_> {
+    /// Raises the registers of rows, those of a block being asked for before those of the one before are raised if they `ARE_FAR`.
+    #[inline(always)]
+    fn raise<const ARE_FAR: bool>(self) {
         let Self { registers, lg_k, slots, hashes, validity } = self;
         let groups = registers.len() >> lg_k;
-        let far = registers.len() > FAR;
         let mut valid = Valid::room(validity);
-        let mut raises = [0; BLOCK];
-        for (block, (slots, hashes)) in slots.chunks(BLOCK).zip(hashes.chunks(BLOCK)).enumerate() {
-            let (slots, hashes) = match &mut valid {
-                None => (slots, hashes),
-                Some((bits, valid)) => valid.take(slots, hashes, *bits, block * BLOCK),
-            };
-            let (low, high) = range(slots);
-            if low <= high && high as usize >= groups {
-                beyond(high, groups);
-            }
-            let raises = raises_of(hashes, lg_k, &mut raises);
-            let index = |slot: u32, raise: u64| (slot as usize) << lg_k | raise as u32 as usize;
-            if far {
-                let ahead = |row: usize| index(slots[row], raises[row]);
-                (0..AHEAD.min(slots.len())).for_each(|row| prefetch(registers, ahead(row)));
-                for (row, (&slot, &raise)) in slots.iter().zip(raises).enumerate() {
-                    prefetch(registers, ahead((row + AHEAD).min(slots.len() - 1)));
-                    // SAFETY: `slot` is at most `high`, which is below the number of groups; the low half of `raise` is below
-                    // 2^lg_k, the number of registers of a group.
-                    unsafe { put(registers, index(slot, raise), raise) };
+        let mut rooms = [const { Raises { rows: 0, places: [0; BLOCK], raises: [0; BLOCK] } }; 2];
+        let blocks = slots.len().div_ceil(BLOCK);
+        for block in 0..=blocks {
+            if block < blocks {
+                let rows = block * BLOCK..slots.len().min((block + 1) * BLOCK);
+                let (slots, hashes) = (&slots[rows.clone()], &hashes[rows]);
+                let (slots, hashes) = match &mut valid {
+                    None => (slots, hashes),
+                    Some((bits, valid)) => valid.take(slots, hashes, *bits, block * BLOCK),
+                };
+                let (low, high) = range(slots);
+                if low <= high && high as usize >= groups {
+                    beyond(high, groups);
                 }
-                continue;
+                let room = &mut rooms[block % 2];
+                room.take(lg_k, slots, hashes);
+                if ARE_FAR {
+                    room.places[..room.rows].iter().for_each(|&place| prefetch_far(registers, place as usize));
+                }
             }
-            for (&slot, &raise) in slots.iter().zip(raises) {
-                // SAFETY: as above.
-                unsafe { put(registers, index(slot, raise), raise) };
+            if block > 0 {
+                let room = &rooms[(block - 1) % 2];
+                for (&place, &raise) in room.places.iter().zip(&room.raises).take(room.rows) {
+                    // SAFETY: the slot is below the number of groups, and the low half of `raise` below 2^lg_k, the number of
+                    // registers of a group.
+                    let register = unsafe { registers.get_unchecked_mut(place as usize) };
+                    *register = (*register).max((raise >> 32) as u8);
+                }
             }
+        }
+    }
+}
+
+/// What the rows of a block are to do: the number of the register of each, and [`raises_of`] it.
+struct Raises {
+    rows: usize,
+    places: [u64; BLOCK],
+    raises: [u64; BLOCK],
+}
+
+impl Raises {
+    #[inline(always)]
+    fn take(&mut self, lg_k: u32, slots: &[u32], hashes: &[u64]) {
+        self.rows = slots.len();
+        let raises = raises_of(hashes, lg_k, &mut self.raises);
+        for (place, (&slot, &raise)) in self.places.iter_mut().zip(slots.iter().zip(raises)) {
+            *place = u64::from(slot) << lg_k | u64::from(raise as u32);
         }
     }
 }
@@ -144,13 +171,4 @@ fn raises_of<'a>(hashes: &[u64], lg_k: u32, raises: &'a mut [u64; BLOCK]) -> &'a
         *to = (u64::from(MAX_VALUE) - highest) << 32 | hash & mask;
     }
     &raises[..hashes.len()]
-}
-
-/// # Safety
-/// `index` is below `registers.len()`.
-#[inline(always)]
-unsafe fn put(registers: &mut [u8], index: usize, raise: u64) {
-    // SAFETY: the caller's promise.
-    let register = unsafe { registers.get_unchecked_mut(index) };
-    *register = (*register).max((raise >> 32) as u8);
 }

@@ -7,9 +7,6 @@ pub(crate) mod hll;
 use super::aggregate::BLOCK;
 use crate::bits::Bits;
 
-/// Rows between asking for a line of a large table and using it.
-const AHEAD: usize = 24;
-
 /// Room for the valid rows of a block, closed up.
 struct Valid<T> {
     slots: [u32; BLOCK],
