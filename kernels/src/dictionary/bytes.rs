@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::table::Table;
-use super::{AHEAD, BLOCK, Full, Slots, fold_multiply, random_seed};
+use super::{AHEAD, BLOCK, Full, NONE, Slots, fold_multiply, random_seed};
 use crate::backend::Backend;
 use crate::simd;
 use crate::simd::prefetch::{FAR, prefetch};
@@ -81,14 +81,14 @@ impl BytesDictionary {
         let key = |row: usize| &data[offsets[row] as usize..offsets[row + 1] as usize];
         for first in (0..rows).step_by(BLOCK) {
             let keys = first..rows.min(first + BLOCK);
-            let (mut tags, mut found) = ([0; BLOCK], [0; BLOCK]);
+            let (mut tags, mut found) = ([0; BLOCK], [NONE; BLOCK]);
             for (row, tag) in keys.clone().zip(&mut tags) {
                 *tag = tag_of(key(row), self.seeds);
             }
             self.find_block(&tags[..keys.len()], &mut found);
             for ((row, tag), found) in keys.zip(tags).zip(found) {
-                let slot = match found.checked_sub(1) {
-                    Some(slot) if equal(self.key(slot), key(row)) => slot,
+                let slot = match found {
+                    slot if slot != NONE && equal(self.key(slot), key(row)) => slot,
                     _ => self.find_or_add(key(row), tag).inspect_err(|_| slots.truncate(start))?,
                 };
                 slots.push(slot);
@@ -200,18 +200,20 @@ impl BytesDictionary {
         self.table.bytes() + self.spans.capacity() * size_of::<Span>() + self.arena.capacity() + self.slots.bytes()
     }
 
-    /// Puts into `found` the slot plus 1 of a key with the tag of each row, or 0, and asks for what comparing them to the
-    /// rows' own will touch: each of two steps for all rows before the next.
+    /// Puts into `found` the slot of a key with the tag of each row, or [`NONE`], and asks for what comparing them to the rows'
+    /// own will touch: each of two steps for all rows before the next.
     fn find_block(&self, tags: &[u32], found: &mut [u32; BLOCK]) {
         match self.backend {
             _ if self.table.len() == 0 => return,
-            Backend::Scalar => tags.iter().zip(&mut *found).for_each(|(&tag, found)| *found = self.table.find(tag, |_| true)),
+            Backend::Scalar => {
+                tags.iter().zip(&mut *found).for_each(|(&tag, found)| *found = self.table.find(tag, |_| true).wrapping_sub(1))
+            }
             Backend::Simd(level) => {
                 simd::dictionary::find(level, self.table.view(), tags, found);
             }
         }
         if self.bytes() > FAR {
-            let known = || found[..tags.len()].iter().map(|&found| found.saturating_sub(1) as usize);
+            let known = || found[..tags.len()].iter().map(|&found| if found == NONE { 0 } else { found as usize });
             known().for_each(|slot| prefetch(&self.spans, slot));
             known().filter_map(|slot| self.spans.get(slot)).for_each(|span| prefetch(&self.arena, span.start));
         }

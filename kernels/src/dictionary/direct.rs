@@ -2,6 +2,7 @@
 
 use std::hint::select_unpredictable;
 
+use super::NONE;
 use crate::simd::prefetch::{FAR, prefetch_far};
 
 /// Keys of a page, as a power of two: 2 KiB.
@@ -43,12 +44,12 @@ impl Direct {
         }
     }
 
-    /// Puts into `found` the slot plus 1 of each key, or 0, asking for those that come next; whether all were there.
+    /// Puts into `found` the slot of each key, or [`NONE`], asking for those that come next; whether all were there.
     pub fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], coming: &[K], found: &mut [u32]) -> bool {
         let mut all = true;
         let mut find = |key: K, found: &mut u32| {
-            *found = self.find(key.into());
-            all &= *found != 0;
+            *found = self.find(key.into()).wrapping_sub(1);
+            all &= *found != NONE;
         };
         let (first, rest) = keys.split_at(if self.is_far() { coming.len() } else { 0 });
         for ((&key, found), &next) in first.iter().zip(&mut *found).zip(coming) {
@@ -98,7 +99,7 @@ impl Direct {
         true
     }
 
-    /// Puts into `found` the slot plus 1 of each key, those that are not there getting the slots from `keys.len()` on, and being
+    /// Puts into `found` the slot of each key, those that are not there getting the slots from `keys.len()` on, and being
     /// appended to `keys`. Stops at the first key that there is no page for. Returns how many it came to.
     ///
     /// The caller has asked for the keys. Without a branch on whether a key is there: of the first keys of a pane, that cannot be foretold.
@@ -112,8 +113,8 @@ impl Direct {
             let place = &mut page[entry(key)];
             let is_new = *place == 0;
             keys[next] = key;
-            *found = select_unpredictable(is_new, next as u32 + 1, *place);
-            *place = *found;
+            *found = select_unpredictable(is_new, next as u32, place.wrapping_sub(1));
+            *place = *found + 1;
             next += usize::from(is_new);
             rows += 1;
         }

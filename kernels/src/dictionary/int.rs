@@ -3,7 +3,7 @@
 use super::direct::Direct;
 use super::table::Table;
 use super::together::Together;
-use super::{BLOCK, Full, Slots, random_seed};
+use super::{BLOCK, Full, NONE, Slots, random_seed};
 use crate::backend::Backend;
 use crate::simd;
 
@@ -98,10 +98,8 @@ impl IntDictionary {
         self.index();
         self.hashed.settle(keys.len().div_ceil(ROWS_PER_HOME));
         let start = slots.len();
-        slots.resize(start + keys.len(), 0);
-        self.find_or_add_all(keys, &mut slots[start..]).inspect_err(|_| slots.truncate(start))?;
-        slots[start..].iter_mut().for_each(|found| *found -= 1);
-        Ok(())
+        slots.resize(start + keys.len(), NONE);
+        self.find_or_add_all(keys, &mut slots[start..]).inspect_err(|_| slots.truncate(start))
     }
 
     /// Whether so many rows with the keys that are here would have been told apart faster by [`Self::assign_together`]: with few rows to a
@@ -254,15 +252,17 @@ impl IntDictionary {
         self.direct.bytes() + self.hashed.bytes() + self.keys.capacity() * size_of::<i64>() + self.slots.bytes()
     }
 
-    /// Puts into `found`, which is of zeros, the slot plus 1 of each key, new if need be.
+    /// Puts into `found`, which is of [`NONE`], the slot of each key, new if need be.
     fn find_or_add_all<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> Result<(), Full> {
         self.direct.ask(&keys[..keys.len().min(BLOCK)]);
         let mut row = 0;
         while row < keys.len() {
             if self.direct.len() == 0 && self.hashed.len() > 0 {
-                let end = row + self.find_hashed(&keys[row..], &mut found[row..]);
-                self.add_missing(&keys[row..end], &mut found[row..end])?;
-                row = end;
+                let (rows, all) = self.find_hashed(&keys[row..], &mut found[row..]);
+                if !all {
+                    self.add_missing(&keys[row..row + rows], &mut found[row..row + rows])?;
+                }
+                row += rows;
                 continue;
             }
             // Where keys were new, more of them may be.
@@ -283,8 +283,8 @@ impl IntDictionary {
         Ok(())
     }
 
-    /// Puts into `found` the slot plus 1 of each key, in blocks of [`BLOCK`], up to the first block of which a key is not there, that one
-    /// included: 0 for what is not there. How many keys there are in the blocks before it.
+    /// Puts into `found` the slot of each key, in blocks of [`BLOCK`], up to the first block of which a key is not there, that one
+    /// included: [`NONE`] for what is not there. How many keys there are in the blocks before it.
     fn find<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> usize {
         let mut start = 0;
         for (own, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
@@ -297,7 +297,7 @@ impl IntDictionary {
         start
     }
 
-    /// Puts into `found` the slot plus 1 of each of at most [`BLOCK`] keys, or 0; whether all were there.
+    /// Puts into `found` the slot of each of at most [`BLOCK`] keys, or [`NONE`]; whether all were there.
     fn find_block<K: Copy + Into<i64>>(&self, keys: &[K], coming: &[K], found: &mut [u32]) -> bool {
         let all = self.direct.find_block(keys, coming, found);
         if all || self.hashed.len() == 0 {
@@ -307,23 +307,25 @@ impl IntDictionary {
         for (row, (&key, found)) in keys.iter().zip(&*found).enumerate() {
             // Written always, counted if missing: no branch to mispredict.
             (rows[len % BLOCK], missing[len % BLOCK]) = (row, key.into());
-            len += usize::from(*found == 0);
+            len += usize::from(*found == NONE);
         }
-        let mut hashed = [0; BLOCK];
-        self.find_hashed(&missing[..len], &mut hashed);
+        let mut hashed = [NONE; BLOCK];
+        let (_, all) = self.find_hashed(&missing[..len], &mut hashed);
         rows[..len].iter().zip(hashed).for_each(|(&row, slot)| found[row] = slot);
-        !hashed[..len].contains(&0)
+        all
     }
 
-    /// Puts into `found` the slot plus 1 of each key in the hash table, or 0, in blocks of [`BLOCK`], up to the first of which many are not
-    /// there, that one included; how many keys were looked up.
-    fn find_hashed<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> usize {
+    /// Puts into `found` the slot of each key in the hash table, or [`NONE`], in blocks of [`BLOCK`], up to the first of which many are
+    /// not there, that one included. How many keys were looked up, and whether all of them are there.
+    fn find_hashed<K: Copy + Into<i64>>(&self, keys: &[K], found: &mut [u32]) -> (usize, bool) {
         match self.backend {
-            _ if self.hashed.len() == 0 => keys.len(),
+            _ if self.hashed.len() == 0 => (keys.len(), false),
             Backend::Scalar => {
                 let block = keys.len().min(BLOCK);
-                keys[..block].iter().zip(found).for_each(|(&key, found)| *found = self.hashed.find(key.into(), |_| true));
-                block
+                for (&key, found) in keys[..block].iter().zip(&mut *found) {
+                    *found = self.hashed.find(key.into(), |_| true).wrapping_sub(1);
+                }
+                (block, !found[..block].contains(&NONE))
             }
             Backend::Simd(level) => simd::dictionary::find(level, self.hashed.view(), keys, found),
         }
@@ -336,11 +338,11 @@ impl IntDictionary {
         self.dense && self.hashed.len() == 0 && self.slots.freed.is_empty() && keys <= self.slots.limit - self.slots.next
     }
 
-    /// Puts into `found` the slot plus 1 of each of at most [`BLOCK`] keys, new if need be; of those that can only be written one by
+    /// Puts into `found` the slot of each of at most [`BLOCK`] keys, new if need be; of those that can only be written one by
     /// one, what is there already is right.
     fn find_or_add_block<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> Result<(), Full> {
         if !self.writes(keys.len()) {
-            for (key, found) in keys.iter().zip(found).filter(|(_, found)| **found == 0) {
+            for (key, found) in keys.iter().zip(found).filter(|(_, found)| **found == NONE) {
                 *found = self.find_or_add((*key).into())?;
             }
             return Ok(());
@@ -371,14 +373,14 @@ impl IntDictionary {
     /// Gives those keys new slots of which nothing is found yet, and of which no earlier one is the same.
     fn add_missing<K: Copy + Into<i64>>(&mut self, keys: &[K], found: &mut [u32]) -> Result<(), Full> {
         for (keys, found) in keys.chunks(BLOCK).zip(found.chunks_mut(BLOCK)) {
-            if !found.contains(&0) {
+            if !found.contains(&NONE) {
                 continue;
             }
             let (mut rows, mut len) = ([0; BLOCK], 0);
             for (row, &found) in found.iter().enumerate() {
                 // Written always, counted if missing: no branch to mispredict.
                 rows[len % BLOCK] = row;
-                len += usize::from(found == 0);
+                len += usize::from(found == NONE);
             }
             for &row in &rows[..len] {
                 // Of keys of one table, as long as they all stay there.
@@ -391,36 +393,36 @@ impl IntDictionary {
         Ok(())
     }
 
-    /// The slot of a key, plus 1, all keys being in the hash table; new if need be.
+    /// The slot of a key, all keys being in the hash table; new if need be.
     #[inline(always)]
     fn find_or_add_hashed(&mut self, key: i64) -> Result<u32, Full> {
         let Some(slot) = self.slots.peek() else {
             let known = self.hashed.find(key, |_| true);
-            return if known > 0 { Ok(known) } else { Err(self.slots.full()) };
+            return known.checked_sub(1).ok_or(self.slots.full());
         };
         let known = self.hashed.find_or_add(key, slot + 1);
         if known > 0 {
-            return Ok(known);
+            return Ok(known - 1);
         }
         self.slots.take()?;
         self.write_down(key, slot);
         (self.low, self.high) = (self.low.min(key), self.high.max(key));
-        Ok(slot + 1)
+        Ok(slot)
     }
 
-    /// The slot of a key, plus 1; new if need be.
+    /// The slot of a key; new if need be.
     fn find_or_add(&mut self, key: i64) -> Result<u32, Full> {
         let known = match self.direct.find(key) {
             0 => self.hashed.find(key, |_| true),
             known => known,
         };
         if known > 0 {
-            return Ok(known);
+            return Ok(known - 1);
         }
         let slot = self.slots.take()?;
         self.write_down(key, slot);
         self.take_in(key, slot + 1);
-        Ok(slot + 1)
+        Ok(slot)
     }
 
     /// Notes the key of a slot.

@@ -22,6 +22,9 @@ pub use words::WordsDictionary;
 /// Rows whose lookups are in flight together.
 pub(crate) const BLOCK: usize = 256;
 
+/// What stands in place of a slot where there is none: no slot is so high.
+pub(crate) const NONE: u32 = u32::MAX;
+
 /// Rows between asking for a table's entry and using it.
 const AHEAD: usize = 24;
 

@@ -1,7 +1,7 @@
 //! Keys of a few 64-bit words each: a hash table of tags over a list of keys.
 
 use super::table::Table;
-use super::{AHEAD, BLOCK, Full, Slots, fold_multiply, random_seed};
+use super::{AHEAD, BLOCK, Full, NONE, Slots, fold_multiply, random_seed};
 use crate::backend::Backend;
 use crate::simd;
 use crate::simd::prefetch::{FAR, prefetch};
@@ -75,14 +75,14 @@ impl WordsDictionary {
         let start = slots.len();
         slots.reserve(keys.len());
         for keys in keys.chunks(BLOCK) {
-            let (mut tags, mut found) = ([0; BLOCK], [0; BLOCK]);
+            let (mut tags, mut found) = ([0; BLOCK], [NONE; BLOCK]);
             for (key, tag) in keys.iter().zip(&mut tags) {
                 *tag = tag_of(key, self.seeds);
             }
             self.find_block(&tags[..keys.len()], &mut found);
             for ((key, tag), found) in keys.iter().zip(tags).zip(found) {
-                let slot = match found.checked_sub(1) {
-                    Some(slot) if self.keys.as_chunks().0[slot as usize] == *key => slot,
+                let slot = match found {
+                    slot if slot != NONE && self.keys.as_chunks().0[slot as usize] == *key => slot,
                     _ => self.find_or_add(key, tag).inspect_err(|_| slots.truncate(start))?,
                 };
                 slots.push(slot);
@@ -151,17 +151,20 @@ impl WordsDictionary {
         self.table.bytes() + lists + self.slots.bytes()
     }
 
-    /// Puts into `found` the slot plus 1 of a key with the tag of each row, or 0, and asks for the keys that rows are to be compared with.
+    /// Puts into `found` the slot of a key with the tag of each row, or [`NONE`], and asks for the keys that rows are to be compared with.
     fn find_block(&self, tags: &[u32], found: &mut [u32; BLOCK]) {
         match self.backend {
             _ if self.table.len() == 0 => return,
-            Backend::Scalar => tags.iter().zip(&mut *found).for_each(|(&tag, found)| *found = self.table.find(tag, |_| true)),
+            Backend::Scalar => {
+                tags.iter().zip(&mut *found).for_each(|(&tag, found)| *found = self.table.find(tag, |_| true).wrapping_sub(1))
+            }
             Backend::Simd(level) => {
                 simd::dictionary::find(level, self.table.view(), tags, found);
             }
         }
         if self.bytes() > FAR {
-            found[..tags.len()].iter().for_each(|&found| prefetch(&self.keys, found.saturating_sub(1) as usize * self.width));
+            let known = found[..tags.len()].iter().map(|&found| if found == NONE { 0 } else { found as usize });
+            known.for_each(|slot| prefetch(&self.keys, slot * self.width));
         }
     }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::prefetch::{FAR, ask, ask_far, prefer_huge_pages, prefetch_far};
 use super::vector::Vector;
 use super::{Kernel, Level, launch};
-use crate::dictionary::BLOCK;
+use crate::dictionary::{BLOCK, NONE};
 
 /// Sizes up to which a table is taken to lie in the first-level cache beside what else is in use, where its buckets are not asked for
 /// ahead, and in the second-level one, in bytes.
@@ -349,14 +349,14 @@ pub(crate) enum Home {
     Before(usize),
 }
 
-/// Puts into `found` the slot plus 1 of the first key with each mark, or 0 for what is not there, in blocks of [`BLOCK`], up to the first
-/// block of which more than [`FEW`] are not there, that one included. How many marks were looked up.
+/// Puts into `found` the slot of the first key with each mark, or [`NONE`], in blocks of [`BLOCK`], up to the first of which more than
+/// [`FEW`] are not there, that one included. How many marks were looked up, and whether all of them are there.
 pub(crate) fn find<K: Copy + Into<M>, M: Mark, const WAYS: usize>(
     level: Level,
     view: View<'_, M, WAYS>,
     marks: &[K],
     found: &mut [u32],
-) -> usize {
+) -> (usize, bool) {
     let found = &mut found[..marks.len()];
     match (size_of_val(view.now) > NEAR, !view.before.is_empty()) {
         (false, false) => launch(level, Find::<_, _, WAYS, NEAR_RING, false, false> { view, marks, found }),
@@ -376,16 +376,16 @@ struct Find<'a, K, M, const WAYS: usize, const RING: usize, const FAR: bool, con
 impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR: bool, const MOVES: bool> Kernel
     for Find<'_, K, M, WAYS, RING, FAR, MOVES>
 {
-    type Output = usize;
+    type Output = (usize, bool);
 
     #[inline(always)]
-    fn run<V: Vector>(mut self, v: V) -> usize {
+    fn run<V: Vector>(mut self, v: V) -> (usize, bool) {
         let view = self.view;
         let eights = self.marks.len() / 8;
         let lead = if FAR { BLOCK / 8 } else { LEAD };
         let mut places = [0; RING];
         (0..eights.min(lead)).for_each(|group| self.place::<V>(v, group, &mut places));
-        let mut start = 0;
+        let (mut start, mut whole) = (0, true);
         while start < self.marks.len() {
             let end = self.marks.len().min(start + BLOCK);
             let mut all = true;
@@ -400,14 +400,15 @@ impl<K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const FAR
             }
             for row in end / 8 * 8..end {
                 self.found[row] = further(&view, self.marks[row].into());
-                all &= self.found[row] > 0;
+                all &= self.found[row] != NONE;
             }
+            whole &= all;
             if !all && lacks_many(&self.found[start..end]) {
-                return end;
+                return (end, false);
             }
             start = end;
         }
-        start
+        (start, whole)
     }
 }
 
@@ -458,10 +459,10 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
         for row in 0..8 {
             // SAFETY: as in [`Self::home`].
             let (slot, way) = unsafe { &*view.at::<MOVES>(own[row]) }.find_first(narrow, marks[row].into());
-            found[row] = slot;
+            // The sign is that of none, or that of a slot so high that there is none like it.
+            found[row] = slot.wrapping_sub(1);
             ways |= way;
-            // The sign is that of none, 0 less 1, or that of a slot so high that there is none like it.
-            slots |= slot.wrapping_sub(1);
+            slots |= found[row];
         }
         let all = ways & Bucket::<M, WAYS>::NONE == 0 && slots <= i32::MAX as u32;
         all || self.find_eight(v, group, places) || find_rest(&view, own, marks, &mut self.found[rows])
@@ -476,8 +477,8 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
         for row in 0..8 {
             // SAFETY: as in [`Self::home`].
             let slot = unsafe { &*self.view.at::<MOVES>(own[row]) }.find(v, marks[row].into());
-            found[row] = slot;
-            slots |= slot.wrapping_sub(1);
+            found[row] = slot.wrapping_sub(1);
+            slots |= found[row];
         }
         slots <= i32::MAX as u32
     }
@@ -489,7 +490,7 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
         for group in groups {
             let mut eight = [0; 8];
             eight.copy_from_slice(&self.found[group * 8..group * 8 + 8]);
-            let mut missing = v.equal_u32(&eight, 0);
+            let mut missing = v.equal_u32(&eight, NONE);
             while missing != 0 {
                 let row = group * 8 + missing.trailing_zeros() as usize;
                 missing &= missing - 1;
@@ -502,7 +503,7 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
         }
         for &row in &rows[..past] {
             self.found[row] = further(&view, self.marks[row].into());
-            all &= self.found[row] > 0;
+            all &= self.found[row] != NONE;
         }
         all
     }
@@ -511,7 +512,7 @@ impl<'a, K: Copy + Into<M>, M: Mark, const WAYS: usize, const RING: usize, const
 /// Whether more than [`FEW`] are not there.
 #[inline(never)]
 fn lacks_many(found: &[u32]) -> bool {
-    found.iter().filter(|&&found| found == 0).count() > FEW
+    found.iter().filter(|&&found| found == NONE).count() > FEW
 }
 
 /// Looks up those of a few marks for which nothing is found at their homes, which are at these places; whether all are there. Out of line:
@@ -524,19 +525,19 @@ fn find_rest<K: Copy + Into<M>, M: Mark, const WAYS: usize>(
     found: &mut [u32],
 ) -> bool {
     let mut all = true;
-    for ((&mark, &place), found) in marks.iter().zip(places).zip(found).filter(|(_, found)| **found == 0) {
+    for ((&mark, &place), found) in marks.iter().zip(places).zip(found).filter(|(_, found)| **found == NONE) {
         // SAFETY: the place is that of a home.
         if unsafe { (*view.at::<true>(place)).passed } > 0 {
             *found = further(view, mark.into());
         }
-        all &= *found > 0;
+        all &= *found != NONE;
     }
     all
 }
 
-/// Out of line: few keys lie past their home.
+/// The slot of a key, or [`NONE`]. Out of line: few keys lie past their home.
 #[cold]
 #[inline(never)]
 fn further<M: Mark, const WAYS: usize>(view: &View<'_, M, WAYS>, mark: M) -> u32 {
-    view.find(mark, |_| true)
+    view.find(mark, |_| true).wrapping_sub(1)
 }
