@@ -111,7 +111,9 @@ mod tests {
 
     fn check_watermarks(backend: Backend, case: &Case) {
         let nearly_sorted: Vec<i64> = case.ints.iter().enumerate().map(|(row, n)| row as i64 * 10 + n % 40).collect();
-        for times in [&case.ints, &nearly_sorted] {
+        let mut sorted = case.ints.clone();
+        sorted.sort_unstable();
+        for times in [&case.ints, &nearly_sorted, &sorted] {
             for (max_before, delay) in [(i64::MIN, 0), (0, 30), (0, i64::MAX), (i64::MAX, 5), (-500, 70), (i64::MIN + 3, 2), (0, 79)] {
                 let (max, behind) = backend.behind_watermark(times, max_before, delay);
                 assert_eq!((max, behind), scalar::column::behind_watermark(times, max_before, delay), "{backend}");

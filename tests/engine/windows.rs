@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMillisecondType};
 use proptest::prelude::*;
-use thalweg::{Config, Stream, Table, count, cumulate, event_time, hopping, hours, max, mean, millis, min, std, sum, tumbling, var};
+use thalweg::{
+    Config, Stream, Table, count, count_of, cumulate, event_time, hopping, hours, max, mean, millis, min, std, sum, tumbling, var,
+};
 
 use crate::trace::{Groups, Row, key_of, records, traces, windows_by, windows_of};
 
@@ -167,6 +169,82 @@ proptest! {
         }
         let answer = |rows: Vec<Row>| (rows.len() as i64, rows.iter().filter_map(|row| row.whole).reduce(|a, b| a + b));
         let expected: BTreeMap<_, _> = expected.into_iter().map(|(window, rows)| (window, answer(rows))).collect();
+        prop_assert_eq!(got, expected);
+        prop_assert_eq!(table.metrics().late_rows, late as u64);
+    }
+}
+
+/// The numbers of a group: rows, values, the extremes and the sum of them, the extremes and the mean of the wholes.
+type Numbers = (usize, usize, [Option<f64>; 3], [Option<i64>; 2], Option<f64>);
+
+fn numbers_of(rows: &[Row]) -> Numbers {
+    let values: Vec<f64> = rows.iter().filter_map(|row| row.value).collect();
+    let wholes: Vec<i64> = rows.iter().filter_map(|row| row.whole).collect();
+    let ends = [values.iter().copied().reduce(f64::min), values.iter().copied().reduce(f64::max)];
+    let sum = values.iter().copied().reduce(|a, b| a + b);
+    let mean = (!wholes.is_empty()).then(|| wholes.iter().sum::<i64>() as f64 / wholes.len() as f64);
+    (rows.len(), values.len(), [ends[0], ends[1], sum], [wholes.iter().copied().min(), wholes.iter().copied().max()], mean)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Windows of many panes whose results are numbers of a group each, and those of them that a condition keeps.
+    #[test]
+    fn numbers_of_windows_of_many_panes_equal_the_model_with_and_without_a_condition(
+        rows in traces(),
+        (size, slide) in prop_oneof![Just((60, 1)), Just((100, 3)), Just((400, 20))],
+        delay in prop_oneof![Just(0), Just(150)],
+        batch_rows in prop_oneof![Just(7), Just(64), Just(10_000)],
+        least in prop_oneof![Just(None), Just(Some(-5e5)), Just(Some(0.0)), Just(Some(9e5))],
+    ) {
+        let mut config = Config::default();
+        config.batch_rows = batch_rows;
+        let rows_of = Stream::from_arrow([records(&rows, false)]).event_time(event_time("ts").max_delay(millis(delay as u64)));
+        let windows = rows_of.window(hopping(millis(size as u64), millis(slide as u64))).by(["key"]).agg([
+            count().alias("n"),
+            count_of("value").alias("values"),
+            min("value").alias("lo"),
+            max("value"),
+            sum("value"),
+            min("whole"),
+            max("whole"),
+            mean("whole"),
+        ]);
+        let stream = match least {
+            Some(least) => windows.filter(format!("lo >= {least:?}")),
+            None => windows,
+        };
+        let table = stream.batches(config).unwrap().into_table().unwrap();
+        let mut got = BTreeMap::new();
+        for batch in table.batches() {
+            let whole = |column: usize, row: usize| {
+                let column = batch.column(column).as_primitive::<Int64Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            let float = |column: usize, row: usize| {
+                let column = batch.column(column).as_primitive::<Float64Type>();
+                column.is_valid(row).then(|| column.value(row))
+            };
+            let starts = batch.column(1).as_primitive::<TimestampMillisecondType>();
+            for row in 0..batch.num_rows() {
+                let [n, values] = [3, 4].map(|column| whole(column, row).unwrap() as usize);
+                let numbers = (n, values, [5, 6, 7].map(|column| float(column, row)), [8, 9].map(|column| whole(column, row)), float(10, row));
+                prop_assert!(got.insert((starts.value(row), key_of(batch, row)), numbers).is_none(), "a group came twice");
+            }
+        }
+        let (expected, late) = windows_of(&rows, size, slide, delay);
+        let mut expected: BTreeMap<_, Numbers> = expected.into_iter().map(|(group, rows)| (group, numbers_of(&rows))).collect();
+        expected.retain(|_, (_, _, [lo, ..], ..)| least.is_none_or(|least| lo.is_some_and(|lo| lo >= least)));
+        prop_assert!(got.keys().eq(expected.keys()));
+        for (group, (_, _, [_, _, sum], ..)) in &mut got {
+            let want = expected[group].2[2];
+            // The last bits depend on the order of additions.
+            if let (Some(got), Some(want)) = (*sum, want) {
+                prop_assert!((got - want).abs() <= 1e-12 * 300.0 * 1e6);
+                *sum = Some(want);
+            }
+        }
         prop_assert_eq!(got, expected);
         prop_assert_eq!(table.metrics().late_rows, late as u64);
     }

@@ -24,6 +24,7 @@
 //! # Ok::<(), thalweg::error::Error>(())
 //! ```
 
+mod bits;
 mod plan;
 mod sql;
 
@@ -33,9 +34,10 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use datafusion_physical_expr::PhysicalExpr;
-use datafusion_physical_expr::expressions::Column;
+use datafusion_physical_expr::expressions::{BinaryExpr, Column, Literal};
 
 use crate::error::{Error, Result};
+pub(crate) use bits::FloatRange;
 
 /// A column by its exact name; [`Expr`] has the operators (`col("amount").gt(lit(10))`).
 pub use datafusion_expr::ident as col;
@@ -158,6 +160,14 @@ impl Compiled {
     /// The position of the column in the schema if the expression is nothing but a column.
     pub fn column(&self) -> Option<usize> {
         self.physical.downcast_ref::<Column>().map(Column::index)
+    }
+
+    /// For which floats it is true, if it is nothing but a comparison of a column with a number that one range tells.
+    pub(crate) fn float_range(&self) -> Option<FloatRange> {
+        let comparison = self.physical.downcast_ref::<BinaryExpr>()?;
+        let column = comparison.left().downcast_ref::<Column>()?;
+        let number = comparison.right().downcast_ref::<Literal>()?;
+        FloatRange::new(column.index(), *comparison.op(), number.value())
     }
 
     /// The result for each row of `batch`, whose columns must be those that the expression was compiled for.

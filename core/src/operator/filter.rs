@@ -1,18 +1,23 @@
 //! Keeps the rows for which a condition is true.
 
-use arrow::array::AsArray;
-use arrow::datatypes::SchemaRef;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::buffer::BooleanBuffer;
+use arrow::compute::prep_null_mask_filter;
+use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 
+use super::split::{in_range, kept};
 use super::{Operator, Output};
 use crate::batch::Batch;
 use crate::error::Result;
-use crate::expr::{Compiled, Expression};
+use crate::expr::{Compiled, Expression, FloatRange};
 
 /// Keeps the rows for which a condition is true; rows for which it is false or null are dropped. Event times,
 /// watermarks and origins of the rows are kept. A batch of which no row is left is not handed on.
 #[derive(Debug)]
 pub struct Filter {
     condition: Compiled,
+    /// The same, where a range of floats tells.
+    range: Option<FloatRange>,
 }
 
 impl Filter {
@@ -21,17 +26,40 @@ impl Filter {
     /// # Errors
     /// As [`Compiled::predicate`]: the condition does not fit the schema or is not a condition.
     pub fn new(condition: &Expression, schema: &SchemaRef) -> Result<Filter> {
-        Ok(Filter { condition: Compiled::predicate(condition, schema)? })
+        let condition = Compiled::predicate(condition, schema)?;
+        let is_plain = |range: &FloatRange| *schema.field(range.column).data_type() == DataType::Float64;
+        Ok(Filter { range: condition.float_range().filter(is_plain), condition })
+    }
+
+    /// The rows for which the condition is true.
+    fn selection(&self, records: &RecordBatch) -> Result<BooleanBuffer> {
+        if let Some(range) = &self.range {
+            return Ok(of_range(records, range));
+        }
+        let mask = self.condition.evaluate(records)?;
+        let mask = mask.as_boolean();
+        Ok(match mask.null_count() {
+            0 => mask.values().clone(),
+            _ => prep_null_mask_filter(mask).values().clone(),
+        })
+    }
+}
+
+/// The rows whose floats lie in a range, or outside of one. Null lies nowhere.
+fn of_range(records: &RecordBatch, range: &FloatRange) -> BooleanBuffer {
+    let floats = records.column(range.column).as_primitive::<Float64Type>();
+    let inside = in_range::<i64>(bytemuck::cast_slice(floats.values()), range.bits.clone());
+    let selection = if range.is_outside { !&inside } else { inside };
+    match floats.nulls().filter(|nulls| nulls.null_count() > 0) {
+        Some(nulls) => &selection & nulls.inner(),
+        None => selection,
     }
 }
 
 impl Operator for Filter {
     fn on_batch(&mut self, batch: Batch, out: &mut Output) -> Result<()> {
-        let mask = self.condition.evaluate(&batch.records)?;
-        let kept = batch.filter(mask.as_boolean())?;
-        if kept.rows() > 0 {
-            out.batches.push(kept);
-        }
+        let selection = self.selection(&batch.records)?;
+        out.batches.extend(kept(batch, &selection)?);
         Ok(())
     }
 }
@@ -42,8 +70,8 @@ mod tests {
 
     use std::sync::Arc;
 
-    use arrow::array::{Int64Array, RecordBatch};
-    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use arrow::array::{ArrayRef, Float64Array, Int64Array};
+    use arrow::datatypes::{Field, Int64Type, Schema};
 
     use super::*;
     use crate::batch::{EventTime, PartitionId, Segment};
@@ -89,6 +117,30 @@ mod tests {
         assert!(run("value > 2", batch(vec![])).is_empty());
         assert!(run("false", batch(vec![Some(1)])).is_empty());
         assert_eq!(run("true", batch(vec![Some(1), None])).len(), 1);
+    }
+
+    #[test]
+    fn floats_are_kept_as_the_expression_finds_them_true() {
+        let edges = [-0.0, 0.0, 39.9, 40.0, f64::NAN, -f64::NAN, f64::INFINITY, -1.0];
+        let nulls: Float64Array = (0..400).map(|row| (row % 11 != 5).then(|| edges[row * 7 % 8])).collect();
+        let values: Float64Array = (0..400).map(|row| Some(edges[row * 3 % 8])).collect();
+        let records = RecordBatch::try_from_iter([("nulls", Arc::new(nulls) as ArrayRef), ("x", Arc::new(values) as ArrayRef)]).unwrap();
+        for (column, operator, number) in ["nulls", "x"]
+            .into_iter()
+            .flat_map(|column| ["<", "<=", ">", ">="].map(|operator| (column, operator)))
+            .flat_map(|(column, operator)| ["40", "0", "-0.5", "1e300"].map(|number| (column, operator, number)))
+        {
+            let condition = format!("{column} {operator} {number}");
+            let batch = Batch::new(records.slice(3, 390), 0, 0);
+            let whole = Compiled::predicate(&condition.as_str().into(), &records.schema()).unwrap();
+            assert!(whole.float_range().is_some());
+            let mask = whole.evaluate(&batch.records).unwrap();
+            let expected = batch.clone().filter(mask.as_boolean()).unwrap();
+            let out = run(&condition, batch);
+            assert_eq!(out.len(), 1, "{condition}");
+            // As text, in which NaN is NaN.
+            assert_eq!(format!("{:?}", out[0].records), format!("{:?}", expected.records), "{condition}");
+        }
     }
 
     #[test]

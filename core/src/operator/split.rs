@@ -2,12 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, make_array};
+use arrow::array::{Array, ArrayData, ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions, make_array};
 use arrow::buffer::{BooleanBuffer, Buffer, ScalarBuffer};
-use arrow::compute::filter;
+use arrow::compute::{FilterBuilder, FilterPredicate, filter};
 use arrow::datatypes::{ArrowNativeType, DataType};
 use thalweg_kernels::{self as kernels, Bits};
 
+use crate::batch::{Batch, EventTime};
 use crate::error::Result;
 
 /// The rows of `column` that `selection` leaves out, and those that it selects.
@@ -41,6 +42,74 @@ pub(crate) fn select(column: &ArrayRef, selection: &BooleanBuffer) -> Result<Arr
         Some(4) => array(column, selected(&column.to_data().buffer::<u32>(0)[..column.len()], selection)),
         Some(8) => array(column, selected(&column.to_data().buffer::<u64>(0)[..column.len()], selection)),
         _ => Ok(filter(column, &BooleanArray::new(selection.clone(), None))?),
+    }
+}
+
+/// Of so many rows less than one is selected where those that are, are looked up one by one.
+const FEW: usize = 2;
+
+/// The rows of `batch` that `selection` selects, with their times and origins; `None` if there are none.
+///
+/// # Errors
+/// As [`split`].
+pub(crate) fn kept(batch: Batch, selection: &BooleanBuffer) -> Result<Option<Batch>> {
+    let count = selection.count_set_bits();
+    if count == batch.rows() {
+        return Ok(Some(batch).filter(|batch| batch.rows() > 0));
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    let mut rows = None;
+    if count * FEW < selection.len() {
+        kernels::selected_rows(bits(selection), rows.insert(Vec::with_capacity(count)));
+    }
+    let is_rest = batch.records.columns().iter().any(|column| !matches!(width(column), Some(4 | 8)));
+    let rest = is_rest.then(|| FilterBuilder::new(&BooleanArray::new(selection.clone(), None)).optimize().build());
+    let kept = Kept { selection, rows, rest };
+    let columns = batch.records.columns().iter().map(|column| kept.column(column)).collect::<Result<_>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    let records = RecordBatch::try_new_with_options(batch.records.schema(), columns, &options)?;
+    let times = |times: ScalarBuffer<i64>| ScalarBuffer::from(kept.values(&times));
+    let time = batch.time.as_ref().map(|time| EventTime {
+        times: times(time.times.clone()),
+        watermarks: time.watermarks.clone().map(times),
+        ..*time
+    });
+    let (segments, origins) = batch.parts(selection);
+    Ok(Some(Batch { records, time, segments, origins, ..batch }))
+}
+
+/// Takes columns apart.
+struct Kept<'a> {
+    selection: &'a BooleanBuffer,
+    /// The rows that are selected, where they are few.
+    rows: Option<Vec<u32>>,
+    /// For columns that are not stored as numbers, if there are any.
+    rest: Option<FilterPredicate>,
+}
+
+impl Kept<'_> {
+    fn values<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        match &self.rows {
+            Some(rows) => {
+                let mut kept = Vec::with_capacity(rows.len());
+                kernels::gather(values, rows, &mut kept);
+                kept
+            }
+            None => selected(values, self.selection),
+        }
+    }
+
+    fn column(&self, column: &ArrayRef) -> Result<ArrayRef> {
+        match width(column) {
+            Some(4) => array(column, self.values(&column.to_data().buffer::<u32>(0)[..column.len()])),
+            Some(8) => array(column, self.values(&column.to_data().buffer::<u64>(0)[..column.len()])),
+            _ => match &self.rest {
+                Some(rest) => Ok(rest.filter(column)?),
+                None => select(column, self.selection),
+            },
+        }
     }
 }
 
@@ -81,4 +150,76 @@ fn halves<T: ArrowNativeType>(column: &ArrayRef, selection: &BooleanBuffer) -> R
     let (mut others, mut selected) = (Vec::new(), Vec::new());
     kernels::split(&column.to_data().buffer::<T>(0)[..column.len()], bits(selection), &mut others, &mut selected);
     Ok([array(column, others)?, array(column, selected)?])
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int8Array, Int32Array, IntervalDayTimeArray, StringArray, TimestampMillisecondArray};
+    use arrow::datatypes::{IntervalDayTime, Schema};
+
+    use super::*;
+    use crate::batch::{PartitionId, Segment};
+
+    /// Columns of every kind of storage.
+    fn records(rows: i32) -> RecordBatch {
+        let of = |name: &'static str, column: ArrayRef| (name, column, true);
+        let long = |row: i32| Some(i64::from(row) << 33);
+        RecordBatch::try_from_iter_with_nullable([
+            of("four", Arc::new((0..rows).collect::<Int32Array>())),
+            of("eight", Arc::new((0..rows).map(|row| f64::from(row) / 3.0).collect::<Float64Array>())),
+            of("time", Arc::new((0..rows).map(long).collect::<TimestampMillisecondArray>().with_timezone("+02:00"))),
+            of("one", Arc::new((0..rows).map(|row| row as i8).collect::<Int8Array>())),
+            of("nulls", Arc::new((0..rows).map(|row| (row % 5 > 0).then(|| f64::from(row))).collect::<Float64Array>())),
+            of("bits", Arc::new((0..rows).map(|row| Some(row % 7 > 2)).collect::<BooleanArray>())),
+            of("text", Arc::new((0..rows).map(|row| Some(format!("row {row}"))).collect::<StringArray>())),
+            of("pairs", Arc::new(IntervalDayTimeArray::from_iter_values((0..rows).map(|row| IntervalDayTime::new(row, -row))))),
+        ])
+        .unwrap()
+    }
+
+    fn batch(rows: usize, is_late: bool) -> Batch {
+        let segments = vec![
+            Segment { partition: PartitionId(3), rows: rows / 3, offset: 10 },
+            Segment { partition: PartitionId(5), rows: rows - rows / 3, offset: 70 },
+        ];
+        let times = (0..rows as i64).map(|row| 100 + row).collect();
+        let watermarks = is_late.then(|| (0..rows as i64).map(|row| 3 * row).collect());
+        let time = Some(EventTime { times, watermarks, earliest: -1, latest: 10_000 });
+        Batch { time, sequence: Some(9), ..Batch::of_source(records(rows as i32), segments, 42) }
+    }
+
+    #[test]
+    fn rows_are_kept_as_a_mask_of_arrow_keeps_them() {
+        for rows in [1, 7, 64, 65, 200, 1_000] {
+            for (nth, (start, is_late)) in [1, 2, 3, 5, 20, 70].into_iter().flat_map(|nth| [(nth, (0, false)), (nth, (1, true))]) {
+                let batch = batch(rows + start, is_late).slice(start..rows + start);
+                let mask: BooleanArray = (0..rows + 3).map(|row| Some(row % nth == 0)).collect();
+                let mask = mask.slice(3, rows);
+                let Some(kept) = kept(batch.clone(), mask.values()).unwrap() else {
+                    assert_eq!(mask.true_count(), 0);
+                    continue;
+                };
+                let expected = batch.filter(&mask).unwrap();
+                assert_eq!(kept.records, expected.records, "every {nth}th of {rows} rows");
+                let origins = |batch: &Batch| batch.origins.of_rows(&batch.segments, batch.rows());
+                assert_eq!(origins(&kept), origins(&expected));
+                assert_eq!((&kept.segments, kept.received, kept.sequence), (&expected.segments, expected.received, expected.sequence));
+                let (time, expected) = (kept.time.unwrap(), expected.time.unwrap());
+                assert_eq!((time.times, time.watermarks), (expected.times, expected.watermarks));
+                assert_eq!((time.earliest, time.latest), (expected.earliest, expected.latest));
+            }
+        }
+    }
+
+    #[test]
+    fn of_no_columns_the_rows_are_counted() {
+        let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
+        let options = RecordBatchOptions::new().with_row_count(Some(3));
+        let records = RecordBatch::try_new_with_options(none.schema(), Vec::new(), &options).unwrap();
+        let kept = kept(Batch::new(records, 0, 0), &BooleanBuffer::from(vec![true, false, true])).unwrap();
+        assert_eq!(kept.unwrap().rows(), 2);
+    }
 }

@@ -27,12 +27,18 @@ pub(crate) fn watermark(max: i64, delay: i64) -> i64 {
     if max == i64::MIN { i64::MIN } else { max.saturating_sub(delay).saturating_sub(1) }
 }
 
+/// Whether a row is late once the latest time before it is `max`.
+#[inline(always)]
+pub(crate) fn is_behind(time: i64, max: i64, delay: i64) -> bool {
+    let watermark = watermark(max, delay);
+    watermark > i64::MIN && time <= watermark
+}
+
 /// Twin of [`crate::behind_watermark`].
 pub fn behind_watermark(times: &[i64], max_before: i64, delay: i64) -> (i64, bool) {
     let (mut max, mut behind) = (max_before, false);
     for &time in times {
-        let watermark = watermark(max, delay);
-        behind |= watermark > i64::MIN && time <= watermark;
+        behind |= is_behind(time, max, delay);
         max = max.max(time);
     }
     (max, behind)

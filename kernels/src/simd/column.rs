@@ -72,18 +72,34 @@ impl Kernel for Behind<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self, v: V) -> (i64, bool) {
-        let (mut max, mut behind) = (self.max_before, false);
+        let (mut max, mut behind, mut in_order) = (self.max_before, false, self.delay >= 0);
         for times in self.times.chunks(LOOK) {
+            // Of rows in the order of their times, only the watermark before the first can be ahead of any, and is of that one then.
+            in_order = in_order && ascends(times);
+            if let ([first, ..], Some(last), true) = (times, times.last(), in_order) {
+                behind |= scalar::column::is_behind(*first, max, self.delay);
+                max = max.max(*last);
+                continue;
+            }
             let Cell { min: low, max: high, .. } = fold_run::<V, i64, false, true>(v, times, None);
             let after = max.max(high);
             // No watermark within the rows is later than the one after them, so most need no second look.
             if !behind && low <= scalar::column::watermark(after, self.delay) {
                 behind = scalar::column::behind_watermark(times, max, self.delay).1;
+                // Rows that need one are looked at for their order again: they may have come into it.
+                in_order = self.delay >= 0;
             }
             max = after;
         }
         (max, behind)
     }
+}
+
+/// Whether no value is below the one before it: all are looked at, as that takes less time than to find out where to stop.
+#[inline(always)]
+fn ascends(values: &[i64]) -> bool {
+    let next = values.get(1..).unwrap_or_default();
+    values.iter().zip(next).fold(0, |descents, (value, next)| descents | i64::from(value > next)) == 0
 }
 
 /// The cell of the valid ones of a run of values.

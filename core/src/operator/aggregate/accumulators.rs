@@ -398,6 +398,16 @@ impl Accumulators {
         self.columns.iter().map(|column| slots.of(&column.cells)).collect()
     }
 
+    /// The cells of the column of that number, by slot.
+    pub(super) fn cells_of(&self, column: usize) -> &[Cell] {
+        &self.columns[column].cells
+    }
+
+    /// The number of rows by slot, where no column counts them.
+    pub(super) fn plain_counts(&self) -> Option<&[u64]> {
+        self.columns.is_empty().then_some(self.counts.as_slice())
+    }
+
     /// The table of that number.
     pub(super) fn table(&self, table: usize) -> &dyn Table {
         debug_assert!(self.logs.iter().all(Log::is_settled), "rows that wait are settled before groups are asked for");

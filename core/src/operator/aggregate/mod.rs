@@ -10,6 +10,7 @@
 
 mod accumulators;
 mod custom;
+mod finished;
 mod groups;
 mod images;
 mod placed;
@@ -26,6 +27,7 @@ use crate::error::{Error, Result};
 use crate::expr::Expression;
 pub(crate) use accumulators::{Accumulators, Spans};
 pub use custom::{AggregateFunction, Custom, custom};
+pub(crate) use finished::Finished;
 pub(crate) use placed::Placed;
 pub(crate) use resolve::{Aggregates, Parts};
 pub(in crate::operator) use values::hashes;

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, SchemaRef};
 use thalweg_kernels::{Cell, DdLayout, Want};
 
 use super::accumulators::{Accumulators, Spans};
+use super::finished::{Finished, Number};
 use super::images::Sketch;
 use super::table::{Cells, Table, Wanted};
 use super::tables::{
@@ -315,6 +316,19 @@ impl Aggregates {
     /// As [`Inputs::values`].
     pub fn values(&self, records: &RecordBatch, times: &ScalarBuffer<i64>) -> Result<Vec<Values>> {
         self.inputs.values(records, times)
+    }
+
+    /// Room for the results where all are numbers of one cell each, as [`Aggregates::finish`] would make them and cannot fail to.
+    pub fn finished(&self) -> Option<Finished> {
+        let number = |result: &ResultColumn| match result.state {
+            State::Rows => (result.function == Function::Count).then_some((Number::Rows, 0)),
+            State::Cells(column) => {
+                let number = Number::of(&result.function, self.columns[column].lane, result.field.data_type())?;
+                Some((number, column))
+            }
+            State::Table(_) | State::Ends(..) => None,
+        };
+        Some(Finished::new(&self.results.iter().map(number).collect::<Option<Vec<_>>>()?))
     }
 
     /// The results of the groups in `slots`, one row each. `spans` are their windows.

@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 
 use super::admission::{Admitted, admit};
+use super::open::OpenPanes;
 use super::pane::{Pane, Rows, Sorter};
 use super::partial::PartialPane;
 use super::results::Results;
@@ -19,10 +20,10 @@ use super::{first_window, over_bound};
 use crate::batch::{Batch, EventTime};
 use crate::config::MAX_OPEN_PANES;
 use crate::error::{Error, Result};
-use crate::operator::aggregate::{Accumulators, Placed, Spans, Values};
+use crate::operator::aggregate::{Accumulators, Finished, Placed, Spans, Values};
 use crate::operator::compact::{keep, moves};
 use crate::operator::devices::Devices;
-use crate::operator::keys::Keys;
+use crate::operator::keys::{Keys, Slots};
 use crate::operator::{Operator, Output};
 use crate::state::Saved;
 use crate::watermark::NONE;
@@ -39,7 +40,7 @@ pub(super) struct HoppingWindow {
     /// Slots that no pane held at some time since results were last put out.
     unused: Vec<u32>,
     /// Panes that may still get rows on time, or whose windows have not come up yet.
-    open: BTreeMap<i64, Box<Groups>>,
+    open: OpenPanes<Box<Groups>>,
     /// Rows that came when some but not all windows of their pane had closed, by the first window that may still count them.
     amendments: BTreeMap<(i64, i64), Box<Groups>>,
     sparse: Sparse,
@@ -66,15 +67,57 @@ pub(super) struct HoppingWindow {
 /// Results of windows that have fired, to be put out together.
 struct Pending {
     slots: Vec<u32>,
-    groups: Accumulators,
+    groups: PendingGroups,
     starts: Vec<i64>,
     ends: Vec<i64>,
     /// Event times.
     times: Vec<i64>,
 }
 
+/// What results are made of.
+enum PendingGroups {
+    /// The results themselves, where each is a number that is near.
+    Finished(Finished),
+    Cells(Accumulators),
+}
+
+impl PendingGroups {
+    fn new(results: &Results) -> PendingGroups {
+        match results.aggregates.finished() {
+            Some(finished) => PendingGroups::Finished(finished),
+            None => PendingGroups::Cells(Accumulators::new(&results.aggregates)),
+        }
+    }
+
+    fn append(&mut self, total: &Accumulators, slots: &[u32]) {
+        match self {
+            PendingGroups::Finished(finished) => finished.append(total, slots),
+            PendingGroups::Cells(groups) => groups.append(total, slots),
+        }
+    }
+
+    /// The results, of as many groups as there are `spans`; none are left.
+    fn take(&mut self, rows: usize, spans: &Spans, results: &Results) -> Result<Vec<ArrayRef>> {
+        match self {
+            PendingGroups::Finished(finished) => Ok(finished.take()),
+            PendingGroups::Cells(groups) => {
+                let columns = results.aggregates.finish(groups, &Slots::Range(0..rows), spans)?;
+                groups.truncate();
+                Ok(columns)
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            PendingGroups::Finished(finished) => finished.bytes(),
+            PendingGroups::Cells(groups) => groups.bytes(),
+        }
+    }
+}
+
 impl Pending {
-    fn new(groups: Accumulators) -> Pending {
+    fn new(groups: PendingGroups) -> Pending {
         Pending { slots: Vec::new(), groups, starts: Vec::new(), ends: Vec::new(), times: Vec::new() }
     }
 
@@ -140,16 +183,15 @@ fn way(results: &Results, devices: &Devices) -> Vec<Placed> {
 impl HoppingWindow {
     /// Windows of the aggregates and keys of `results`, which have no tables.
     pub fn new(panes: Panes, results: Results, max_state_bytes: usize, devices: Devices, share: Option<Share>) -> HoppingWindow {
-        let groups = Accumulators::new(&results.aggregates);
         HoppingWindow {
             panes,
             keys: results.keys.dictionary(),
             uses: Vec::new(),
             unused: Vec::new(),
-            open: BTreeMap::new(),
+            open: OpenPanes::default(),
             amendments: BTreeMap::new(),
             sparse: Sparse::new(&results),
-            pending: Pending::new(groups),
+            pending: Pending::new(PendingGroups::new(&results)),
             share,
             spare: Spare::default(),
             pane_bytes: 0,
@@ -205,7 +247,7 @@ impl HoppingWindow {
         }
         let new = || self.spare.take(&self.results, &mut self.pane_bytes);
         let groups = match amends {
-            None => self.open.entry(pane).or_insert_with(new),
+            None => self.open.get_or_insert_with(pane, new),
             Some(window) => self.amendments.entry((window, pane)).or_insert_with(new),
         };
         let known = groups.slots.len();
@@ -224,7 +266,7 @@ impl HoppingWindow {
             }
             let new = || self.spare.take(&self.results, &mut self.pane_bytes);
             let groups = match amends {
-                None => self.open.entry(*pane).or_insert_with(new),
+                None => self.open.get_or_insert_with(*pane, new),
                 Some(window) => self.amendments.entry((window, *pane)).or_insert_with(new),
             };
             groups.settle();
@@ -245,7 +287,7 @@ impl HoppingWindow {
         self.places.reserve(all);
         self.sparse.reserve(all);
         let new = || self.spare.take(&self.results, &mut self.pane_bytes);
-        let groups = self.open.entry(self.panes.pane_of(start)).or_insert_with(new);
+        let groups = self.open.get_or_insert_with(self.panes.pane_of(start), new);
         let known = groups.slots.len();
         groups.settle();
         self.sequence = self.sequence.max(shared.end);
@@ -262,7 +304,7 @@ impl HoppingWindow {
 
     /// The next window that has rows, if it is closed.
     fn next_closed(&self) -> Option<i64> {
-        let oldest = self.sparse.oldest().into_iter().chain(self.open.keys().next().copied()).min();
+        let oldest = self.sparse.oldest().into_iter().chain(self.open.first()).min();
         let window = first_window(&self.panes, oldest, self.amendments.keys())?.max(self.next);
         self.panes.is_closed(window, self.watermark).then_some(window)
     }
@@ -270,8 +312,7 @@ impl HoppingWindow {
     fn fire(&mut self, window: i64, out: &mut Output) -> Result<()> {
         let panes = self.panes.panes_of(window);
         self.evict_before(panes.start);
-        while let Some(entry) = self.open.first_entry().filter(|entry| *entry.key() < panes.end) {
-            let (number, mut groups) = entry.remove_entry();
+        while let Some((number, mut groups)) = self.open.pop_before(panes.end) {
             groups.settle();
             self.pane_bytes -= groups.counted;
             self.sparse.push(number, groups);
@@ -328,9 +369,9 @@ impl HoppingWindow {
             let ends = std::mem::replace(&mut self.pending.ends, Vec::with_capacity(rows));
             let times = std::mem::replace(&mut self.pending.times, Vec::with_capacity(rows));
             let spans = Spans::new(starts, ends, self.results.unit);
-            self.results.put_out_windows((&self.keys, &self.pending.slots), &self.pending.groups, spans, times, out)?;
+            let results = self.pending.groups.take(rows, &spans, &self.results)?;
+            self.results.put_out_finished((&self.keys, &self.pending.slots), results, spans, times, out)?;
             self.pending.slots.clear();
-            self.pending.groups.truncate();
         }
         self.unused.retain(|&slot| self.uses[slot as usize] == 0);
         self.unused.sort_unstable();
@@ -349,7 +390,7 @@ impl HoppingWindow {
 
     /// Gives back the memory of results that were put out.
     fn trim_pending(&mut self) {
-        self.pending = Pending::new(self.pending.groups.empty());
+        self.pending = Pending::new(PendingGroups::new(&self.results));
     }
 
     /// Gives back the memory of keys that are gone. No results are pending.
@@ -417,14 +458,14 @@ impl Operator for HoppingWindow {
     }
 
     fn waits_for(&self) -> Option<i64> {
-        let pane = self.open.keys().chain(self.amendments.keys().map(|(_, pane)| pane)).copied().chain(self.sparse.oldest()).min()?;
+        let pane = self.amendments.keys().map(|(_, pane)| *pane).chain(self.open.first()).chain(self.sparse.oldest()).min()?;
         Some(self.panes.bounds(self.panes.first_window(pane).max(self.next)).1)
     }
 
     fn snapshot(&mut self) -> Result<Saved> {
         let mut saved = Progress { watermark: self.watermark, next: self.next, sequence: self.sequence }.save();
         let mut table = SavedGroups::new(&[FROM, PANE]);
-        let whole = self.open.iter_mut().map(|(pane, groups)| ((WHOLE, *pane), groups));
+        let whole = self.open.iter_mut().map(|(pane, groups)| ((WHOLE, pane), groups));
         for ((from, pane), groups) in whole.chain(self.amendments.iter_mut().map(|(place, groups)| (*place, groups))) {
             groups.settle();
             groups.save(|name| if name == FROM { from } else { pane }, &self.keys, &mut self.results, &mut table)?;
@@ -444,7 +485,7 @@ impl Operator for HoppingWindow {
                 self.places.reserve(self.keys.slots());
                 let new = || Box::new(Groups::new(&self.results));
                 let groups = match from {
-                    WHOLE => self.open.entry(number).or_insert_with(new),
+                    WHOLE => self.open.get_or_insert_with(number, new),
                     from => self.amendments.entry((from, number)).or_insert_with(new),
                 };
                 groups.take_up(&self.slots, &loaded.groups(&empty, &rows)?, &mut self.places);

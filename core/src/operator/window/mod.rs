@@ -11,6 +11,7 @@ mod global;
 mod hopping;
 mod idle;
 mod keyed;
+mod open;
 mod pane;
 mod partial;
 mod results;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use crate::batch::{Batch, EventTime};
@@ -55,7 +55,9 @@ impl Results {
         for first in (0..slots.len()).step_by(RESULT_ROWS) {
             let slots = slots.part(first..slots.len().min(first + RESULT_ROWS));
             let rows = slots.len();
-            let records = self.records(keys, &slots, groups, &slots, Spans::same(bounds, rows, self.unit))?;
+            let spans = Spans::same(bounds, rows, self.unit);
+            let results = self.aggregates.finish(groups, &slots, &spans)?;
+            let records = self.records(keys, &slots, results, spans)?;
             // The event time of a result is the last instant of its window, as in Flink.
             let time = bounds.1.saturating_sub(1);
             let time = EventTime { times: vec![time; rows].into(), watermarks: None, earliest: time, latest: time };
@@ -76,7 +78,8 @@ impl Results {
         times: Vec<i64>,
         out: &mut Output,
     ) -> Result<()> {
-        let records = self.records(keys, &Slots::List(key_slots), groups, &Slots::List(slots), spans)?;
+        let results = self.aggregates.finish(groups, &Slots::List(slots), &spans)?;
+        let records = self.records(keys, &Slots::List(key_slots), results, spans)?;
         out.batches.push(Batch::of_results(records, Some(timed(times.into()))));
         Ok(())
     }
@@ -87,20 +90,35 @@ impl Results {
     /// As [`Results::put_out`].
     pub fn put_out_windows(
         &self,
-        (keys, key_slots): (&Keys, &[u32]),
+        keys: (&Keys, &[u32]),
         groups: &Accumulators,
         spans: Spans,
         times: Vec<i64>,
         out: &mut Output,
     ) -> Result<()> {
-        let records = self.records(keys, &Slots::List(key_slots), groups, &Slots::Range(0..times.len()), spans)?;
+        let results = self.aggregates.finish(groups, &Slots::Range(0..times.len()), &spans)?;
+        self.put_out_finished(keys, results, spans, times, out)
+    }
+
+    /// The same of results that are there, one for each of `times`.
+    ///
+    /// # Errors
+    /// If the keys cannot be decoded, which would be a defect.
+    pub fn put_out_finished(
+        &self,
+        (keys, key_slots): (&Keys, &[u32]),
+        results: Vec<ArrayRef>,
+        spans: Spans,
+        times: Vec<i64>,
+        out: &mut Output,
+    ) -> Result<()> {
+        let records = self.records(keys, &Slots::List(key_slots), results, spans)?;
         out.batches.push(Batch::of_results(records, Some(timed(times.into()))));
         Ok(())
     }
 
-    fn records(&self, keys: &Keys, key_slots: &Slots<'_>, groups: &Accumulators, slots: &Slots<'_>, spans: Spans) -> Result<RecordBatch> {
+    fn records(&self, keys: &Keys, key_slots: &Slots<'_>, results: Vec<ArrayRef>, spans: Spans) -> Result<RecordBatch> {
         let mut columns = self.keys.decode(keys, key_slots)?;
-        let results = self.aggregates.finish(groups, slots, &spans)?;
         columns.extend(spans.columns());
         columns.extend(results);
         Ok(RecordBatch::try_new(self.schema(), columns)?)
