@@ -155,6 +155,9 @@ pub enum Exchange {
     Hash,
     /// In two phases, where a step can: each worker aggregates rows of any key, and what they have is combined.
     TwoPhases,
+    /// By window, where windows by key are tumbling and no step that follows keeps state: each worker has all rows of some windows. As
+    /// [`Exchange::Auto`] elsewhere, and where a query goes on from a checkpoint.
+    Windows,
 }
 
 /// What a pipeline does whose state is over its [budget](Config::state_budget).

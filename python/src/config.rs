@@ -100,8 +100,8 @@ impl From<Span> for Among {
 ///     workers: Threads that share the work of a query, that which reads, keeps the time and puts results together among them.
 ///         One, the default, does all on that thread. Results are the same, but for the last bits of sums of floats and the
 ///         order of rows of different keys in one window; `explain(config=...)` says which steps are shared.
-///     exchange: How rows are shared out to workers: "auto" (whichever suits the first rows), "hash" (by key) or
-///         "two_phases" (rows of any key, for windows that can be put together).
+///     exchange: How rows are shared out to workers: "auto" (whichever suits the first rows), "hash" (by key), "two_phases"
+///         (rows of any key, for windows that can be put together) or "windows" (all rows of a tumbling window to one worker).
 ///     max_keys: Keys that one operator may hold at once; each worker's copy of it.
 ///     state_budget: Bytes of state that all steps of a pipeline may hold together; None for no more bound than each step's own.
 ///     over_budget: What becomes of a pipeline whose state is over that: "error" ends it, "backpressure" reads only the partitions that
@@ -165,7 +165,8 @@ fn exchange_of(name: &str) -> thalweg::Result<Exchange> {
         "auto" => Ok(Exchange::Auto),
         "hash" => Ok(Exchange::Hash),
         "two_phases" => Ok(Exchange::TwoPhases),
-        other => Err(Error::config(format!("`exchange` is `{other}`; it may be auto, hash or two_phases"))),
+        "windows" => Ok(Exchange::Windows),
+        other => Err(Error::config(format!("`exchange` is `{other}`; it may be auto, hash, two_phases or windows"))),
     }
 }
 

@@ -169,7 +169,7 @@ class Config:
         source_thread: bool | None = None,
         wait: Literal["spin", "yield", "park"] | None = None,
         workers: int | None = None,
-        exchange: Literal["auto", "hash", "two_phases"] | None = None,
+        exchange: Literal["auto", "hash", "two_phases", "windows"] | None = None,
         max_keys: int | None = None,
         max_state_bytes: int | None = None,
         state_budget: int | None = None,

@@ -147,7 +147,7 @@ fn check(rows: &[Row], nullable: bool, by: &[&str]) {
     };
     for batch_rows in [1_000, 17_000] {
         let batches: Vec<RecordBatch> = rows.chunks(batch_rows).map(|rows| records(rows, nullable)).collect();
-        for (workers, exchange) in [(1, Exchange::Auto), (2, Exchange::Hash), (2, Exchange::TwoPhases)] {
+        for (workers, exchange) in [(1, Exchange::Auto), (2, Exchange::Hash), (2, Exchange::TwoPhases), (2, Exchange::Windows)] {
             for at_half in [Break::None, Break::Trim, Break::Restore] {
                 let mut found = run(&batches, by, workers, exchange, at_half);
                 let mut expected = expected.clone();

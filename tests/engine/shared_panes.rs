@@ -72,7 +72,7 @@ type Workers = (usize, Exchange);
 const ONE: Workers = (1, Exchange::Auto);
 
 fn workers() -> impl Strategy<Value = Workers> {
-    (1..4_usize, prop_oneof![Just(Exchange::Auto), Just(Exchange::Hash), Just(Exchange::TwoPhases)])
+    (1..4_usize, prop_oneof![Just(Exchange::Auto), Just(Exchange::Hash), Just(Exchange::TwoPhases), Just(Exchange::Windows)])
 }
 
 /// Runs the windows `chosen` in one query over batches; stops after so many, and goes on from a snapshot with so many workers.

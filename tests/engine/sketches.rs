@@ -118,13 +118,13 @@ proptest! {
         magnitudes in prop_oneof![Just(3_u64), Just(40), Just(300)],
         batch_rows in prop_oneof![Just(13_usize), Just(64), Just(1_000), Just(10_000)],
         workers in 1..4_usize,
-        exchange in 0..3_usize,
+        exchange in 0..4_usize,
         kind in 0..4_usize,
     ) {
         let rows = Rows { rows, keys, users, magnitudes };
         let stream = Stream::from_arrow([rows.records()]).event_time("ts");
         let whole = results(&roll_up(&stream, last_windows(kind), sketches()), config(4_096, 1, Exchange::Auto));
-        let config = config(batch_rows, workers, [Exchange::Auto, Exchange::Hash, Exchange::TwoPhases][exchange]);
+        let config = config(batch_rows, workers, [Exchange::Auto, Exchange::Hash, Exchange::TwoPhases, Exchange::Windows][exchange]);
         let seconds = roll_up(&stream, tumbling(millis(20)), sketches());
         let minutes = roll_up(&seconds, hopping(millis(100), millis(100)), merged());
         prop_assert_eq!(&results(&roll_up(&minutes, last_windows(kind), merged()), config.clone()), &whole);

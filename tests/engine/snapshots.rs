@@ -340,14 +340,14 @@ proptest! {
         text_keys in any::<bool>(),
         delay in prop_oneof![Just(0), Just(30), Just(400)],
         batch_rows in prop_oneof![Just(1), Just(7), Just(64)],
-        stops in prop::collection::vec((0.0..1.0_f64, 1..4_usize, 0..3_usize), 1..4),
-        (last_workers, last_exchange) in (1..4_usize, 0..3_usize),
+        stops in prop::collection::vec((0.0..1.0_f64, 1..4_usize, 0..4_usize), 1..4),
+        (last_workers, last_exchange) in (1..4_usize, 0..4_usize),
         pipeline in 0..pipelines().len(),
     ) {
         let all = records(&rows, text_keys);
         let starts = (0..rows.len()).step_by(batch_rows);
         let batches: Vec<RecordBatch> = starts.map(|start| all.slice(start, batch_rows.min(rows.len() - start))).collect();
-        let exchange = |number: usize| [Exchange::Auto, Exchange::Hash, Exchange::TwoPhases][number];
+        let exchange = |number: usize| [Exchange::Auto, Exchange::Hash, Exchange::TwoPhases, Exchange::Windows][number];
         let place = |stop: f64| (stop * (batches.len() + 1) as f64) as usize;
         let mut stops: Vec<_> = stops.iter().map(|&(stop, workers, by)| (place(stop), workers, exchange(by))).collect();
         stops.push((batches.len(), last_workers, exchange(last_exchange)));

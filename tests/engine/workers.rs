@@ -208,7 +208,7 @@ fn counters(metrics: &Metrics) -> [u64; 5] {
 
 /// Whether all steps that keep state before the last have their rows in the order of one worker.
 fn is_whole(table: &Table) -> bool {
-    table.metrics().exchanges.iter().all(|exchange| exchange.contains("in two phases"))
+    table.metrics().exchanges.iter().all(|exchange| exchange.contains("in two phases") || exchange.contains("by window"))
 }
 
 /// The first that differs of what was expected and what there is.
@@ -249,7 +249,7 @@ proptest! {
         delay in prop_oneof![Just(0), Just(10), Just(150)],
         batch_rows in prop_oneof![Just(1), Just(7), Just(64), Just(10_000)],
         workers in prop_oneof![Just(2), Just(3), Just(8)],
-        exchange in prop_oneof![Just(Exchange::Auto), Just(Exchange::Hash), Just(Exchange::TwoPhases)],
+        exchange in prop_oneof![Just(Exchange::Auto), Just(Exchange::Hash), Just(Exchange::TwoPhases), Just(Exchange::Windows)],
     ) {
         let rows = exact(rows);
         let source = source(&rows, text_keys, delay);
@@ -284,7 +284,7 @@ fn shapes_of_rows_change_nothing() {
             let stream = case.3(&source(&rows, false, 50));
             let one = run(&stream, config(512, 1, Exchange::Auto));
             for workers in [2, 3] {
-                for exchange in [Exchange::Hash, Exchange::TwoPhases] {
+                for exchange in [Exchange::Hash, Exchange::TwoPhases, Exchange::Windows] {
                     let several = run(&stream, config(512, workers, exchange));
                     check(&(shape, case.1, case.2, case.3), &one, &several);
                     let again = run(&stream, config(512, workers, exchange));
@@ -308,7 +308,15 @@ fn the_way_is_chosen_by_the_first_rows() {
     let row = |n: i64| Row { time: n / 10, key: Some(n), value: None, whole: None };
     let many: Vec<Row> = (0..5_000).map(row).collect();
     let text = chosen(&many, windows, Exchange::Auto);
-    assert!(text.contains("by key hash; 4096 keys in the first 4096 rows"), "{text}");
+    assert!(text.contains("by window; 4096 keys in the first 4096 rows"), "{text}");
+    let long = chosen(&many, |s| s.window(tumbling(secs(10))).by(["key"]).agg([count()]), Exchange::Auto);
+    assert!(long.contains("by key hash; 4096 keys in the first 4096 rows"), "{long}");
+    let followed =
+        chosen(&many, |s| s.window(tumbling(secs(1))).by(["key"]).agg([count().alias("n")]).dedup(["key"], secs(9)), Exchange::Windows);
+    assert!(followed.contains("by key hash"), "{followed}");
+    let hopping = chosen(&many, |s| s.window(hopping(secs(1), millis(500))).by(["key"]).agg([count()]), Exchange::Windows);
+    assert!(hopping.contains("by key hash"), "{hopping}");
+    assert!(chosen(&all("in order"), windows, Exchange::Windows).contains("by window"));
     assert!(chosen(&many, windows, Exchange::TwoPhases).contains("in two phases"));
     assert!(chosen(&all("in order"), windows, Exchange::Hash).contains("by key hash"));
     assert!(chosen(&all("hot key"), windows, Exchange::Auto).contains("in two phases"));
@@ -354,10 +362,13 @@ fn a_plan_says_what_workers_share_and_why_not() {
     let windows = source.window(tumbling(secs(1))).by(["key"]).agg([count().alias("n")]);
     let text = explain(&windows, Exchange::Auto);
     assert!(
-        text.ends_with("; 2 workers share its rows by key hash, or in two phases if the first rows are of few or unequal keys"),
+        text.ends_with(
+            "; 2 workers share its rows by key hash, in two phases if the first rows are of few or unequal keys, or by window if windows are short"
+        ),
         "{text}"
     );
     assert!(explain(&windows, Exchange::Hash).ends_with("; 2 workers share its rows by key hash"));
+    assert!(explain(&windows, Exchange::Windows).ends_with("; 2 workers share its rows by window"));
     let after = windows.filter("n > 1").window(tumbling(secs(5))).agg([sum("n")]);
     assert!(
         explain(&after, Exchange::Auto).contains("filter(n > 1); in the same workers, by key hash"),
@@ -407,7 +418,7 @@ fn errors_and_panics_of_workers_end_the_run() {
     let panicked = said(&source.process(["key"], Trap { panics: true }), config(100, 2, Exchange::Auto));
     assert_eq!(panicked.kind(), Kind::State);
     assert!(panicked.to_string().contains("a worker has panicked"), "{panicked}");
-    for exchange in [Exchange::Hash, Exchange::TwoPhases] {
+    for exchange in [Exchange::Hash, Exchange::TwoPhases, Exchange::Windows] {
         let mut small = config(100, 2, exchange);
         small.max_state_bytes = 100;
         let full = said(&source.window(tumbling(secs(1))).by(["key"]).agg([count()]), small);
@@ -464,7 +475,7 @@ fn a_slow_sink_holds_the_source_back_and_loses_nothing() {
 fn results_do_not_wait_for_more_input_and_what_waits_is_known() {
     let field = |name, data_type| Field::new(name, data_type, false);
     let schema = Arc::new(Schema::new(vec![field("ts", DataType::Int64), field("key", DataType::Utf8)]));
-    for exchange in [Exchange::Hash, Exchange::TwoPhases] {
+    for exchange in [Exchange::Hash, Exchange::TwoPhases, Exchange::Windows] {
         let input = Stream::listen(Listen::tcp("127.0.0.1:0", Arc::clone(&schema))).unwrap();
         let mut client = TcpStream::connect(input.local_addr().unwrap()).unwrap();
         let stream = input.event_time("ts").window(tumbling(secs(1))).by(["key"]).agg([count().alias("n")]);

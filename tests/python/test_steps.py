@@ -85,7 +85,7 @@ def wrong_steps() -> list[tuple[str, type[tw.ThalwegError], str]]:
         ("s.collect(workers=0)", tw.ConfigError, "`workers` is 0; it may be 1 to 256"),
         ("tw.Config(batch_rows=0)", tw.ConfigError, "batch_rows"),
         ("tw.Config(io='magic')", tw.ConfigError, "magic"),
-        ("tw.Config(exchange='magic')", tw.ConfigError, "auto, hash or two_phases"),
+        ("tw.Config(exchange='magic')", tw.ConfigError, "auto, hash, two_phases or windows"),
     ]
 
 

@@ -35,7 +35,7 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("exchange", ["auto", "hash", "two_phases"])
+@pytest.mark.parametrize("exchange", ["auto", "hash", "two_phases", "windows"])
 def test_workers_change_nothing(workers: int, exchange: Any) -> None:
     config = tw.Config(batch_rows=256, exchange=exchange)
     one, several = per_card().collect(config=config), per_card().collect(workers=workers, config=config)
@@ -43,9 +43,10 @@ def test_workers_change_nothing(workers: int, exchange: Any) -> None:
     for counter in ("rows_in", "rows_out", "late_rows"):
         assert several.metrics()[counter] == one.metrics()[counter]
     if exchange != "hash":
-        assert rows_of(several) == rows_of(one), "in two phases not even the order changes"
+        assert rows_of(several) == rows_of(one), "in two phases and by window not even the order changes"
     (how,) = several.metrics()["exchanges"]
-    assert f"{workers} workers share the rows {'by key hash' if exchange == 'hash' else 'in two phases'}" in how
+    way = {"auto": "in two phases", "hash": "by key hash", "two_phases": "in two phases", "windows": "by window"}[exchange]
+    assert f"{workers} workers share the rows {way}" in how
     assert one.metrics()["exchanges"] == []
 
 
@@ -74,7 +75,7 @@ def test_a_function_in_python_runs_in_workers() -> None:
 
 
 def test_a_plan_says_who_shares_what() -> None:
-    assert "2 workers share its rows by key hash, or in two phases" in per_card().explain(config=tw.Config(workers=2))
+    assert "2 workers share its rows by key hash, in two phases" in per_card().explain(config=tw.Config(workers=2))
     assert "workers" not in per_card().explain()
 
 

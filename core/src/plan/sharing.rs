@@ -15,7 +15,7 @@ use crate::plan::Step;
 use crate::plan::compile::{BuiltStep, Compiler};
 use crate::plan::panes::{self, Common};
 use crate::runtime::{Entry, Exchange, Exit, Graph, Port, Sharing, Target};
-use crate::window::Windowing;
+use crate::window::{Panes, Windowing};
 
 /// What becomes of the first step with state on a way from the source.
 pub(super) enum Verdict {
@@ -35,6 +35,8 @@ pub(super) struct Shared {
     prefix: Vec<usize>,
     by_hash: bool,
     two_phases: bool,
+    /// The panes of its windows, if each of these can have a worker to itself.
+    windows: Option<Panes>,
 }
 
 /// The key of a step that keeps state; `None` if it keeps none.
@@ -70,6 +72,12 @@ fn has_panes(step: &Step) -> bool {
     matches!(step, Step::Window { spec: Windowing::Panes(_), revisions, .. } if revisions.none())
 }
 
+/// The panes of windows of one pane each.
+fn whole_panes(compiler: &Compiler<'_>, step: &Step) -> Option<Panes> {
+    let Step::Window { spec: Windowing::Panes(spec), .. } = step else { return None };
+    spec.panes(compiler.unit()?).ok().filter(|panes| has_panes(step) && panes.is_tumbling())
+}
+
 /// What becomes of the first step with state on each way from the source, by its node; of windows that share panes, by that of the first.
 pub(super) fn judge(compiler: &Compiler<'_>, commons: &[Common]) -> Vec<(usize, Verdict)> {
     let groups: Vec<Vec<usize>> = commons.iter().map(Common::nodes).collect();
@@ -92,14 +100,19 @@ pub(super) fn judge(compiler: &Compiler<'_>, commons: &[Common]) -> Vec<(usize, 
         let verdict = match (alone(built.step()), by.is_empty(), two_phases) {
             (Some(why), ..) => Verdict::Alone(why),
             (None, true, false) => Verdict::Alone("it has no key by which rows could be shared out, and what it keeps cannot be combined"),
-            (None, no_key, _) => Verdict::Shared(Shared {
-                common,
-                chain: if no_key { Vec::new() } else { chain(compiler, &nodes, by) },
-                prefix: if two_phases { prefix(compiler, &nodes, by) } else { Vec::new() },
-                nodes,
-                by_hash: !no_key,
-                two_phases,
-            }),
+            (None, no_key, _) => {
+                let chain = if no_key { Vec::new() } else { chain(compiler, &nodes, by) };
+                let keeps_state = |node: &&usize| key_of(compiler.steps[**node].step()).is_some();
+                Verdict::Shared(Shared {
+                    common,
+                    prefix: if two_phases { prefix(compiler, &nodes, by) } else { Vec::new() },
+                    by_hash: !no_key,
+                    two_phases,
+                    windows: whole_panes(compiler, built.step()).filter(|_| chain.iter().filter(keeps_state).count() == 1),
+                    chain,
+                    nodes,
+                })
+            }
         };
         verdicts.push((node, verdict));
     }
@@ -156,7 +169,13 @@ pub(super) fn explain(compiler: &Compiler<'_>, commons: &[Common], config: &Conf
             }
             Verdict::Shared(shared) => {
                 let how = match (shared.by_hash, shared.two_phases, config.exchange) {
-                    (true, true, Asked::Auto) => "by key hash, or in two phases if the first rows are of few or unequal keys",
+                    (true, true, Asked::Windows) if shared.windows.is_some() => "by window",
+                    (true, true, Asked::Auto) if shared.windows.is_some() => {
+                        "by key hash, in two phases if the first rows are of few or unequal keys, or by window if windows are short"
+                    }
+                    (true, true, Asked::Auto | Asked::Windows) => {
+                        "by key hash, or in two phases if the first rows are of few or unequal keys"
+                    }
                     (true, false, _) | (true, true, Asked::Hash) => "by key hash",
                     _ => "in two phases",
                 };
@@ -385,6 +404,16 @@ fn exchange(
     let exits = routes.of_nodes.iter().filter_map(|route| route.rows).collect();
     let ways = [shared.by_hash, shared.two_phases];
     let stride = if shared.common.is_some() { SharedPanes::STRIDE } else { 1 };
-    sharing.exchanges.push(Exchange { label, keys, before, ways, node, steps: shared.nodes.clone(), stride, exits });
+    sharing.exchanges.push(Exchange {
+        label,
+        keys,
+        before,
+        ways,
+        windows: shared.windows,
+        node,
+        steps: shared.nodes.clone(),
+        stride,
+        exits,
+    });
     Ok(())
 }

@@ -7,6 +7,10 @@
 //!   [`window`](crate::operator::window). Costs nobody anything per row, but the pipeline's thread work for every key that several
 //!   workers have in a pane, and shares the rows equally however they are spread over keys.
 //!
+//! * **By window**, where each window is one pane and nothing that follows keeps state: all rows of a window go to one worker, and the next
+//!   windows to the next. Costs the rows of batches that lie in several windows a copy, and nobody anything per key. Suits windows
+//!   of so few rows that those of all workers fit the rings at once; of longer ones, one worker would have all rows for a long time.
+//!
 //! Which suits is measured on the first rows.
 
 use std::ops::RangeInclusive;
@@ -15,16 +19,27 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 
 use crate::batch::{Batch, EventTime};
-use crate::config;
+use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::operator::split::{array, in_range, is_of, select, selected};
 use crate::operator::{KeyColumn, KeyColumns};
+use crate::runtime::worker::Worker;
 use crate::state::{KEY_GROUPS, Saved, damaged};
+use crate::window::Panes;
 
 /// Keys times workers up to which two phases are chosen. Measured, combining costs the pipeline's thread some 8 ns per key, pane and
 /// worker, and every worker has its own beginnings of a key; sharing out by hash costs each worker 1 ns for every row. So two phases suit
 /// keys that have a few rows in a pane for each worker, which of more keys than this few streams have.
 const FEW_KEYS: f64 = 24_000.0;
+
+/// Rows of a window for each of its keys and each worker from which on two phases cost little beside what rows cost.
+const ROWS_PER_KEY: f64 = 8.0;
+
+/// What a row that brings a new key may cost of a worker's state, in bytes: several aggregates, and a table that is half full.
+const KEY_BYTES: f64 = 512.0;
+
+/// Runs of windows in a batch from which on its rows are told apart one by one.
+const MOST_RUNS: i64 = 8;
 
 /// Times its equal share of the rows that the fullest worker may get by key hash.
 const FULLEST: f64 = 1.5;
@@ -38,6 +53,8 @@ const MIN_SAMPLE_ROWS: usize = 1 << 10;
 pub(crate) enum Way {
     Hash,
     TwoPhases,
+    /// Each worker has so many windows in a row.
+    Windows(i64),
 }
 
 /// What is known about an exchange when it is made.
@@ -50,6 +67,8 @@ pub(crate) struct Exchange {
     pub before: Option<(usize, KeyColumns)>,
     /// Whether rows may go by key hash, and in two phases.
     pub ways: [bool; 2],
+    /// The panes of windows by which rows may go.
+    pub windows: Option<Panes>,
     /// What combines panes in two phases, in the pipeline's graph: the step, or what takes in the rows of several windows that share panes.
     pub node: usize,
     /// The steps of the plan that take the rows.
@@ -66,6 +85,8 @@ pub(crate) struct Router {
     asked: config::Exchange,
     way: Option<Way>,
     workers: usize,
+    /// Bytes of state that a worker may hold.
+    most_bytes: usize,
     /// The worker whose turn it is, and the number of the next row, in two phases.
     turn: usize,
     rows: u64,
@@ -74,8 +95,16 @@ pub(crate) struct Router {
 /// Rows of a batch for one worker. It is the worker who picks them, so that the pipeline's thread need not.
 pub(crate) struct Share {
     batch: Batch,
-    /// The key group of each row, and those that are the worker's; all rows are its if there are none named.
-    groups: Option<(ScalarBuffer<u8>, RangeInclusive<u8>)>,
+    own: Own,
+}
+
+/// Which rows of a batch are a worker's.
+enum Own {
+    All,
+    /// Those of these groups, of which each row has one.
+    Groups(ScalarBuffer<u8>, RangeInclusive<u8>),
+    /// Those whose event time lies in the range.
+    Times(RangeInclusive<i64>),
 }
 
 impl Share {
@@ -84,8 +113,16 @@ impl Share {
     /// # Errors
     /// If Arrow cannot take rows of a column, which would be a defect.
     pub fn take(self) -> Result<Option<Batch>> {
-        let Share { batch, groups: Some((groups, own)) } = self else { return Ok(Some(self.batch)) };
-        let selection = in_range(&groups, own);
+        let mut batch = self.batch;
+        let selection = match (self.own, &mut batch.time) {
+            (Own::Groups(groups, own), _) => in_range(&groups, own),
+            (Own::Times(own), Some(time)) => {
+                // So the step sees at once that the rows are of few windows.
+                (time.earliest, time.latest) = (time.earliest.max(*own.start()), time.latest.min(*own.end()));
+                in_range(&time.times, own)
+            }
+            (Own::All | Own::Times(_), _) => return Ok(Some(batch)),
+        };
         match selection.count_set_bits() {
             0 => Ok(None),
             all if all == batch.rows() => Ok(Some(batch)),
@@ -120,8 +157,10 @@ pub(crate) enum Routed {
 }
 
 impl Router {
-    pub fn new(exchange: Exchange, workers: usize, asked: config::Exchange) -> Router {
-        Router { exchange, asked, way: None, workers, turn: 0, rows: 0 }
+    /// The exchange between so many workers as it is configured.
+    pub fn new(exchange: Exchange, workers: usize, config: &Config) -> Router {
+        let most_bytes = config.max_state_bytes / workers;
+        Router { exchange, asked: config.exchange, way: None, workers, most_bytes, turn: 0, rows: 0 }
     }
 
     /// How rows are shared out, once that is known.
@@ -147,7 +186,8 @@ impl Router {
         let estimate = estimate_keys(seen, rows);
         let fullest = self.fullest(&column)? as f64 / rows.max(1) as f64;
         let unequal = rows >= MIN_SAMPLE_ROWS && fullest * self.workers as f64 > FULLEST;
-        let how = self.decide(unequal || estimate.is_some_and(|keys| keys * self.workers as f64 <= FEW_KEYS));
+        let few = estimate.is_some_and(|keys| keys * self.workers as f64 <= FEW_KEYS);
+        let how = self.decide(unequal || few, self.by_window(batch, estimate));
         Ok(format!(
             "{}: {} workers share the rows {how}; {seen} keys in the first {rows} rows, {:.0}% of which one worker would get by key hash",
             self.exchange.label,
@@ -156,20 +196,35 @@ impl Router {
         ))
     }
 
-    /// Goes one of the ways that are open; in two phases, if `two_phases` suit.
-    fn decide(&mut self, two_phases: bool) -> &'static str {
-        let way = match (self.exchange.ways, self.asked) {
-            ([true, false], _) => Way::Hash,
-            ([false, _], _) => Way::TwoPhases,
-            (_, config::Exchange::Hash) => Way::Hash,
-            (_, config::Exchange::TwoPhases) => Way::TwoPhases,
-            (_, config::Exchange::Auto) if two_phases => Way::TwoPhases,
-            (_, config::Exchange::Auto) => Way::Hash,
+    /// How many windows in a row each worker may have, if rows may go by window; `keys` is how many there are, `None` for very many.
+    fn by_window(&self, batch: &Batch, keys: Option<f64>) -> Option<i64> {
+        let (panes, time) = (self.exchange.windows?, batch.time.as_ref()?);
+        let (workers, length) = (self.workers as f64, panes.length as f64);
+        // Of rows out of order, this is longer than what they stand for, and windows have more rows than this says.
+        let span = time.latest.abs_diff(time.earliest) as f64 + 1.0;
+        let rows = batch.rows() as f64 * length / span;
+        let has_room =
+            rows * workers <= (Worker::MOST_OWED_OF_WINDOWS / 2 * batch.rows()) as f64 && rows * KEY_BYTES <= self.most_bytes as f64;
+        let many_keys = keys.is_none_or(|keys| keys * workers * ROWS_PER_KEY >= rows);
+        let suits = has_room && many_keys || self.asked == config::Exchange::Windows;
+        suits.then(|| (span / length).ceil() as i64)
+    }
+
+    /// Goes one of the ways that are open: by window or in two phases, if these suit.
+    fn decide(&mut self, two_phases: bool, windows: Option<i64>) -> &'static str {
+        use config::Exchange::{Auto, Hash, TwoPhases, Windows};
+        let way = match (self.exchange.ways, self.asked, windows) {
+            ([true, _], Auto | Windows, Some(run)) => Way::Windows(run),
+            ([true, false], ..) | ([true, true], Hash, _) => Way::Hash,
+            ([false, _], ..) | (_, TwoPhases, _) => Way::TwoPhases,
+            (_, Auto | Windows, None) if two_phases => Way::TwoPhases,
+            (_, Auto | Windows, None) => Way::Hash,
         };
         self.way = Some(way);
         match way {
             Way::Hash => "by key hash",
             Way::TwoPhases => "in two phases",
+            Way::Windows(_) => "by window",
         }
     }
 
@@ -178,7 +233,8 @@ impl Router {
     /// # Errors
     /// [`Kind::State`](crate::error::Kind::State) if the state of a step, one of `saved`, is not that of such a step.
     pub fn resume(&mut self, groups: usize, saved: &[&Saved]) -> Result<String> {
-        let how = self.decide((groups * self.workers) as f64 <= FEW_KEYS);
+        // By key hash, what was saved can be told apart, and of windows to come nothing is known yet.
+        let how = self.decide((groups * self.workers) as f64 <= FEW_KEYS, None);
         if self.way == Some(Way::TwoPhases) {
             self.rows = saved.iter().try_fold(0, |rows, saved| Ok::<_, Error>(saved.marked("sequence")?.max(rows)))? as u64;
         }
@@ -218,9 +274,10 @@ impl Router {
                 self.rows += self.exchange.stride * batch.rows() as u64;
                 let worker = self.turn;
                 self.turn = (worker + 1) % self.workers;
-                Ok(Routed::Workers(vec![(worker, Share { batch, groups: None })]))
+                Ok(Routed::Workers(vec![(worker, Share { batch, own: Own::All })]))
             }
             (_, Some((first, _))) if early => Ok(Routed::Node(*first, batch)),
+            (Some(Way::Windows(run)), _) => Ok(Routed::Workers(self.to_windows(batch, run))),
             _ => self.by_hash(&batch).map(Routed::Workers),
         }
     }
@@ -230,8 +287,27 @@ impl Router {
         let mut groups = Vec::with_capacity(batch.rows());
         self.exchange.keys.encode(&batch.records)?.groups(&mut groups)?;
         let groups = ScalarBuffer::from(groups);
-        let share = |worker| Share { batch: batch.clone(), groups: Some((groups.clone(), self.own(worker))) };
+        let share = |worker| Share { batch: batch.clone(), own: Own::Groups(groups.clone(), self.own(worker)) };
         Ok((0..self.workers).map(|worker| (worker, share(worker))).collect())
+    }
+
+    /// The workers that have windows of a batch get it, and pick its rows of these.
+    fn to_windows(&self, batch: Batch, run: i64) -> Vec<(usize, Share)> {
+        let (Some(panes), Some(time)) = (self.exchange.windows, &batch.time) else { return vec![(0, Share { batch, own: Own::All })] };
+        let run_of = |time| panes.pane_of(time).div_euclid(run);
+        let worker_of = |number: i64| number.rem_euclid(self.workers as i64) as usize;
+        let (first, last) = (run_of(time.earliest), run_of(time.latest));
+        if first >= last {
+            return vec![(worker_of(first), Share { batch, own: Own::All })];
+        }
+        let share = |own| Share { batch: batch.clone(), own };
+        if last - first < MOST_RUNS {
+            let start = |number: i64| panes.start_of(number.saturating_mul(run));
+            let times = |number| start(number)..=start(number + 1).saturating_sub(1);
+            return (first..=last).map(|number| (worker_of(number), share(Own::Times(times(number))))).collect();
+        }
+        let workers: ScalarBuffer<u8> = time.times.iter().map(|&time| worker_of(run_of(time)) as u8).collect();
+        (0..self.workers).map(|worker| (worker, share(Own::Groups(workers.clone(), worker as u8..=worker as u8)))).collect()
     }
 
     /// The key groups of a worker: every one has some, as there are no more workers than groups.
@@ -264,6 +340,7 @@ fn estimate_keys(seen: usize, rows: usize) -> Option<f64> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
@@ -271,15 +348,17 @@ mod tests {
 
     use super::{Exchange, KEY_GROUPS, KeyColumns, Router, estimate_keys};
     use crate::batch::{Batch, EventTime, PartitionId, Segment};
-    use crate::config;
+    use crate::config::Config;
+    use crate::time::{Unit, millis};
+    use crate::window::tumbling;
 
     fn router(batch: &Batch, workers: usize) -> Router {
         let keys = KeyColumns::new(&["key".to_owned()], &batch.records.schema(), 1 << 20).unwrap();
         let (label, steps, exits) = (String::new(), Vec::new(), Vec::new());
         Router::new(
-            Exchange { label, keys, before: None, ways: [true, false], node: 0, steps, stride: 1, exits },
+            Exchange { label, keys, before: None, ways: [true, false], windows: None, node: 0, steps, stride: 1, exits },
             workers,
-            config::Exchange::Auto,
+            &Config::default(),
         )
     }
 
@@ -293,6 +372,30 @@ mod tests {
         let half = |partition, rows| Segment { partition: PartitionId(partition), rows, offset: 0 };
         let segments = vec![half(0, rows / 3), half(1, rows - rows / 3)];
         Batch { time: Some(time), ..Batch::of_source(RecordBatch::try_from_iter(columns).unwrap(), segments, 9) }
+    }
+
+    #[test]
+    fn all_rows_of_a_window_go_to_one_worker() {
+        let batch = batch(1_000);
+        for (length, run, workers) in [(7, 1, 2), (7, 30, 3), (100, 1, 2), (100, 3, 7), (400, 1, 3), (5_000, 1, 2)] {
+            let panes = tumbling(millis(length)).panes(Unit::Millisecond).unwrap();
+            let mut router = router(&batch, workers);
+            router.exchange.windows = Some(panes);
+            let (mut seen, mut owners) = (vec![0; 1_000], HashMap::new());
+            for (worker, share) in router.to_windows(batch.clone(), run) {
+                let Some(own) = share.take().unwrap() else { continue };
+                let times = own.records.column(0).as_primitive::<Int64Type>().values();
+                assert!(times.is_sorted() && own.time.as_ref().unwrap().times.as_ref() == times.as_ref());
+                for &time in times {
+                    seen[time as usize] += 1;
+                    assert_eq!(*owners.entry(panes.pane_of(time)).or_insert(worker), worker, "{length} {run} {workers}");
+                }
+            }
+            assert!(seen.iter().all(|seen| *seen == 1), "{length} {run} {workers}");
+            let busy: HashSet<usize> = owners.values().copied().collect();
+            assert_eq!(busy.len(), workers.min(1_000_usize.div_ceil(length as usize * run as usize)), "{length} {run} {workers}");
+            assert!(owners.iter().all(|(pane, worker)| pane / run % workers as i64 == *worker as i64));
+        }
     }
 
     #[test]

@@ -81,13 +81,15 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// The most tasks that may be on their way.
+    /// The most tasks that may be on their way: such as every worker has some of, and where windows go to the workers in turn, of which
+    /// several must be on their way for all to have some.
     pub const MOST_OWED: usize = BATCH_RING;
+    pub const MOST_OWED_OF_WINDOWS: usize = 4 * BATCH_RING;
 
     /// A worker and its subtask, of the steps of `copy`; so far it has no thread.
     pub fn new(copy: (Graph, Vec<Entry>), config: &Config, counters: &SharedCounters) -> (Worker, Subtask) {
-        let (tasks, incoming) = spsc_waiting(Worker::MOST_OWED, config.wait);
-        let (outgoing, replies) = spsc_waiting(Worker::MOST_OWED, config.wait);
+        let (tasks, incoming) = spsc_waiting(Worker::MOST_OWED_OF_WINDOWS, config.wait);
+        let (outgoing, replies) = spsc_waiting(Worker::MOST_OWED_OF_WINDOWS, config.wait);
         let subtask = Subtask::new(copy, incoming, outgoing, Arc::clone(counters));
         (Worker { tasks: Some(tasks), replies: Some(replies), thread: None, owed: 0 }, subtask)
     }
@@ -103,7 +105,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Hands over a task; there may not be [`Worker::MOST_OWED`] on their way already.
+    /// Hands over a task; there may not be [`Worker::MOST_OWED_OF_WINDOWS`] on their way already.
     pub fn send(&mut self, task: Task) -> Result<()> {
         let ring = self.tasks.as_mut().ok_or_else(panicked)?;
         self.owed += 1;

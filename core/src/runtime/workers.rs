@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(1);
 
 /// What a plan compiles to where steps are shared by workers.
 pub(crate) struct Sharing {
-    /// For each worker its copy of the steps; the rows of exchange `e` enter at `2e` by key hash, at `2e + 1` in two phases.
+    /// For each worker its copy of the steps; the rows of exchange `e` enter at `2e` by key hash or window, at `2e + 1` in two phases.
     pub copies: Vec<(Graph, Vec<Entry>)>,
     /// For each node of the copies, the one of the pipeline's graph that it is a copy of, and the exchange whose rows it gets by key hash.
     pub nodes: Vec<(usize, Option<usize>)>,
@@ -95,7 +95,7 @@ impl Workers {
         let subtasks = Subtasks::new(subtasks);
         (0..).zip(&mut workers).skip(1).try_for_each(|(number, worker)| worker.start(number, &subtasks))?;
         let count = workers.len();
-        let routers: Vec<Router> = sharing.exchanges.into_iter().map(|exchange| Router::new(exchange, count, config.exchange)).collect();
+        let routers: Vec<Router> = sharing.exchanges.into_iter().map(|exchange| Router::new(exchange, count, config)).collect();
         Ok(Workers {
             replies: workers.iter().map(|_| VecDeque::new()).collect(),
             state: vec![(0, None); count],
@@ -205,9 +205,11 @@ impl Workers {
             return Ok(());
         }
         let (exchanges, watermark, received) = (step.exchanges.clone(), step.watermark, step.received);
+        let by_window = exchanges.iter().any(|&exchange| matches!(self.routers[exchange].way(), Some(Way::Windows(_))));
+        let most = if by_window { Worker::MOST_OWED_OF_WINDOWS } else { Worker::MOST_OWED };
         self.steps.push_back(step);
         for (worker, batches) in batches.iter_mut().enumerate() {
-            while self.workers[worker].owed >= Worker::MOST_OWED {
+            while self.workers[worker].owed >= most {
                 self.work(worker, LOOK)?;
                 self.collect(graph, counters)?;
             }
