@@ -319,7 +319,9 @@ fn the_way_is_chosen_by_the_first_rows() {
     assert!(chosen(&all("in order"), windows, Exchange::Windows).contains("by window"));
     assert!(chosen(&many, windows, Exchange::TwoPhases).contains("in two phases"));
     assert!(chosen(&all("in order"), windows, Exchange::Hash).contains("by key hash"));
-    assert!(chosen(&all("hot key"), windows, Exchange::Auto).contains("in two phases"));
+    assert!(chosen(&all("hot key"), windows, Exchange::Auto).contains("by window"));
+    let long = chosen(&all("hot key"), |s| s.window(tumbling(secs(100))).by(["key"]).agg([count()]), Exchange::Auto);
+    assert!(long.contains("in two phases"), "{long}");
     assert!(
         chosen(&all("one key"), |s| s.window(session(secs(1))).by(["key"]).agg([count()]), Exchange::TwoPhases).contains("by key hash")
     );
