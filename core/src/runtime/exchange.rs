@@ -200,9 +200,8 @@ impl Router {
     fn by_window(&self, batch: &Batch, keys: Option<f64>) -> Option<i64> {
         let (panes, time) = (self.exchange.windows?, batch.time.as_ref()?);
         let (workers, length) = (self.workers as f64, panes.length as f64);
-        // Of rows out of order, this is longer than what they stand for, and windows have more rows than this says.
-        let span = time.latest.abs_diff(time.earliest) as f64 + 1.0;
-        let rows = batch.rows() as f64 * length / span;
+        let (span, sampled) = most_of(&time.times[..batch.rows().min(SAMPLE_ROWS)]);
+        let rows = sampled * length / span;
         let has_room =
             rows * workers <= (Worker::MOST_OWED_OF_WINDOWS / 2 * batch.rows()) as f64 && rows * KEY_BYTES <= self.most_bytes as f64;
         let many_keys = keys.is_none_or(|keys| keys * workers * ROWS_PER_KEY >= rows);
@@ -314,6 +313,17 @@ impl Router {
     fn own(&self, worker: usize) -> RangeInclusive<u8> {
         let first = |worker: usize| (worker * KEY_GROUPS).div_ceil(self.workers);
         first(worker) as u8..=(first(worker + 1) - 1) as u8
+    }
+}
+
+/// The span of event time of most of some rows, and how many these are. A few rows from long ago say nothing of the others. Of rows out of
+/// order, it is longer than what they stand for.
+fn most_of(times: &[i64]) -> (f64, f64) {
+    let (mut times, few) = (times.to_vec(), times.len() / 10);
+    times.sort_unstable();
+    match times.get(few..times.len() - few) {
+        Some([first, .., last]) => (last.abs_diff(*first) as f64 + 1.0, (times.len() - 2 * few) as f64),
+        _ => (1.0, times.len() as f64),
     }
 }
 
