@@ -87,6 +87,8 @@ pub(crate) struct Router {
     workers: usize,
     /// Bytes of state that a worker may hold.
     most_bytes: usize,
+    /// Rows of a batch of a stream that comes fast; the first may have fewer.
+    batch_rows: usize,
     /// The worker whose turn it is, and the number of the next row, in two phases.
     turn: usize,
     rows: u64,
@@ -159,8 +161,8 @@ pub(crate) enum Routed {
 impl Router {
     /// The exchange between so many workers as it is configured.
     pub fn new(exchange: Exchange, workers: usize, config: &Config) -> Router {
-        let most_bytes = config.max_state_bytes / workers;
-        Router { exchange, asked: config.exchange, way: None, workers, most_bytes, turn: 0, rows: 0 }
+        let (most_bytes, batch_rows) = (config.max_state_bytes / workers, config.batch_rows);
+        Router { exchange, asked: config.exchange, way: None, workers, most_bytes, batch_rows, turn: 0, rows: 0 }
     }
 
     /// How rows are shared out, once that is known.
@@ -203,7 +205,7 @@ impl Router {
         let (span, sampled) = most_of(&time.times[..batch.rows().min(SAMPLE_ROWS)]);
         let rows = sampled * length / span;
         let has_room =
-            rows * workers <= (Worker::MOST_OWED_OF_WINDOWS / 2 * batch.rows()) as f64 && rows * KEY_BYTES <= self.most_bytes as f64;
+            rows * workers <= (Worker::MOST_OWED_OF_WINDOWS / 2 * self.batch_rows) as f64 && rows * KEY_BYTES <= self.most_bytes as f64;
         let many_keys = keys.is_none_or(|keys| keys * workers * ROWS_PER_KEY >= rows);
         let suits = has_room && many_keys || self.asked == config::Exchange::Windows;
         suits.then(|| (span / length).ceil() as i64)
@@ -356,7 +358,7 @@ mod tests {
     use arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, RecordBatch, StringArray};
     use arrow::datatypes::{Int32Type, Int64Type};
 
-    use super::{Exchange, KEY_GROUPS, KeyColumns, Router, estimate_keys};
+    use super::{Exchange, KEY_GROUPS, KeyColumns, Router, estimate_keys, most_of};
     use crate::batch::{Batch, EventTime, PartitionId, Segment};
     use crate::config::Config;
     use crate::time::{Unit, millis};
@@ -406,6 +408,16 @@ mod tests {
             assert_eq!(busy.len(), workers.min(1_000_usize.div_ceil(length as usize * run as usize)), "{length} {run} {workers}");
             assert!(owners.iter().all(|(pane, worker)| pane / run % workers as i64 == *worker as i64));
         }
+    }
+
+    #[test]
+    fn rows_astray_do_not_tell_how_long_windows_are() {
+        let mut times: Vec<i64> = (0..1_000).map(|row| row / 4).collect();
+        assert_eq!(most_of(&times), (200.0, 800.0));
+        (times[3], times[500], times[999]) = (i64::MIN, i64::MAX, -5);
+        let (span, rows) = most_of(&times);
+        assert!((198.0..=202.0).contains(&span) && rows == 800.0, "{span}");
+        assert_eq!((most_of(&[7]), most_of(&[])), ((1.0, 1.0), (1.0, 0.0)));
     }
 
     #[test]
