@@ -33,18 +33,6 @@ pub(crate) fn in_range<T: Copy + PartialOrd>(values: &[T], range: RangeInclusive
     BooleanBuffer::new(Buffer::from_vec(selection), 0, values.len())
 }
 
-/// The rows of `column` that `selection` selects.
-///
-/// # Errors
-/// As [`split`].
-pub(crate) fn select(column: &ArrayRef, selection: &BooleanBuffer) -> Result<ArrayRef> {
-    match width(column) {
-        Some(4) => array(column, selected(&column.to_data().buffer::<u32>(0)[..column.len()], selection)),
-        Some(8) => array(column, selected(&column.to_data().buffer::<u64>(0)[..column.len()], selection)),
-        _ => Ok(filter(column, &BooleanArray::new(selection.clone(), None))?),
-    }
-}
-
 /// Of so many rows less than one is selected where those that are, are looked up one by one.
 const FEW: usize = 2;
 
@@ -67,15 +55,17 @@ pub(crate) fn kept(batch: Batch, selection: &BooleanBuffer) -> Result<Option<Bat
     let is_rest = batch.records.columns().iter().any(|column| !matches!(width(column), Some(4 | 8)));
     let rest = is_rest.then(|| FilterBuilder::new(&BooleanArray::new(selection.clone(), None)).optimize().build());
     let kept = Kept { selection, rows, rest };
-    let columns = batch.records.columns().iter().map(|column| kept.column(column)).collect::<Result<_>>()?;
+    let times = |times: &ScalarBuffer<i64>| ScalarBuffer::from(kept.values(times));
+    let time =
+        batch.time.as_ref().map(|time| EventTime { times: times(&time.times), watermarks: time.watermarks.as_ref().map(times), ..*time });
+    let column = |column: &ArrayRef| match (&batch.time, &time) {
+        // The event time is often a column as it stands, which is taken once.
+        (Some(whole), Some(time)) if is_of(column, &whole.times) => array(column, time.times.clone()),
+        _ => kept.column(column),
+    };
+    let columns = batch.records.columns().iter().map(column).collect::<Result<_>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(count));
     let records = RecordBatch::try_new_with_options(batch.records.schema(), columns, &options)?;
-    let times = |times: ScalarBuffer<i64>| ScalarBuffer::from(kept.values(&times));
-    let time = batch.time.as_ref().map(|time| EventTime {
-        times: times(time.times.clone()),
-        watermarks: time.watermarks.clone().map(times),
-        ..*time
-    });
     let (segments, origins) = batch.parts(selection);
     Ok(Some(Batch { records, time, segments, origins, ..batch }))
 }
@@ -107,7 +97,7 @@ impl Kept<'_> {
             Some(8) => array(column, self.values(&column.to_data().buffer::<u64>(0)[..column.len()])),
             _ => match &self.rest {
                 Some(rest) => Ok(rest.filter(column)?),
-                None => select(column, self.selection),
+                None => Ok(filter(column, &BooleanArray::new(self.selection.clone(), None))?),
             },
         }
     }
@@ -128,7 +118,7 @@ pub(crate) fn width(column: &ArrayRef) -> Option<usize> {
 }
 
 /// The values that `selection` selects.
-pub(crate) fn selected<T: Copy>(values: &[T], selection: &BooleanBuffer) -> Vec<T> {
+fn selected<T: Copy>(values: &[T], selection: &BooleanBuffer) -> Vec<T> {
     let mut selected = Vec::new();
     kernels::compact(values, bits(selection), &mut selected);
     selected
@@ -139,7 +129,7 @@ fn bits(selection: &BooleanBuffer) -> Bits<'_> {
 }
 
 /// A column of the type of `column` without nulls, whose values these are.
-pub(crate) fn array<T: ArrowNativeType>(column: &ArrayRef, values: impl Into<ScalarBuffer<T>>) -> Result<ArrayRef> {
+fn array<T: ArrowNativeType>(column: &ArrayRef, values: impl Into<ScalarBuffer<T>>) -> Result<ArrayRef> {
     let values = values.into();
     let data = ArrayData::builder(column.data_type().clone()).len(values.len()).add_buffer(values.into_inner()).build()?;
     Ok(make_array(data))

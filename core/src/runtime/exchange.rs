@@ -15,13 +15,13 @@
 
 use std::ops::RangeInclusive;
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, RecordBatchOptions};
-use arrow::buffer::{BooleanBuffer, ScalarBuffer};
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::buffer::ScalarBuffer;
 
-use crate::batch::{Batch, EventTime};
+use crate::batch::Batch;
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use crate::operator::split::{array, in_range, is_of, select, selected};
+use crate::operator::split::{in_range, kept};
 use crate::operator::{KeyColumn, KeyColumns};
 use crate::runtime::worker::Worker;
 use crate::state::{KEY_GROUPS, Saved, damaged};
@@ -125,29 +125,8 @@ impl Share {
             }
             (Own::All | Own::Times(_), _) => return Ok(Some(batch)),
         };
-        match selection.count_set_bits() {
-            0 => Ok(None),
-            all if all == batch.rows() => Ok(Some(batch)),
-            rows => picked(batch, &selection, rows).map(Some),
-        }
+        kept(batch, &selection)
     }
-}
-
-/// The `rows` rows of a batch that are selected.
-fn picked(batch: Batch, selection: &BooleanBuffer, rows: usize) -> Result<Batch> {
-    let (segments, origins) = batch.parts(selection);
-    let picked = |values: &ScalarBuffer<i64>| ScalarBuffer::from(selected(values, selection));
-    let own = batch.time.as_ref().map(|time| picked(&time.times));
-    let column = |column: &ArrayRef| match (&batch.time, &own) {
-        // The event time is often a column as it stands, which is picked once.
-        (Some(time), Some(own)) if is_of(column, &time.times) => array(column, own.clone()),
-        _ => select(column, selection),
-    };
-    let columns = batch.records.columns().iter().map(column).collect::<Result<_>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    let records = RecordBatch::try_new_with_options(batch.records.schema(), columns, &options)?;
-    let time = batch.time.zip(own).map(|(time, times)| EventTime { times, watermarks: time.watermarks.as_ref().map(picked), ..time });
-    Ok(Batch { records, time, segments, origins, received: batch.received, sequence: None })
 }
 
 /// Where a batch goes.
